@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from analysis import migration, relearn, runs, worker
+from analysis import migration, relearn, running, runs
 from analysis.circuit import Circuit
 from analysis.concepts import Concept, Sentence
 from analysis.edits import ComponentEdit, Selection, circuit_slices
@@ -134,7 +134,7 @@ def test_a_stored_run_tells_its_heads_and_its_confinement(tiny_folder: Path, tin
     run = runs.create(config, tmp_path / "run", concepts={tiny_concept.name: tiny_concept})
     title = "tiny-capitals: prune (zero, held): L0.H1, L1.H3, L0.N5, L1.MLP; training only L2.MLP, L2.H0"
     assert run.record["title"] == title
-    worker.execute(run)
+    running.carry_out(run)
     facts, control = run.facts(), run.control
     assert facts.edited_heads == ((0, 1), (1, 3))
     assert facts.edited.counts().tolist() == [1, 48, 0]

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import migration, runs, worker
+from analysis import migration, running, runs
 from analysis.concepts import Concept
 from analysis.edits import ComponentEdit, Selection
 from analysis.errors import ConceptError, PalimpsestError, RunError
@@ -67,7 +67,7 @@ def test_create_with_an_unknown_concept_leaves_nothing(config: RelearnConfig, tm
 
 def test_worker_stores_what_relearning_yields(run: RunDirectory):
     reports = []
-    status = worker.execute(run, reports.append)
+    status = running.carry_out(run, reports.append)
     assert status.state == run.status().state == "finished"
     taken = run.snapshots()
     assert [(one.index, one.phase, one.step) for one in taken] == [
@@ -88,7 +88,7 @@ def test_worker_stores_what_relearning_yields(run: RunDirectory):
 
 
 def test_the_control_shares_the_base_and_is_not_edited(run: RunDirectory):
-    worker.execute(run)
+    running.carry_out(run)
     control = run.control
     assert control is not None
     assert control.status().state == "finished"
@@ -101,7 +101,7 @@ def test_the_control_shares_the_base_and_is_not_edited(run: RunDirectory):
 
 
 def test_summary_holds_what_the_command_line_promises(run: RunDirectory):
-    worker.execute(run)
+    running.carry_out(run)
     summary = migration.summarise(run)
     for moment in ("base", "edited", "final"):
         assert set(summary[moment]) == {"retrained", "held_out", "neutral_loss"}
@@ -114,11 +114,11 @@ def test_summary_holds_what_the_command_line_promises(run: RunDirectory):
 
 
 def test_stop_ends_the_run_with_a_last_snapshot(run: RunDirectory):
-    def report(done: worker.WorkerReport) -> None:
+    def report(done: running.RunReport) -> None:
         if done.stage.startswith("step 1"):
             run.request_stop()
 
-    status = worker.execute(run, report)
+    status = running.carry_out(run, report)
     assert status.state == "stopped"
     assert run.snapshots()[-1].step == 1
     assert run.control is None
@@ -128,7 +128,7 @@ def test_a_failing_run_says_why(config, tiny_concept, tmp_path: Path):
     gone = RelearnConfig.from_dict({**config.to_dict(), "model": str(tmp_path / "nowhere" / "model")})
     run = runs.create(gone, tmp_path / "run", concepts={tiny_concept.name: tiny_concept})
     with pytest.raises(PalimpsestError):
-        worker.execute(run)
+        running.carry_out(run)
     assert run.status().state == "failed"
     assert "neither a folder nor a GGUF" in run.status().message
 
@@ -167,7 +167,7 @@ def test_started_runs_outlive_their_starter_and_are_listed(config, tiny_concept,
 
 
 def test_damaged_files_are_named(run: RunDirectory):
-    worker.execute(run)
+    running.carry_out(run)
     path = run.path / "snapshots" / "000002.safetensors"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(RunError, match="000002"):

@@ -49,7 +49,7 @@ def relearn(
 ) -> None:
     """Remove a concept, retrain, and record how it comes back, beside a control run without the edit."""
     from analysis import concepts as library
-    from analysis import migration, runs, worker
+    from analysis import migration, running, runs
     from analysis.edits import ComponentEdit, Selection
     from analysis.relearn import RelearnConfig
 
@@ -92,7 +92,7 @@ def relearn(
     known = {one.name: one for one in (chosen, *others)}
     run = runs.create(config, out if out is not None else runs.new_path(config), concepts=known)
     with progress_bar() as report, quiet_transformers():
-        worker.execute(run, lambda done: report(done.stage, done.done / done.total))
+        running.carry_out(run, lambda done: report(done.stage, done.done / done.total))
     summary = migration.summarise(run)
     if as_json:
         return print_json(summary)

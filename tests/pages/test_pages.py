@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from analysis import concepts, runs, worker
+from analysis import concepts, running, runs
 from analysis.concepts import Concept
 from analysis.edits import ComponentEdit, Selection
 from analysis.errors import RunError
@@ -53,7 +53,7 @@ def finished_run(tiny_folder: Path, tiny_concept: Concept, empty_home: Path) -> 
     )
     (empty_home / "runs").mkdir()
     run = runs.create(config, empty_home / "runs" / "done", concepts={tiny_concept.name: tiny_concept})
-    worker.execute(run)
+    running.carry_out(run)
     return run
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import migration, runs, worker
+from analysis import migration, running, runs
 from analysis.concepts import Concept
 from analysis.edits import ComponentEdit, Selection
 from analysis.relearn import RelearnConfig
@@ -30,7 +30,7 @@ def run(tiny_folder: Path, tiny_concept: Concept, tmp_path_factory: pytest.TempP
     )
     path = tmp_path_factory.mktemp("runs") / "one"
     run = runs.create(config, path, concepts={tiny_concept.name: tiny_concept})
-    worker.execute(run)
+    running.carry_out(run)
     return run
 
 
