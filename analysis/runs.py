@@ -7,8 +7,6 @@
     RUN/control/                  the control run, of the same shape
 
 Status, events and stopping are those of every job (`jobs`).
-
-Axes: `L` layer, `N` neuron in a layer, `F` fact.
 """
 
 import itertools
@@ -17,23 +15,18 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save as to_safetensors
 
 from analysis import concepts as concept_library
 from analysis import paths
 from analysis.concepts import Concept, Fact, dump_jsonl, files
 from analysis.errors import RunError
 from analysis.jobs import Job, launch, read_json
-from analysis.neurons import NeuronSet
-from analysis.relearn import FactTable, RelearnConfig, RunStart, Snapshot
+from analysis.records import RunFacts, read_facts, read_snapshot, write_facts, write_snapshot
+from analysis.relearn import RelearnConfig, RunStart, Snapshot
 
 __all__ = [
     "RunDirectory",
@@ -46,20 +39,6 @@ __all__ = [
     "start",
 ]
 _VERSIONED = ("torch", "transformers", "transformer-lens", "numpy", "safetensors")
-
-
-@dataclass(frozen=True)
-class RunFacts:
-    """What a run found at its start."""
-
-    shape: tuple[int, int]
-    table: FactTable
-    edited: NeuronSet
-    n_neutral_train: int
-    n_neutral_measured: int
-    ledger: dict[str, str] | None
-    edited_heads: tuple[tuple[int, int], ...] = ()
-    """(layer, head)."""
 
 
 class RunDirectory(Job):
@@ -101,31 +80,7 @@ class RunDirectory(Job):
 
     def facts(self) -> RunFacts | None:
         """What the run found at its start; None before it got that far."""
-        try:
-            data = read_json(self.path / "facts.json")
-        except FileNotFoundError:
-            return None
-        try:
-            shape = (data["shape"][0], data["shape"][1])
-            return RunFacts(
-                shape=shape,
-                table=FactTable(
-                    retrained=self._facts_named(data["retrained"]),
-                    held_out=self._facts_named(data["held_out"]),
-                    n_set_aside=data["n_set_aside"],
-                    threshold=data["threshold"],
-                ),
-                edited=NeuronSet(data["edited"], shape),
-                n_neutral_train=data["n_neutral_train"],
-                n_neutral_measured=data["n_neutral_measured"],
-                ledger=data["ledger"],
-                edited_heads=tuple((pair[0], pair[1]) for pair in data.get("edited_heads", ())),
-            )
-        except (KeyError, TypeError, IndexError) as error:
-            raise RunError(f"{self.path / 'facts.json'} is damaged ({error!r}).") from error
-
-    def _facts_named(self, names: list[str]) -> tuple[Fact, ...]:
-        return tuple(self._facts()[name] for name in names)
+        return read_facts(self.path / "facts.json", self._facts())
 
     def _facts(self) -> dict[str, Fact]:
         """The concept's facts by their names in it."""
@@ -151,51 +106,16 @@ class RunDirectory(Job):
         Raises:
             RunError: it does not exist or is damaged.
         """
-        path = self.path / "snapshots" / f"{index:06d}.safetensors"
-        try:
-            with safe_open(path, framework="numpy") as file:
-                numbers = json.loads(file.metadata()["snapshot"])
-                arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise RunError(f"Snapshot {path} cannot be read ({error}). Delete the run or the file.") from error
-        saliency: dict[str, dict[str, np.ndarray]] = {}
-        for key, array in arrays.items():
-            if key.startswith("saliency/"):
-                _, concept, method = key.split("/")
-                saliency.setdefault(concept, {})[method] = array
-        return Snapshot(
-            **numbers,
-            p_retrained_F=arrays["p_retrained"],
-            p_held_out_F=arrays["p_held_out"],
-            saliency={name: saliency[name] for name in self.config.tracked},
-        )
+        return read_snapshot(self._snapshot_path(index), self.config.tracked)
 
     def write_start(self, found: RunStart) -> None:
-        names = {fact: name for name, fact in self._facts().items()}
-        data = {
-            "shape": found.shape,
-            "retrained": [names[fact] for fact in found.facts.retrained],
-            "held_out": [names[fact] for fact in found.facts.held_out],
-            "n_set_aside": found.facts.n_set_aside,
-            "threshold": found.facts.threshold,
-            "edited": found.edited.flat.tolist(),
-            "edited_heads": found.edited_heads,
-            "n_neutral_train": found.n_neutral_train,
-            "n_neutral_measured": found.n_neutral_measured,
-            "ledger": found.ledger,
-        }
-        paths.write_atomically(self.path / "facts.json", json.dumps(data).encode())
+        write_facts(self.path / "facts.json", found, self._facts())
 
     def write_snapshot(self, snapshot: Snapshot) -> None:
-        arrays = {"p_retrained": snapshot.p_retrained_F, "p_held_out": snapshot.p_held_out_F}
-        for concept, methods in snapshot.saliency.items():
-            arrays |= {f"saliency/{concept}/{method}": scores for method, scores in methods.items()}
-        fields = ("index", "phase", "step", "seconds", "loss", "neutral_loss")
-        numbers = {name: getattr(snapshot, name) for name in fields}
-        content = to_safetensors(arrays, metadata={"snapshot": json.dumps(numbers)})
-        folder = self.path / "snapshots"
-        folder.mkdir(exist_ok=True)
-        paths.write_atomically(folder / f"{snapshot.index:06d}.safetensors", content)
+        write_snapshot(self._snapshot_path(snapshot.index), snapshot)
+
+    def _snapshot_path(self, index: int) -> Path:
+        return self.path / "snapshots" / f"{index:06d}.safetensors"
 
 
 def create(

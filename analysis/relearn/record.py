@@ -3,7 +3,7 @@
 Axes: `L` layer, `N` neuron in a layer, `F` fact.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -49,6 +49,11 @@ class Snapshot:
     """Mean cross-entropy on neutral sentences that are never trained on, in nats per token."""
     saliency: dict[str, dict[str, np.ndarray]]
     """Concept -> method -> float32 scores [L, N]."""
+    words: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    """Flat index of every followed neuron -> the words that activate it most, strongest first."""
+    similarity: dict[int, float] = field(default_factory=dict)
+    """Flat index of a followed neuron -> cosine of the mean embeddings of its words now and in the base snapshot; a neuron
+    whose set of words did not change, or that has none, is absent."""
 
     @property
     def retrained(self) -> float:
@@ -90,3 +95,5 @@ class RunStart:
     """Digests of the touched weights before and after the edit."""
     edited_heads: tuple[Head, ...] = ()
     """(layer, head) of the attention heads the edit touches."""
+    followed: NeuronSet = field(default_factory=lambda: NeuronSet([], (0, 0)))
+    """Neurons whose words every snapshot has."""
