@@ -1,14 +1,15 @@
 """The board: how outcomes become scores, and that what collapsed is never ranked; the figures of removal."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
 from analysis import board
 from analysis.board import Entry
-from analysis.evaluate import Evaluation, Histogram, Measure
+from analysis.evaluate import Curve, Evaluation, Histogram, Measure
 from analysis.evaluate.kl import EDGES
-from analysis.figures.removal import kl_histogram, method_radar, training_loss
+from analysis.figures.removal import kl_histogram, layer_curves, method_radar, training_loss
 from analysis.operations import Outcome
 
 
@@ -90,6 +91,23 @@ def test_kl_histogram_has_every_token_at_its_place():
     assert math.log10(EDGES[-2]) < bars.x[-1] < math.log10(EDGES[-1])
     assert figure.layout.shapes[0].x0 == pytest.approx(-2)
     assert "nats" in figure.layout.xaxis.title.text
+
+
+def test_curves_by_layer_have_bands_and_the_state_before():
+    after = Curve(
+        name="probe_true",
+        layers=(-1, 0),
+        values=(0.1, 0.9),
+        low=(0.0, 0.8),
+        high=(0.2, 1.0),
+        n=4,
+        counts="facts",
+        unit="P",
+    )
+    low, high, line, before = layer_curves([replace(after, values=(0.5, 0.5))], [after]).data  # type: ignore[misc]
+    assert (list(low.y), list(high.y), high.fill) == ([0.0, 0.8], [0.2, 1.0], "tonexty")
+    assert (list(line.x), list(line.y), line.name) == ([-1, 0], [0.1, 0.9], "probe true")
+    assert (list(before.y), before.line.dash, before.line.color) == ([0.5, 0.5], "dot", line.line.color)
 
 
 def test_the_radar_tells_what_collapsed():

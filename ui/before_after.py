@@ -12,6 +12,7 @@ import streamlit as st
 from analysis import concepts
 from analysis.concepts import Concept, Fact, dump_jsonl
 from ui import host
+from ui.token_strip import continuation
 
 if TYPE_CHECKING:
     from analysis.models import LanguageModel
@@ -112,28 +113,8 @@ def show(states: Sequence[Examination]) -> None:
             icon=":material/warning:",
         )
     for i, (prompt, _) in enumerate(base.generations):
-        st.markdown(f"**{prompt.replace(chr(10), ' ⏎ ')} …**")
         for column, state in zip(st.columns(len(states)), states):
             with column:
-                st.caption(state.label)
-                _continuation(state.generations[i][1])
-
-
-def _continuation(tokens: Sequence[tuple[str, float]]) -> None:
-    """Generated tokens with visible newlines, each on a ground that tells its probability."""
-    if not tokens:
-        st.caption("(nothing: the model ended the text)")
-        return
-    st.html(
-        "".join(
-            f'<span title="P = {p:.3f}" style="background:rgba(0,114,178,{0.05 + 0.45 * p:.2f});border-radius:3px">'
-            f"{_escaped(text)}</span>"
-            for text, p in tokens
-        )
-    )
-
-
-def _escaped(text: str) -> str:
-    import html
-
-    return html.escape(text).replace("\n", "⏎").replace(" ", "&nbsp;")
+                if not i:
+                    st.caption(state.label)
+                st.html(continuation(prompt, state.generations[i][1]))

@@ -12,11 +12,11 @@ from analysis import board, operations
 from analysis.board import Entry
 from analysis.concepts import Concept, Fact
 from analysis.errors import PalimpsestError
-from analysis.evaluate import SUMMARY, compare
-from analysis.figures.removal import kl_histogram, training_loss
+from analysis.evaluate import compare
+from analysis.figures.removal import training_loss
 from analysis.jobs import JobStatus
-from analysis.operations import Operation, Outcome
-from ui import before_after, host, shell
+from analysis.operations import Operation
+from ui import before_after, host, operation_result, shell
 from ui.operation_form import CHOSEN
 from ui.tokens import escaped
 
@@ -89,7 +89,7 @@ def operation_view(operation: Operation, concept: Concept, known: Sequence[Fact]
 
     panel()
     if one.outcome is not None and not active:
-        _result(operation, one, one.outcome)
+        operation_result.show(operation.name, one.outcome)
         _downloads(operation)
         _apply(operation, concept, known)
 
@@ -115,53 +115,6 @@ def _progress(operation: Operation, status: JobStatus) -> None:
     steps = [event for event in operation.events() if event["kind"] == "step"]
     if len(steps) > 1:
         st.plotly_chart(training_loss(steps), key=f"loss {operation.name}")
-
-
-def _result(operation: Operation, one: Entry, outcome: Outcome) -> None:
-    before, after = outcome.before, outcome.after
-    if after.warning:
-        st.warning(escaped(after.warning), icon=":material/warning:")
-    numbers, moved = st.columns([3, 2])
-    names = list(dict.fromkeys(measure.name for state in (after, before) for measure in state.measures))
-    names.sort(key=lambda name: SUMMARY.index(name) if name in SUMMARY else len(SUMMARY))
-    rows = []
-    for name in names:
-        old, new = before.get(name), after.get(name)
-        about = new or old
-        assert about is not None
-        interval = [f"{m.value:.3g} [{m.low:.3g}, {m.high:.3g}]" if m else "–" for m in (old, new)]
-        rows.append(
-            {
-                "measure": name,
-                "before": interval[0],
-                "after (collapsed)" if after.collapsed else "after": interval[1],
-                "n": f"{about.n:,} {about.counts}",
-                "unit": about.unit,
-                "note": about.note,
-            }
-        )
-    with numbers:
-        st.dataframe(pd.DataFrame(rows), hide_index=True)
-        st.caption(
-            f"Values with 95% intervals. {outcome.edited_parameters:,} weights changed in {outcome.seconds:.1f} s, "
-            "without the evaluation."
-        )
-    if after.histogram is not None:
-        marks = {name: after.value(f"kl_{name}") for name in ("median", "mean", "p95")}
-        shown = {name: value for name, value in marks.items() if value is not None}
-        moved.plotly_chart(kl_histogram(after.histogram, shown), key=f"kl {operation.name}")
-        moved.caption(f"General text: {escaped(str(after.provenance.get('text', '')))}")
-    left, right = st.columns(2)
-    if after.facts:
-        with left.expander(f"The {len(after.facts)} facts one by one"):
-            old_p = {(subject, answer): p for subject, answer, p in before.facts}
-            facts = pd.DataFrame(after.facts, columns=["subject", "answer", "P after"])
-            facts.insert(2, "P before", [old_p.get((subject, answer)) for subject, answer, _ in after.facts])
-            st.dataframe(facts.style.format(precision=3), hide_index=True)
-    if after.skipped:
-        with right.expander("Not measured"):
-            for name, reason in after.skipped.items():
-                st.markdown(f"**{name.replace('_', ' ')}**: {escaped(reason)}")
 
 
 def _downloads(operation: Operation) -> None:

@@ -6,7 +6,7 @@ The strip is HTML made of escaped text only; white space that cannot be seen is 
 from collections.abc import Sequence
 from html import escape
 
-__all__ = ["legend", "token_strip"]
+__all__ = ["continuation", "legend", "token_strip"]
 
 _BLUE, _ORANGE = "0,114,178", "213,94,0"
 _STRONGEST = 0.75
@@ -46,6 +46,24 @@ def token_strip(
     if stop < len(text):
         pieces.append("…")
     return f'<div style="line-height:1.75;overflow-wrap:anywhere">{"".join(pieces)}</div>'
+
+
+def continuation(prompt: str, tokens: Sequence[tuple[str, float]], about: str = "") -> str:
+    """HTML of a prompt and what a model made of it, each new token on a ground that tells its probability.
+
+    Args:
+        prompt: What the model was given.
+        tokens: Each new token with its probability, 0 to 1.
+        about: A word or two before the prompt.
+    """
+    label = f'<span style="font-size:0.8em;opacity:0.6">{escape(about)} · </span>' if about else ""
+    written = "".join(
+        f'<span title="P = {p:.3f}" style="background:rgba({_BLUE},{0.05 + 0.45 * p:.2f});border-radius:3px">'
+        f"{escape(text).replace(chr(10), '⏎').replace(' ', '&nbsp;')}</span><wbr>"
+        for text, p in tokens
+    )
+    ended = "" if tokens else '<span style="opacity:0.6">(ends the text)</span>'
+    return f'<div style="line-height:1.7;overflow-wrap:anywhere">{label}{_visible(prompt)}{written}{ended}</div>'
 
 
 def legend(limit: float) -> str:

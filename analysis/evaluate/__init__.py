@@ -10,7 +10,7 @@ from analysis.evaluate.collapse import COLLAPSE_FACTOR, collapse_warning
 from analysis.evaluate.evaluation import baseline, evaluate, parts_of
 from analysis.evaluate.general_text import GeneralText, from_hub, neutral_text, offline_text, sampled_text
 from analysis.evaluate.parts import ALL, PARTS, QUICK
-from analysis.evaluate.result import SUMMARY, Curve, Evaluation, Histogram, Measure, compare
+from analysis.evaluate.result import SUMMARY, Curve, Evaluation, Generation, Histogram, Measure, compare
 
 __all__ = [
     "ALL",
@@ -22,6 +22,7 @@ __all__ = [
     "Curve",
     "Evaluation",
     "GeneralText",
+    "Generation",
     "Histogram",
     "Measure",
     "baseline",

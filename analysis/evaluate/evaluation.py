@@ -208,6 +208,7 @@ def _measure(session: Session, chosen: Sequence[str], label: str, started: float
         facts=session.facts,
         histogram=session.histogram,
         curves=session.curves,
+        generations=session.generations,
         provenance={
             "parts": list(chosen),
             "seed": session.seed,

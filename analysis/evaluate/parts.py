@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
+from analysis import measure
 from analysis.concepts import Concept, Fact, Sentence
 from analysis.evaluate import attacks, choice, forget, keep, kl, latent, soft_prompts
 from analysis.evaluate.general_text import neutral_text
-from analysis.evaluate.result import Curve, Histogram, Measure
+from analysis.evaluate.result import Curve, Generation, Histogram, Measure
 from analysis.fetch import Progress
 from analysis.models import LanguageModel
 
@@ -38,6 +39,7 @@ class Session:
         self.facts: tuple[tuple[str, str, float], ...] = ()
         self.histogram: Histogram | None = None
         self.curves: tuple[Curve, ...] = ()
+        self.generations: tuple[Generation, ...] = ()
 
     def add(self, measures: Iterable[Measure]) -> None:
         self.measures.extend(measures)
@@ -107,6 +109,19 @@ def _neutral_perplexity(session: Session) -> None:
     session.add([keep.perplexity(session.model, [Sentence(text) for text in neutral_text().texts])])
 
 
+def _generations(session: Session) -> None:
+    kept = session.neighbours.get(session.concept.name, ())
+    facts = [("forgotten", fact) for fact in session.given[:2]] + [("kept", fact) for fact in kept[:1]]
+    prompts = [("ordinary", _ORDINARY)]
+    for about, fact in facts:
+        text, start = next(session.concept.statements(fact))
+        prompts.insert(-1, (about, text[:start].rstrip(" ")))
+    session.generations = tuple(
+        Generation(about=about, prompt=prompt, tokens=tuple(measure.generate(session.model, prompt)[1]))
+        for about, prompt in prompts
+    )
+
+
 def _kl(session: Session) -> None:
     if session.reference is None:
         session.skipped["kl"] = _NOT_IN_BASE
@@ -160,6 +175,7 @@ def _relearning(session: Session) -> None:
     )
 
 
+_ORDINARY = "When I was a child, my family used to"
 _NOT_IN_BASE = "The unedited model was measured without it. Measure it again with this part."
 
 PARTS: dict[str, Callable[[Session], None]] = {
@@ -169,6 +185,7 @@ PARTS: dict[str, Callable[[Session], None]] = {
     "multiple_choice": _multiple_choice,
     "neighbours": _neighbours,
     "kl": _kl,
+    "generations": _generations,
     "memorization": _memorization,
     "truth_ratio": _truth_ratio,
     "reverse": _reverse,
@@ -182,5 +199,5 @@ PARTS: dict[str, Callable[[Session], None]] = {
 }
 """In the order in which they are measured: cheap ones first."""
 
-QUICK = ("neutral_perplexity", "forget", "paraphrase", "multiple_choice", "neighbours", "kl")
+QUICK = ("neutral_perplexity", "forget", "paraphrase", "multiple_choice", "neighbours", "kl", "generations")
 ALL = tuple(PARTS)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.errors import ConfigError, ModelFileError
 
-__all__ = ["SUMMARY", "Curve", "Evaluation", "Histogram", "Measure", "compare"]
+__all__ = ["SUMMARY", "Curve", "Evaluation", "Generation", "Histogram", "Measure", "compare"]
 
 SUMMARY = ("forget", "paraphrase", "multiple_choice", "neighbours", "neutral_perplexity")
 """What `Evaluation.summary` gives besides KL."""
@@ -71,6 +71,17 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Generation:
+    """What the model goes on to say, always taking its most probable token."""
+
+    about: str
+    """“forgotten”: the prompt of a fact to be forgotten; “kept”: of a neighbouring one; “ordinary”: of no fact."""
+    prompt: str
+    tokens: tuple[tuple[str, float], ...]
+    """Each new token with its probability; none where the model ends the text at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """Everything that was measured on one state of a model."""
 
@@ -86,6 +97,7 @@ class Evaluation:
     histogram: Histogram | None = None
     """KL of single tokens, nats."""
     curves: tuple[Curve, ...] = ()
+    generations: tuple[Generation, ...] = ()
     warning: str | None = None
     """Set where the edit wrecked the model: no number here then shows that a concept was forgotten."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -148,6 +160,7 @@ class Evaluation:
                     if histogram is None
                     else Histogram(edges=tuple(histogram["edges"]), counts=tuple(histogram["counts"])),
                     "curves": tuple(_curve(curve) for curve in data.get("curves", ())),
+                    "generations": tuple(_generation(one) for one in data.get("generations", ())),
                 }
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -156,6 +169,10 @@ class Evaluation:
 
 def _curve(data: Mapping[str, Any]) -> Curve:
     return Curve(**{**data, **{name: tuple(data[name]) for name in ("layers", "values", "low", "high")}})
+
+
+def _generation(data: Mapping[str, Any]) -> Generation:
+    return Generation(**{**data, "tokens": tuple((str(text), float(p)) for text, p in data["tokens"])})
 
 
 def compare(evaluations: Sequence[Evaluation]) -> pd.DataFrame:

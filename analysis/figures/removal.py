@@ -6,10 +6,10 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from analysis.evaluate import Histogram
+from analysis.evaluate import Curve, Histogram
 from analysis.figures.style import HUES, LEGEND, MARGINS, faded
 
-__all__ = ["kl_histogram", "method_radar", "training_loss"]
+__all__ = ["kl_histogram", "layer_curves", "method_radar", "training_loss"]
 
 
 def training_loss(steps: Sequence[Mapping[str, Any]]) -> go.Figure:
@@ -67,10 +67,16 @@ def kl_histogram(histogram: Histogram, marks: Mapping[str, float]) -> go.Figure:
             figure.add_vline(
                 x=math.log10(value),
                 line={"color": HUES[1], "dash": ("solid", "dot", "dash")[i % 3], "width": 2},
-                annotation={"text": f"{name} {value:.2g}", "font": {"color": HUES[1]}, "yshift": -16 * i},
             )
+            figure.add_trace(
+                go.Scatter(
+                    x=[None], y=[None], mode="lines", name=f"{name} {value:.2g}", hoverinfo="skip",
+                    line={"color": HUES[1], "dash": ("solid", "dot", "dash")[i % 3], "width": 2},
+                )
+            )  # fmt: skip
     powers = list(range(math.ceil(logs[1]), math.floor(logs[-1]) + 1, 2))
-    figure.update_layout(height=300, bargap=0, margin=MARGINS, showlegend=False, uirevision="kl")
+    figure.data[0].showlegend = False  # type: ignore[attr-defined]
+    figure.update_layout(height=320, bargap=0, uirevision="kl", **LEGEND)
     figure.update_xaxes(
         title="KL(before ‖ after) of a token, nats (log)",
         tickvals=powers,
@@ -78,6 +84,33 @@ def kl_histogram(histogram: Histogram, marks: Mapping[str, float]) -> go.Figure:
         zeroline=False,
     )
     figure.update_yaxes(title=f"% of {total:,} tokens")
+    return figure
+
+
+def layer_curves(before: Sequence[Curve], after: Sequence[Curve]) -> go.Figure:
+    """Measures by layer after an edit with their 95% bands, and the same before it, dotted."""
+    figure = go.Figure()
+    hues = {name: HUES[i % len(HUES)] for i, name in enumerate(dict.fromkeys(one.name for one in (*after, *before)))}
+    for curves, dash in ((after, "solid"), (before, "dot")):
+        for one in curves:
+            name, hue = one.name.replace("_", " "), hues[one.name]
+            layers, values = list(one.layers), list(one.values)
+            if dash == "solid":
+                band = {"mode": "lines", "line": {"width": 0}, "showlegend": False, "hoverinfo": "skip"}
+                figure.add_trace(go.Scatter(x=layers, y=list(one.low), **band))
+                figure.add_trace(
+                    go.Scatter(x=layers, y=list(one.high), fill="tonexty", fillcolor=faded(hue, 0.15), **band)
+                )
+            figure.add_trace(
+                go.Scatter(
+                    x=layers, y=values, mode="lines", name=name if dash == "solid" else f"{name}, before",
+                    line={"color": hue, "dash": dash, "width": 2.5 if dash == "solid" else 1.5},
+                    hovertemplate="layer %{x}: %{y:.3f}<extra>%{fullData.name}</extra>",
+                )
+            )  # fmt: skip
+    figure.update_layout(height=320, uirevision="layer_curves", **LEGEND)
+    figure.update_xaxes(title="layer (−1: the embedding)")
+    figure.update_yaxes(title=(after or before)[0].unit, rangemode="tozero")
     return figure
 
 

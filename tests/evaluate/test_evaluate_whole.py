@@ -90,6 +90,18 @@ def test_part_of_a_concept_is_forgotten(tiny_model: LanguageModel, concept: Conc
     assert list(compare([own, again]).columns)[::4] == ["base", "again"]
 
 
+def test_what_the_model_says_is_kept_with_its_probabilities(tiny_model: LanguageModel, concept: Concept):
+    found = prepared(tiny_model, concept, ["generations"], concept.facts[:3]).evaluation
+    assert [one.about for one in found.generations] == ["forgotten", "forgotten", "kept", "ordinary"]
+    assert [one.prompt for one in found.generations[:2]] == ["The capital of France is", "The capital of Italy is"]
+    first = found.generations[0]
+    ids = torch.tensor([tiny_model.encode(first.prompt).ids])
+    with torch.no_grad():
+        p = tiny_model.logits(ids)[0, -1].double().softmax(-1)
+    assert first.tokens[0] == (tiny_model.decode([int(p.argmax())]), pytest.approx(float(p.max()), rel=1e-4))
+    assert Evaluation.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
 def test_a_wrecked_model_is_no_success(tiny_model: LanguageModel, concept: Concept):
     base = prepared(tiny_model, concept)
     wreck(tiny_model)
@@ -194,7 +206,7 @@ def test_stopping_and_progress(tiny_model: LanguageModel, concept: Concept):
     )
     assert [one.name for one in found.measures] == ["neutral_perplexity", "forget"]
     assert set(found.skipped) == set(QUICK[2:])
-    assert seen == [("Measuring neutral perplexity", 0.0), ("Measuring forget", pytest.approx(1 / 6))]
+    assert seen == [("Measuring neutral perplexity", 0.0), ("Measuring forget", pytest.approx(1 / len(QUICK)))]
 
 
 def test_a_broken_model_is_an_error_and_no_number(tiny_model: LanguageModel, concept: Concept):
