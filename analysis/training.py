@@ -1,4 +1,4 @@
-"""What every training loop shares: decks of texts, seeding, and a check of the loss."""
+"""What every training loop shares: decks of texts, seeding, schedules, and a check of the loss."""
 
 import math
 import random
@@ -9,7 +9,10 @@ import torch
 
 from analysis.errors import ConceptError, ConfigError
 
-__all__ = ["Deck", "check_loss", "reproducible"]
+__all__ = ["SCHEDULES", "Deck", "check_loss", "learning_share", "reproducible"]
+
+SCHEDULES = ("constant", "linear", "cosine")
+"""How the learning rate changes after the warm-up."""
 
 T = TypeVar("T")
 
@@ -57,8 +60,27 @@ def check_loss(loss: float, learning_rate: float) -> None:
         raise ConfigError(f"Training diverged (the loss is {loss}). Lower the learning rate, now {learning_rate:g}.")
 
 
+def learning_share(schedule: str, step: int, steps: int, warmup: int = 0) -> float:
+    """The share of the full learning rate that `step` (from 1) of `steps` is taken with.
+
+    It rises evenly over the `warmup` steps, is whole at the step after them, and then stays (constant) or falls, evenly
+    (linear) or along a half cosine, to where the step after the last would have none.
+
+    Raises:
+        ConfigError: the schedule is unknown.
+    """
+    if schedule not in SCHEDULES:
+        raise ConfigError(f"“{schedule}” is no schedule. Use {', '.join(SCHEDULES)}.")
+    if step <= warmup:
+        return step / (warmup + 1)
+    done = (step - 1 - warmup) / (steps - warmup)
+    if schedule == "linear":
+        return 1 - done
+    return 0.5 * (1 + math.cos(math.pi * done)) if schedule == "cosine" else 1.0
+
+
 class reproducible:
-    """Seeds everything and, on CUDA, asks for deterministic kernels; restores that setting afterwards."""
+    """Seeds everything and, on CUDA, asks for deterministic kernels; restores these settings afterwards."""
 
     def __init__(self, seed: int, device: torch.device):
         self.seed, self.cuda = seed, device.type == "cuda"
@@ -68,7 +90,11 @@ class reproducible:
         self.before = torch.are_deterministic_algorithms_enabled()
         if self.cuda:
             torch.use_deterministic_algorithms(True, warn_only=True)
+            # with warn_only this kernel stays as it is: its backward pass adds up in any order
+            self.efficient = torch.backends.cuda.mem_efficient_sdp_enabled()
+            torch.backends.cuda.enable_mem_efficient_sdp(False)
 
     def __exit__(self, *details: object) -> None:
         if self.cuda:
             torch.use_deterministic_algorithms(self.before)
+            torch.backends.cuda.enable_mem_efficient_sdp(self.efficient)

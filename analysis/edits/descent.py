@@ -4,7 +4,6 @@ A stop, an error or a diverging loss ends it with an exception, and the ledger p
 its state it can be taken up again and gives the very weights of an uninterrupted training.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,9 @@ from typing import Any
 import torch
 
 from analysis import memory
+from analysis.checkpoint import load_state, save_state
 from analysis.circuit import Circuit, Shape
 from analysis.concepts import Fact
-from analysis.edits.checkpoint import load_state, save_state
 from analysis.edits.deltas import digest
 from analysis.edits.edit import Change, Materials
 from analysis.edits.gradient import GradientEdit
@@ -25,9 +24,9 @@ from analysis.edits.lowrank import LowRank, linear_slices, stored_slices
 from analysis.edits.masks import WeightMask
 from analysis.edits.rows import FactChoice, Row, choose_facts, digest_rows, rows_by_kind
 from analysis.edits.slices import Slice, check_shape, circuit_slices
-from analysis.errors import ConfigError, StoppedError
+from analysis.errors import ConfigError, EditError, StoppedError
 from analysis.models import LanguageModel
-from analysis.training import check_loss, reproducible
+from analysis.training import check_loss, learning_share, reproducible
 
 __all__ = ["Training", "plan_gradient"]
 
@@ -98,13 +97,13 @@ class Training(Change[GradientEdit]):
                     fused=model.device.type in ("cpu", "cuda"),
                 )
                 state = (trainable.parameters, optimiser, losses.decks, identity)
-                done = load_state(self.checkpoint_folder, *state) if self.checkpoint_folder else 0
+                found = load_state(self.checkpoint_folder, *state) if self.checkpoint_folder else None
                 trainable.mask_update()
-                for step in range(done + 1, edit.steps + 1):
+                for step in range(found.step + 1 if found else 1, edit.steps + 1):
                     self._step(step, losses, trainable, optimiser)
                     stopping = step < edit.steps and self.should_stop is not None and self.should_stop()
                     if self.checkpoint_folder and (stopping or step % self.checkpoint_every == 0):
-                        save_state(self.checkpoint_folder, step, *state)
+                        self._keep(self.checkpoint_folder, step, state)
                     if stopping:
                         raise StoppedError(self._stopped(step))
                 if isinstance(trainable, LowRank):
@@ -114,10 +113,8 @@ class Training(Change[GradientEdit]):
         self, step: int, losses: Losses, trainable: WeightMask | LowRank, optimiser: torch.optim.Optimizer
     ) -> None:
         edit = self.edit
-        done = (step - 1) / edit.steps
-        share = 0.5 * (1 + math.cos(math.pi * done)) if edit.schedule == "cosine" else 1.0
         for group in optimiser.param_groups:
-            group["lr"] = edit.learning_rate * share
+            group["lr"] = edit.learning_rate * learning_share(edit.schedule, step, edit.steps)
         optimiser.zero_grad(set_to_none=True)
         terms = losses.backward()
         loss = losses.total(terms)
@@ -129,6 +126,15 @@ class Training(Change[GradientEdit]):
         trainable.mask_update()
         if self.on_step is not None:
             self.on_step(step, loss, terms)
+
+    def _keep(self, folder: Path, step: int, state: tuple[Any, ...]) -> None:
+        try:
+            save_state(folder, step, *state)
+        except OSError as error:
+            raise EditError(
+                f"The training's state cannot be written to {folder} ({error}). Free some space or train without keeping "
+                "the state; the weights are as they were."
+            ) from error
 
     def _trainable(self, model: LanguageModel, pieces: Sequence[Slice]) -> WeightMask | LowRank:
         edit = self.edit

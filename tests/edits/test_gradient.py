@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from analysis import measure
@@ -325,7 +326,7 @@ def test_a_resumed_training_gives_the_very_weights_of_an_uninterrupted_one(
         )
     assert same_bits(before, state(tiny_model))
     assert ledger.entries == ()
-    assert sorted(path.suffix for path in (tmp_path / "state").iterdir()) == [".json", ".safetensors"]
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["step-000005.safetensors"]
     ledger.apply(training(tiny_model, edit, on_step=lambda step, loss, _: resumed.append((step, loss)), **stop_after_5))
     assert resumed == list(enumerate(losses, 1))[5:]
     assert same_bits(expected, state(tiny_model))
@@ -375,7 +376,7 @@ def test_a_state_of_another_training_or_a_damaged_one_is_refused(
     (tensors,) = tmp_path.glob("*.safetensors")
     tensors.write_bytes(tensors.read_bytes()[:-40])
     refused(training(tiny_model, UNLEARN), "damaged")
-    (tmp_path / "state.json").write_text("[]")
+    save_file({"0.value": torch.zeros(1)}, tensors, metadata={"state": "[]"})
     refused(training(tiny_model, UNLEARN), "damaged")
 
 
