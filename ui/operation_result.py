@@ -16,6 +16,7 @@ __all__ = ["show"]
 _HEADLINES = {
     "forget": ("P(answer), to forget", "inverse"),
     "paraphrase": ("P(answer), reworded", "inverse"),
+    "injected": ("P(new answer)", "normal"),
     "neighbours": ("P(answer), to keep", "normal"),
     "neutral_perplexity": ("Perplexity", "inverse"),
 }
@@ -43,8 +44,9 @@ def show(name: str, outcome: Outcome) -> None:
 
 
 def _headline(before: Evaluation, after: Evaluation) -> None:
-    columns = st.columns(len(_HEADLINES) + 1)
-    for column, (measure, (title, good)) in zip(columns, _HEADLINES.items()):
+    shown = {name: about for name, about in _HEADLINES.items() if name != "injected" or after.get(name)}
+    columns = st.columns(len(shown) + 1)
+    for column, (measure, (title, good)) in zip(columns, shown.items()):
         old, new = before.value(measure), after.value(measure)
         if old is None or new is None:
             column.metric(title, "–")

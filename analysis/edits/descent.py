@@ -61,6 +61,10 @@ class Training(Change[GradientEdit]):
     """Weights that must not move: those of a ledger's held edits."""
 
     @property
+    def injected(self) -> tuple[Fact, ...]:
+        return self.facts.injected
+
+    @property
     def removed(self) -> tuple[Fact, ...] | None:
         return self.facts.removed
 

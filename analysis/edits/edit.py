@@ -81,6 +81,11 @@ class Change(ABC, Generic[E]):
         return NeuronSet([], shape.neurons), ()
 
     @property
+    def injected(self) -> tuple[Fact, ...]:
+        """Facts with the new answers that it teaches."""
+        return ()
+
+    @property
     def removed(self) -> tuple[Fact, ...] | None:
         """The facts that it removes, where it is about some; None is all that the model knows."""
         return None

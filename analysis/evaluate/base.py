@@ -24,6 +24,8 @@ class Baseline:
     concept: str
     facts: tuple[Fact, ...]
     """The facts to be forgotten."""
+    injected: tuple[Fact, ...] = ()
+    """Facts with the new answers that an edit teaches."""
     n_unknown: int
     """Facts of the concept that the model does not know; they are never asked."""
     seed: int
@@ -55,7 +57,12 @@ class Baseline:
             name: None if value is None else value.to_dict()
             for name, value in (("text", self.text), ("reference", self.reference), ("evaluation", self.evaluation))
         }
-        return plain | groups | parts | {"facts": [asdict(fact) for fact in self.facts]}
+        return (
+            plain
+            | groups
+            | parts
+            | {name: [asdict(fact) for fact in getattr(self, name)] for name in ("facts", "injected")}
+        )
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Baseline":
@@ -70,6 +77,7 @@ class Baseline:
                 **{
                     **data,
                     "facts": _facts(data["facts"]),
+                    "injected": _facts(data.get("injected", ())),
                     "neighbours": _groups(data["neighbours"]),
                     "others": _groups(data["others"]),
                     "languages": None if languages is None else _groups(languages),

@@ -21,7 +21,16 @@ from analysis.evaluate.scoring import score_answers, score_next
 from analysis.measure import prepare_facts
 from analysis.models import LanguageModel
 
-__all__ = ["LETTERS", "Question", "by_letter", "by_likelihood", "option_scores", "questions", "truth_ratio"]
+__all__ = [
+    "LETTERS",
+    "Question",
+    "by_letter",
+    "by_likelihood",
+    "injected_questions",
+    "option_scores",
+    "questions",
+    "truth_ratio",
+]
 
 LETTERS = "ABCD"
 
@@ -63,6 +72,23 @@ def questions(concept: Concept, facts: Sequence[Fact], *, seed: int = 0) -> tupl
         right = int(letter) % (count + 1)
         options.insert(right, fact.answer)
         asked.append(Question(fact, tuple(options), right))
+    return tuple(asked)
+
+
+def injected_questions(concept: Concept, injected: Sequence[Fact], *, seed: int = 0) -> tuple[Question, ...]:
+    """Questions whose right option is a fact's new answer, and whose wrong ones have the old answer among them.
+
+    Raises:
+        ConceptError: there is no other answer to choose from.
+    """
+    old = {fact.subject: fact.answer for fact in concept.facts}
+    asked = []
+    for question in questions(concept, injected, seed=seed):
+        options, answer = list(question.options), old.get(question.fact.subject)
+        if answer is not None and answer not in options:
+            place = 0 if question.right else len(options) - 1  # any place but the right one's
+            options[place] = answer
+        asked.append(Question(question.fact, tuple(options), question.right))
     return tuple(asked)
 
 

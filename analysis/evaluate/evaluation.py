@@ -45,6 +45,7 @@ def baseline(
     concept: Concept,
     facts: Sequence[Fact] | None = None,
     *,
+    injected: Sequence[Fact] = (),
     what: str | Sequence[str] = "quick",
     text: GeneralText | None = None,
     threshold: float = KNOWN_THRESHOLD,
@@ -61,6 +62,7 @@ def baseline(
         model: The unedited model.
         concept: The concept that is to be forgotten.
         facts: The facts that are, default: all that the model knows.
+        injected: Facts with new answers that the edit is to teach.
         what: “quick”, “all”, or names of parts; later evaluations can measure what is in here.
         text: Where KL is measured, default: `offline_text`.
         threshold: Mean P(answer) from which a fact counts as known.
@@ -103,6 +105,7 @@ def baseline(
         others=others if near else {},
         languages=languages,
         reference=None,
+        injected=injected,
         seed=seed,
         progress=progress,
         should_stop=should_stop,
@@ -115,6 +118,7 @@ def baseline(
         weights=weights_digest(model),
         concept=concept.name,
         facts=forgotten,
+        injected=tuple(injected),
         n_unknown=len(table) - len(known),
         seed=seed,
         neighbours=session.neighbours,
@@ -175,6 +179,7 @@ def evaluate(
         others=base.others,
         languages=base.languages,
         reference=base.reference,
+        injected=base.injected,
         seed=base.seed,
         progress=progress,
         should_stop=should_stop,

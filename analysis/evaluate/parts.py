@@ -1,6 +1,7 @@
 """The parts of an evaluation by name: what each asks of the model, and what it needs of the baseline."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from analysis import measure
@@ -27,12 +28,14 @@ class Session:
         others: keep.Groups,
         languages: keep.Groups | None,
         reference: kl.Reference | None,
+        injected: Sequence[Fact],
         seed: int,
         progress: Progress | None,
         should_stop: Callable[[], bool] | None,
     ):
         self.model, self.concept, self.given = model, concept, tuple(facts)
         self.neighbours, self.others, self.languages, self.reference = neighbours, others, languages, reference
+        self.injected = tuple(injected)
         self.seed, self.progress, self.should_stop = seed, progress, should_stop
         self.measures: list[Measure] = []
         self.skipped: dict[str, str] = {}
@@ -73,6 +76,24 @@ def _paraphrase(session: Session) -> None:
 def _multiple_choice(session: Session) -> None:
     session.add([choice.by_likelihood(session.questions, session.option_scores)])
     session.add(choice.by_letter(session.model, session.concept, session.questions))
+
+
+def _injected(session: Session) -> None:
+    """How well the new answers were learned; nothing to ask where there are none."""
+    if not session.injected:
+        return
+    model = session.model
+    asked = choice.injected_questions(session.concept, session.injected, seed=session.seed)
+    scores = choice.option_scores(model, session.concept, asked)
+    found = [forget.recall(model, session.concept, session.injected).measures()[0]]
+    if any(session.concept.paraphrases_of(fact) for fact in session.injected):
+        found.append(forget.paraphrases(model, session.concept, session.injected))
+    found.append(choice.by_likelihood(asked, scores))
+    names = {"forget": "injected", "paraphrase": "injected_paraphrase", "multiple_choice": "injected_choice"}
+    units = {"injected_choice": "accuracy by likelihood"}
+    for one in found:
+        name = names[one.name]
+        session.add([replace(one, name=name, unit=units.get(name, "P(new answer)"))])
 
 
 def _truth_ratio(session: Session) -> None:
@@ -183,6 +204,7 @@ PARTS: dict[str, Callable[[Session], None]] = {
     "forget": _forget,
     "paraphrase": _paraphrase,
     "multiple_choice": _multiple_choice,
+    "injected": _injected,
     "neighbours": _neighbours,
     "kl": _kl,
     "generations": _generations,
@@ -199,5 +221,5 @@ PARTS: dict[str, Callable[[Session], None]] = {
 }
 """In the order in which they are measured: cheap ones first."""
 
-QUICK = ("neutral_perplexity", "forget", "paraphrase", "multiple_choice", "neighbours", "kl", "generations")
+QUICK = ("neutral_perplexity", "forget", "paraphrase", "multiple_choice", "injected", "neighbours", "kl", "generations")
 ALL = tuple(PARTS)

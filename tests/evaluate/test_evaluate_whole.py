@@ -22,6 +22,7 @@ from analysis.evaluate import (
     evaluate,
     parts_of,
 )
+from analysis.evaluate.choice import injected_questions
 from analysis.models import LanguageModel
 
 TEXT = GeneralText(
@@ -100,6 +101,22 @@ def test_what_the_model_says_is_kept_with_its_probabilities(tiny_model: Language
         p = tiny_model.logits(ids)[0, -1].double().softmax(-1)
     assert first.tokens[0] == (tiny_model.decode([int(p.argmax())]), pytest.approx(float(p.max()), rel=1e-4))
     assert Evaluation.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def test_new_answers_are_asked_for_like_old_ones(tiny_model: LanguageModel, concept: Concept):
+    taught = tuple(replace(fact, answer="Oslo") for fact in concept.facts[:2])
+    base = prepared(tiny_model, concept, ["injected"], concept.facts[:2], injected=taught)
+    p = measure.score_facts(tiny_model, measure.prepare_facts(tiny_model, concept, taught))
+    assert base.evaluation.value("injected") == pytest.approx(p.mean(), rel=1e-4)
+    assert {"injected_paraphrase", "injected_choice"} <= {one.name for one in base.evaluation.measures}
+    again = evaluate(
+        tiny_model, concept, base=Baseline.from_dict(json.loads(json.dumps(base.to_dict()))), what="injected"
+    )
+    assert again.get("injected") == base.evaluation.get("injected")
+    for question in injected_questions(concept, taught):
+        assert question.options[question.right] == "Oslo"
+        assert {"France": "Paris", "Italy": "Rome"}[question.fact.subject] in question.options
+        assert len(set(question.options)) == len(question.options)
 
 
 def test_a_wrecked_model_is_no_success(tiny_model: LanguageModel, concept: Concept):

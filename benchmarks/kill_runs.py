@@ -1,0 +1,217 @@
+"""Kill relearning runs at random moments, take them up again, and count what was lost.
+
+    python benchmarks/kill_runs.py [--kills 200] [--seed 0] [--json]
+
+Each run is the whole thing on a tiny random model: loading, choosing, the edit, training with checkpoints and snapshots,
+then the control. Its process gets SIGKILL at a random moment of the time that an uninterrupted run takes (or ends before
+it), and another process takes the run up, until it has finished. After every kill all that was committed is read again
+and must be there, unchanged. A finished run is compared with an uninterrupted one: the loss of every step and every number
+of every snapshot, bit for bit. Processes are forked from one that has imported everything, because importing takes longer
+than the whole run.
+
+The last line with --json: kills, runs, lost (snapshots committed and gone or changed), diverged (runs that ended otherwise
+than the uninterrupted one), stuck (runs that could not be taken up), seconds.
+"""
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+os.environ["OMP_NUM_THREADS"] = "1"  # before torch: a forked process has no pool of threads
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]  # run from anywhere, without installing
+
+import tiny
+import torch
+import transformer_lens  # noqa: F401 (imported here once, not in every forked process)
+
+from analysis import running, runs
+from analysis.errors import PalimpsestError
+from analysis.relearn import RelearnConfig, Snapshot
+from analysis.runs import RunDirectory
+
+_MOST_ATTEMPTS = 200
+
+
+@dataclass
+class Tally:
+    """What happened so far."""
+
+    kills: int = 0
+    runs: int = 0
+    lost: int = 0
+    diverged: int = 0
+    stuck: int = 0
+    why: list[str] = field(default_factory=list)
+
+
+def main() -> None:
+    """Kill until there were enough kills; exit code 1 if anything was lost."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="one JSON line instead of text")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    logging.disable(logging.WARNING)
+    chance, started, tally = random.Random(options.seed), time.monotonic(), Tally()
+    with tempfile.TemporaryDirectory() as temporary:
+        home = Path(temporary)
+        os.environ["PALIMPSEST_HOME"] = str(home)
+        config = RelearnConfig(
+            model=str(tiny.save_model(home / "tiny")),
+            concept="tiny-capitals",
+            known_threshold=0.0,
+            steps=12,
+            batch_size=4,
+            cadence="steps",
+            snapshot_every=2,
+            checkpoint_every=3,
+            precision="float32",
+            device="cpu",
+        )
+        whole = _create(config, home / "whole")
+        begun = time.monotonic()
+        if not _waited(_forked(whole)):
+            sys.exit(f"the uninterrupted run failed: {whole.status().message}")
+        usual = time.monotonic() - begun
+        expected = _outcome(whole)
+        while tally.kills < options.kills:
+            _one_run(_create(config, home / f"run-{tally.runs:04d}"), expected, usual, options.kills, chance, tally)
+            if tally.runs % 10 == 0:
+                print(f"{tally.kills} kills, {tally.runs} runs, {tally.lost} lost", file=sys.stderr, flush=True)
+    result = {
+        **{name: getattr(tally, name) for name in ("kills", "runs", "lost", "diverged", "stuck")},
+        "uninterrupted_seconds": round(usual, 2),
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    for line in tally.why:
+        print(line, file=sys.stderr)
+    print(json.dumps(result) if options.json else ", ".join(f"{name} {value}" for name, value in result.items()))
+    sys.exit(bool(tally.lost or tally.diverged or tally.stuck))
+
+
+def _one_run(
+    run: RunDirectory, expected: Mapping[str, Any], usual: float, most_kills: int, chance: random.Random, tally: Tally
+) -> None:
+    """Kill a run and take it up until it has finished."""
+    tally.runs += 1
+    committed: dict[str, str] = {}
+    for _ in range(_MOST_ATTEMPTS):
+        child = _forked(run)
+        if tally.kills < most_kills:
+            if _dies_within(child, chance.uniform(0, usual)):
+                tally.kills += 1
+        elif not _waited(child):
+            break
+        now = _snapshots(run)
+        for name, digest in committed.items():
+            if now.get(name) != digest:
+                tally.lost += 1
+                tally.why.append(f"{run.name}: {name} was committed and is {'changed' if name in now else 'gone'}")
+        committed = now
+        if _is_over(run):
+            break
+    if not _is_over(run):
+        tally.stuck += 1
+        tally.why.append(f"{run.name}: {run.status().state}: {run.status().message}")
+    elif differences := [key for key, value in _outcome(run).items() if expected[key] != value]:
+        tally.diverged += 1
+        tally.why.append(f"{run.name} differs in {', '.join(differences)}")
+
+
+def _create(config: RelearnConfig, path: Path) -> RunDirectory:
+    return runs.create(config, path, concepts={"tiny-capitals": tiny.concept()})
+
+
+def _forked(run: RunDirectory) -> int:
+    """A process that carries the run out, or takes it up where it was."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, 1)
+        os.dup2(devnull, 2)
+        running.carry_out(run)
+        code = 0
+    except (PalimpsestError, OSError):
+        code = 2
+    finally:
+        os._exit(code)
+
+
+def _dies_within(child: int, seconds: float) -> bool:
+    """Kill the process after so many seconds; False if it had ended by then."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if os.waitpid(child, os.WNOHANG)[0]:
+            return False
+        time.sleep(0.002)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return True
+
+
+def _waited(child: int) -> bool:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def _is_over(run: RunDirectory) -> bool:
+    control = run.control
+    return run.status().state == "finished" and control is not None and control.status().state == "finished"
+
+
+def _parts(run: RunDirectory) -> dict[str, RunDirectory]:
+    return {"run": run} | ({"control": run.control} if run.control else {})
+
+
+def _snapshots(run: RunDirectory) -> dict[str, str]:
+    """Every committed snapshot that can be read, by name, with a digest of its file."""
+    found = {}
+    for part, folder in _parts(run).items():
+        for index in range(folder.n_snapshots()):
+            path = folder.path / "snapshots" / f"{index:06d}.safetensors"
+            try:
+                folder.snapshot(index)
+            except PalimpsestError:
+                continue
+            found[f"{part} snapshot {index}"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def _outcome(run: RunDirectory) -> dict[str, Any]:
+    """Everything that must be the same whatever happened on the way."""
+    outcome: dict[str, Any] = {}
+    for part, folder in _parts(run).items():
+        losses = [(event["step"], event["loss"]) for event in folder.events() if event["kind"] == "step"]
+        outcome[f"losses of the {part}"] = losses
+        outcome[f"snapshots of the {part}"] = [_numbers(one) for one in folder.snapshots()]
+    return outcome
+
+
+def _numbers(snapshot: Snapshot) -> tuple[Any, ...]:
+    """A snapshot without the time it took."""
+    arrays = [snapshot.p_retrained_F, snapshot.p_held_out_F]
+    arrays += [scores for methods in snapshot.saliency.values() for _, scores in sorted(methods.items())]
+    digest = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
+    words = tuple(sorted(snapshot.words.items()))
+    return snapshot.phase, snapshot.step, snapshot.loss, snapshot.neutral_loss, digest, words
+
+
+if __name__ == "__main__":
+    main()
