@@ -13,8 +13,8 @@ __all__ = ["chosen", "ranked", "under_way"]
 
 _HIDDEN = ["collapsed", "created", "model", "concept"]
 _LABELS = {
-    "perplexity ratio": "perplexity, after ÷ before",
-    "kl_median": "KL median, nats per token",
+    "perplexity ratio": "perplexity ÷ before",
+    "kl_median": "KL median, nats",
     "edited_parameters": "edited parameters",
     "multiple_choice": "multiple choice",
     "multiple_choice before": "multiple choice before",
@@ -47,7 +47,10 @@ def ranked(table: pd.DataFrame) -> None:
     sound, wrecked = table.loc[~table["collapsed"]], table.loc[table["collapsed"]]
     if len(sound):
         _draw(sound, "board_ranked")
-        st.caption("A click on a column's head sorts by it. P(answer) is the mean over the facts.")
+        st.caption(
+            "After the edit; the values before it are in the last columns. P(answer) is the mean over the facts. A click on "
+            "a column's head sorts by it."
+        )
     if len(wrecked):
         st.markdown(f"**Collapsed: not ranked** (n = {len(wrecked)})")
         _draw(wrecked, "board_collapsed")
@@ -67,4 +70,7 @@ def _draw(table: pd.DataFrame, key: str) -> None:
     config = {name: st.column_config.NumberColumn(_LABELS.get(name, name), format="%.3g") for name in numbers}
     config["edited_parameters"] = st.column_config.NumberColumn(_LABELS["edited_parameters"], format="localized")
     config["seconds"] = st.column_config.NumberColumn("seconds, without evaluation", format="%.1f")
-    st.dataframe(table.drop(columns=_HIDDEN), hide_index=True, key=key, column_config=config)
+    # what counts first, so that it is seen without scrolling
+    last = ["settings", *(name for name in table.columns if name.endswith(" before"))]
+    first = [name for name in table.columns if name not in (*last, *_HIDDEN)]
+    st.dataframe(table, hide_index=True, key=key, column_config=config, column_order=[*first, *last])
