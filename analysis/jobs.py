@@ -10,36 +10,31 @@ A relearning run (`runs`) and an operation (`operations`) are jobs.
 
 import json
 import logging
-import os
 import platform
-import subprocess
-import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import psutil
-from filelock import FileLock, Timeout
-
-from analysis import paths
+from analysis import paths, processes, queue_store
 from analysis.errors import PalimpsestError, RunError, StoppedError
 
-__all__ = ["ACTIVE", "Job", "JobStatus", "StatusKeeper", "is_alive", "launch", "read_json", "turn"]
+__all__ = ["ACTIVE", "CANCELLED", "Job", "JobStatus", "StatusKeeper", "by_this_process", "is_alive", "read_json"]
 
-State = Literal["starting", "running", "stopping", "finished", "stopped", "failed", "crashed"]
+State = Literal["queued", "starting", "running", "stopping", "finished", "stopped", "failed", "crashed"]
 
-ACTIVE = ("starting", "running", "stopping")
+CANCELLED = "Cancelled while it was queued."
+ACTIVE = ("queued", "starting", "running", "stopping")
 _HEARTBEAT_EVERY = 2.0
 _HEARTBEAT_TIMEOUT = 20.0
 """Seconds without a heartbeat after which a worker on another machine or in another container counts as dead."""
 _START_TIMEOUT = 60.0
-_LOOK_EVERY = 1.0
-"""Seconds between looks at a request to stop, while a job waits for its turn."""
+_ENTERING = 10.0
+"""Seconds within which a job that says it is queued need not be found in the queue: it is being entered."""
 _log = logging.getLogger(__name__)
 
 
@@ -54,8 +49,11 @@ class JobStatus:
     snapshots: int = 0
     pid: int | None = None
     pid_started: float | None = None
-    """Start time of the process: a process id alone may have been reused."""
+    """When the process started (`processes.Process`): a process id alone may have been reused."""
+    boot: str = ""
     host: str = ""
+    device: str = ""
+    """Where it runs or will run, as the queue resolved it; empty outside the queue."""
     heartbeat: float = 0.0
     seconds: float = 0.0
 
@@ -77,19 +75,51 @@ class Job:
     def name(self) -> str:
         return self.path.name
 
-    def status(self) -> JobStatus:
-        """The stored status; an active job whose process is gone reads as crashed."""
+    def stored(self) -> JobStatus | None:
+        """The status as it was last written, true or not any more; None where none was written yet.
+
+        Raises:
+            RunError: it is damaged.
+        """
         path = self.path / "status.json"
         try:
-            status = JobStatus(**read_json(path))
+            return JobStatus(**read_json(path))
         except FileNotFoundError:
-            status = JobStatus(state="starting", heartbeat=path.parent.stat().st_mtime)
-        except (RunError, TypeError) as error:
-            return JobStatus(state="failed", message=f"{path} is damaged ({error}). {self.kept}.")
+            return None
+        except TypeError as error:
+            raise RunError(f"{path} is damaged ({error}).") from error
+
+    def status(self) -> JobStatus:
+        """The stored status; an active job whose process is gone reads as crashed."""
+        try:
+            status = self.stored() or JobStatus(state="starting", heartbeat=self.path.stat().st_mtime)
+        except RunError as error:
+            return JobStatus(state="failed", message=f"{error} {self.kept}.")
+        if status.state == "queued":
+            return self._queued(status)
         if status.active and not is_alive(status):
             advice = f"See {self.path / 'worker.log'}. {self.kept}; start it again."
             return replace(status, state="crashed", message=f"The worker ended without a word. {advice}")
         return status
+
+    def _queued(self, status: JobStatus) -> JobStatus:
+        """The status of a job that has written itself down as queued, with what the queue says of it."""
+        if self.stop_requested():  # the queue takes it out before anything else happens there
+            return replace(status, state="stopped", message=CANCELLED)
+        try:
+            place = queue_store.place(self.path)
+        except RunError as error:
+            return replace(status, message=str(error))
+        if place:
+            return replace(status, message=f"{_ordinal(place)} in the queue")
+        now = self.stored()
+        if now is not None and now.state != "queued":
+            return self.status()  # it has begun in the meantime
+        if place == 0 or abs(time.time() - status.heartbeat) < _ENTERING:
+            return replace(status, state="starting" if place == 0 else "queued", message="Starting")
+        return replace(
+            status, state="stopped", message=f"It is not in the queue any more. {self.kept}; start it again."
+        )
 
     def events(self) -> list[dict[str, Any]]:
         """All complete lines of the event log; a last line that is still being written is left out."""
@@ -103,7 +133,7 @@ class Job:
         return (self.path / "stop").exists()
 
     def request_stop(self) -> None:
-        """Ask the worker to stop after its current step."""
+        """Ask the worker to stop after its current step; a job that is queued leaves the queue."""
         (self.path / "stop").touch()
 
     def write_status(self, status: JobStatus) -> None:
@@ -120,13 +150,7 @@ class StatusKeeper:
     def __init__(self, job: Job):
         self._job, self._lock, self._over = job, threading.Lock(), threading.Event()
         self._started = time.time()
-        self.status = JobStatus(
-            state="running",
-            message="Starting",
-            pid=os.getpid(),
-            pid_started=psutil.Process().create_time(),
-            host=platform.node(),
-        )
+        self.status = replace(JobStatus(state="running", message="Starting"), **by_this_process(job))
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def carry_out(self, work: Callable[[], str]) -> JobStatus:
@@ -181,54 +205,28 @@ class StatusKeeper:
                 _log.exception("the heartbeat could not be written")
 
 
-def launch(path: Path) -> None:
-    """Start the worker of the job in `path` as a process of its own, which outlives this one."""
-    with (path / "worker.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "analysis.worker", str(path)],
-            cwd=Path(__file__).parent.parent,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    # Somebody has to wait for the child, or it stays a zombie that looks alive.
-    threading.Thread(target=process.wait, daemon=True).start()
-
-
-@contextmanager
-def turn(job: Job, say: Callable[[str, float], None]) -> Iterator[None]:
-    """Wait until no other job of the same folder has its turn; a process that dies gives it up.
-
-    Raises:
-        StoppedError: the job was asked to stop while it waited.
-    """
-    lock = FileLock(job.path.parent / ".turn")
-    while not lock.is_locked:
-        if job.stop_requested():
-            raise StoppedError("Stopped while it waited for another to end. Nothing was changed.")
-        try:
-            lock.acquire(timeout=_LOOK_EVERY)
-        except Timeout:
-            say("Waiting for another to end", 0.0)
-    try:
-        yield
-    finally:
-        lock.release()
+def by_this_process(job: Job) -> dict[str, Any]:
+    """The fields of a status that say which process writes it, and where the job runs."""
+    process, before = processes.current(), None
+    with suppress(RunError):  # a damaged status is about to be replaced
+        before = job.stored()
+    return {
+        "pid": process.pid,
+        "pid_started": process.started,
+        "boot": process.boot,
+        "host": process.host,
+        "device": before.device if before else "",
+    }
 
 
 def is_alive(status: JobStatus) -> bool:
     """Whether the process that wrote a status still runs."""
     if status.pid is None:
-        return time.time() - status.heartbeat < _START_TIMEOUT
+        return abs(time.time() - status.heartbeat) < _START_TIMEOUT
     if status.host != platform.node():
-        return time.time() - status.heartbeat < _HEARTBEAT_TIMEOUT
-    try:
-        process = psutil.Process(status.pid)
-        same = status.pid_started is None or abs(process.create_time() - status.pid_started) < 1.0
-        return same and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
+        return abs(time.time() - status.heartbeat) < _HEARTBEAT_TIMEOUT
+    found = processes.find(status.pid)
+    return found is not None and status.pid_started in (None, found.started) and status.boot in ("", found.boot)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -245,3 +243,8 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise RunError(f"{path} is damaged (no JSON object).")
     return data
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"

@@ -7,28 +7,30 @@
     OP/evaluation.json            the model before and after
     OP/evaluation.csv             the same side by side
 
-Status, events and stopping are those of every job (`jobs`). Operations of one folder wait for each other in their
-workers. A stopped operation goes on where it was when it is carried out again.
+Status, events and stopping are those of every job (`jobs`); operations wait for their device in the `queue`. A stopped
+operation goes on where it was when it is carried out again.
 """
 
 import json
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from analysis import evaluate, models, paths
+from analysis import catalog, evaluate, fetch, memory, models, paths, queue
 from analysis.concepts import Fact
 from analysis.edits import Change, Ledger, Training
+from analysis.edits.gradient import GradientEdit
+from analysis.edits.gradient_methods import Rmu
 from analysis.errors import ConceptError, ConfigError, RunError, StoppedError
 from analysis.evaluate import Evaluation
 from analysis.fetch import Progress
-from analysis.jobs import Job, JobStatus, StatusKeeper, launch, read_json, turn
+from analysis.jobs import Job, JobStatus, StatusKeeper, read_json
+from analysis.memory import MemoryEstimate
 from analysis.models import LanguageModel
 from analysis.recipe import Recipe
 
@@ -176,9 +178,11 @@ def operate(
     started = time.monotonic()
     planned = recipe.plan(model, progress)
     planning = time.monotonic() - started
-    facts = _removed(planned)
+    facts, injected = _removed(planned), _injected(planned)
     going()
-    base = evaluate.baseline(model, concept, facts, what=what, seed=seed, threshold=recipe.threshold, progress=report)
+    base = evaluate.baseline(
+        model, concept, facts, injected=injected, what=what, seed=seed, threshold=recipe.threshold, progress=report
+    )
     going()
     ledger, started = Ledger(model, folder / "edits"), time.monotonic()
     try:
@@ -210,7 +214,7 @@ def carry_out(
 ) -> JobStatus:
     """Carry an operation out as its worker: load the model, operate, keep the status.
 
-    Without a `model` it first waits until no other operation of the same folder is at work: each holds a model.
+    Where a dashboard holds the memory that the model needs, it is asked to make room first.
 
     Raises:
         PalimpsestError: it failed; the status says so too.
@@ -229,45 +233,58 @@ def carry_out(
         report(f"Training, step {number}", 0.5)
 
     def work() -> str:
-        with turn(operation, stage) if model is None else nullcontext():
-            recipe = operation.recipe
+        recipe, loaded = operation.recipe, model
+        if loaded is None:
+            device = queue.device_of(settings["device"])
+            queue.make_room(lambda: _estimate(recipe, device), operation, lambda text: stage(text, 0.0))
             stage("Loading the model", 0.0)
-            loaded = model or models.load(recipe.model, device=settings["device"], dtype="float32")
-            operate(
-                loaded,
-                recipe,
-                operation.path,
-                what=tuple(settings["what"]),
-                seed=settings["seed"],
-                progress=stage,
-                on_step=step,
-                should_stop=operation.stop_requested,
-            )
+            loaded = models.load(recipe.model, device=device, dtype="float32")
+        operate(
+            loaded,
+            recipe,
+            operation.path,
+            what=tuple(settings["what"]),
+            seed=settings["seed"],
+            progress=stage,
+            on_step=step,
+            should_stop=operation.stop_requested,
+        )
         return "Finished"
 
     return keeper.carry_out(work)
 
 
-def resume(operation: Operation) -> None:
-    """Start the worker of a stopped or crashed operation again; it goes on where it was."""
-    (operation.path / "stop").unlink(missing_ok=True)
-    operation.write_status(JobStatus(state="starting", message="Starting", heartbeat=time.time()))
-    launch(operation.path)
+def resume(operation: Operation, *, owner: str = "") -> None:
+    """Put a stopped or crashed operation into the queue again; it goes on where it was.
+
+    Raises:
+        RunError: it is queued or at work already.
+    """
+    queue.submit(operation.path, "operation", operation.settings["device"], owner)
 
 
-def start(recipe: Recipe, *, device: str = "auto", what: str | tuple[str, ...] = "quick", seed: int = 0) -> Operation:
-    """Create an operation in the home folder and start its worker as a process of its own."""
-    operation = create(recipe, new_path(recipe), device=device, what=what, seed=seed)
-    launch(operation.path)
+def start(
+    recipe: Recipe, *, device: str = "auto", what: str | tuple[str, ...] = "quick", seed: int = 0, owner: str = ""
+) -> Operation:
+    """Create an operation in the home folder and put it into the queue of its device.
+
+    Raises:
+        ConfigError: the device does not exist here; nothing is left behind.
+    """
+    queue.device_of(device)
+    last = recipe.steps[-1]
+    path = new_path(last.concept, last.edit.method)
+    operation = create(recipe, path, device=device, what=what, seed=seed)
+    queue.submit(operation.path, "operation", device, owner)
     return operation
 
 
-def new_path(recipe: Recipe) -> Path:
+def new_path(concept: str, method: str) -> Path:
     """A path for a new operation, named after the time and the concept."""
     root = paths.operations_root()
     root.mkdir(parents=True, exist_ok=True)
     now = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S-%f")
-    return root / f"{now}-{recipe.steps[-1].concept}-{recipe.steps[-1].edit.method}"
+    return root / f"{now}-{concept}-{method}"
 
 
 def list_operations(root: Path | None = None) -> list[Operation]:
@@ -276,12 +293,28 @@ def list_operations(root: Path | None = None) -> list[Operation]:
     return sorted((Operation(path.parent) for path in found), key=lambda one: one.name, reverse=True)
 
 
+def _estimate(recipe: Recipe, device: str) -> MemoryEstimate:
+    """What the recipe's model will need in memory, with gradients and two moments where all of it is trained."""
+    n_parameters = memory.count_parameters(fetch.locate(catalog.resolve(recipe.model)))
+    load = memory.load_estimate(n_parameters, "float32", device)
+    edits = [step.edit for step in recipe.steps if isinstance(step.edit, GradientEdit)]
+    if all(edit.only or edit.lora_rank or isinstance(edit, Rmu) for edit in edits):
+        return load  # a part is trained: how much it takes is checked once the part is known
+    return replace(load, needed=load.needed + 12 * n_parameters, what=f"{load.what} and training it")
+
+
 def _removed(planned: list[tuple[Change[Any], str]]) -> tuple[Fact, ...] | None:
     """The facts that the steps on the last one's concept remove together; None is all that the model knows."""
     parts = [change.removed for change, name in planned if name == planned[-1][1]]
     if any(part is None for part in parts):
         return None
     return tuple(dict.fromkeys(fact for part in parts for fact in part or ()))
+
+
+def _injected(planned: list[tuple[Change[Any], str]]) -> tuple[Fact, ...]:
+    """The new answers that the steps on the last one's concept teach; of two to one subject, the later."""
+    facts = {fact.subject: fact for change, name in planned if name == planned[-1][1] for fact in change.injected}
+    return tuple(facts.values())
 
 
 def _write(folder: Path, outcome: Outcome) -> None:

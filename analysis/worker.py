@@ -1,36 +1,180 @@
-"""The process behind a job: `python -m analysis.worker JOB` carries out the run or the operation found there.
+"""The process that serves a device's line: `python -m analysis.worker --device cpu`, started by the queue.
 
-Exit code 0: finished or stopped; 2: failed, with the reason in the status.
+It claims the oldest job, carries it out and replaces itself by a fresh process, so that no memory is carried over; it
+ends when nothing is queued. Torch is imported only after a job was claimed. `python -m analysis.worker JOB` carries out
+one job at once, past the queue. Exit code 0: done or nothing to do; 2: the one job failed, or the queue cannot be used.
 """
 
+import argparse
 import logging
+import os
 import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from analysis import operations, running
-from analysis.errors import PalimpsestError
-from analysis.operations import Operation
-from analysis.runs import RunDirectory
+from analysis import paths, processes, queue, queue_rules, queue_store
+from analysis.errors import PalimpsestError, RunError
+from analysis.jobs import Job, JobStatus, by_this_process
+from analysis.queue_store import Entry
 
+__all__ = ["KINDS", "main", "serve"]
+
+_LEAVE_TRIES = 30
 _log = logging.getLogger(__name__)
 
 
+def _run(path: Path) -> None:
+    from analysis import running
+    from analysis.runs import RunDirectory
+
+    running.carry_out(RunDirectory(path))
+
+
+def _operation(path: Path) -> None:
+    from analysis import operations
+
+    operations.carry_out(operations.Operation(path))
+
+
+KINDS: Mapping[str, Callable[[Path], None]] = {"run": _run, "operation": _operation}
+"""How a job of each kind is carried out."""
+
+
 def main() -> int:
-    """Entry point of the worker process."""
+    """Entry point of the process."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    if len(sys.argv) != 2:
-        _log.error("usage: python -m analysis.worker JOB")
-        return 2
+    parser = argparse.ArgumentParser(prog="python -m analysis.worker", description=__doc__)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--device", help="serve the queue of this device")
+    what.add_argument("job", nargs="?", type=Path, help="folder of one job, carried out past the queue")
+    asked = parser.parse_args()
     try:
-        path = Path(sys.argv[1])
-        if (path / "operation.json").is_file():
-            operations.carry_out(Operation(path))
-        else:
-            running.carry_out(RunDirectory(path))
+        if asked.device is not None:
+            return serve(asked.device, KINDS)
+        KINDS["operation" if (asked.job / "operation.json").is_file() else "run"](asked.job)
     except PalimpsestError as error:
         _log.error("%s", error)
         return 2
     return 0
+
+
+def serve(device: str, kinds: Mapping[str, Callable[[Path], None]]) -> int:
+    """Carry out the first job of a device's line and begin anew as a fresh process; 0 once nothing is queued.
+
+    Raises:
+        RunError: the queue cannot be used.
+    """
+    _print_to(paths.home() / f"worker-{device.replace(':', '-')}.log")
+    while True:
+        entry = claim(device)
+        if entry is not None:
+            break
+        if sign_off(device):
+            return 0
+        time.sleep(queue.LOOK_EVERY)
+    _carry_out(entry, kinds)
+    _leave(entry)
+    _log.info("looking for the next job")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def claim(device: str) -> Entry | None:
+    """Take the oldest job of a line; None where somebody else comes first or nothing is queued.
+
+    Raises:
+        RunError: the queue cannot be written.
+    """
+    me = processes.current()
+    with queue_rules.changing(device) as connection:
+        line, registered = queue_store.entries(connection, device), queue_rules.worker_of(connection, device)
+        if registered != me and queue_rules.is_served(line, registered):
+            return None
+        queue_rules.register(connection, device, me)
+        for entry in line:
+            if entry.process == me:  # it has ended, but the queue could not be told
+                queue_rules.end(connection, entry)
+        line = queue_store.entries(connection, device)
+        if not line or line[0].foreground or not queue_rules.begin(connection, line[0], me):
+            return None
+        return replace(line[0], state="running", process=me, place=0)
+
+
+def sign_off(device: str) -> bool:
+    """Whether this worker may end: nothing waits for it, or another one serves the line.
+
+    Raises:
+        RunError: the queue cannot be written.
+    """
+    me = processes.current()
+    with queue_rules.changing(device) as connection:
+        if queue_rules.worker_of(connection, device) != me:
+            return True
+        line = queue_store.entries(connection, device)
+        if any(entry.state == "queued" and not entry.foreground for entry in line):
+            return False
+        connection.execute("DELETE FROM workers WHERE device = ?", (device,))
+        return True
+
+
+def _carry_out(entry: Entry, kinds: Mapping[str, Callable[[Path], None]]) -> None:
+    """Do the work; whatever happens in it, the job's status says so and this process goes on."""
+    job = Job(entry.path)
+    try:
+        _print_to(job.path / "worker.log")
+        before = job.stored() or JobStatus(state="starting")
+        job.write_status(
+            replace(before, **by_this_process(job), state="starting", message="Starting", heartbeat=time.time())
+        )
+        kinds[entry.kind](entry.path)
+    except PalimpsestError as error:
+        _log.error("%s", error)
+        _give_up(job, str(error))
+    except Exception as error:  # noqa: BLE001 (a bug in one job must not stop the others)
+        _log.error("%s", traceback.format_exc())
+        _give_up(job, f"A bug: {type(error).__name__}: {error}. See {job.path / 'worker.log'}.")
+
+
+def _give_up(job: Job, message: str) -> None:
+    """Write down why a job ended, where it has not done so itself."""
+    try:
+        status = job.stored()
+        if status is None or status.active:
+            job.write_status(replace(status or JobStatus(state="failed"), state="failed", message=message))
+    except (OSError, RunError) as error:
+        _log.error("the status of %s cannot be written: %s", job.path, error)
+
+
+def _leave(entry: Entry) -> None:
+    """Tell the queue that a job has ended; where it cannot be told, it notices the end of this process.
+
+    Raises:
+        RunError: it could not be told.
+    """
+    for attempt in range(_LEAVE_TRIES):
+        try:
+            with queue_store.writing() as connection:
+                queue_rules.end(connection, entry)
+            return
+        except RunError as error:
+            _log.error("%s", error)
+            if attempt == _LEAVE_TRIES - 1:
+                raise
+            time.sleep(queue.LOOK_EVERY)
+
+
+def _print_to(path: Path) -> None:
+    """Let all that this process and its libraries print go to a file."""
+    try:
+        with path.open("ab") as log:
+            os.dup2(log.fileno(), sys.stdout.fileno())
+            os.dup2(log.fileno(), sys.stderr.fileno())
+    except OSError as error:
+        _log.error("%s cannot be written (%s)", path, error)
 
 
 if __name__ == "__main__":

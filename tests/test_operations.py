@@ -1,16 +1,17 @@
 """An operation: measured before and after, stopped and taken up again, and told where it cannot be done."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from analysis import jobs, operations
+from analysis import memory, operations, queue
 from analysis.concepts import Concept
 from analysis.edits import Edit, Ledger, from_settings
-from analysis.errors import ConceptError, EditError, RunError, StoppedError
+from analysis.errors import ConceptError, ConfigError, EditError, MemoryShortError, RunError, StoppedError
 from analysis.models import LanguageModel, load
 from analysis.operations import Operation
 from analysis.recipe import Recipe
@@ -157,23 +158,48 @@ def test_a_failing_evaluation_takes_the_edits_back(
     assert same_bits(state(tiny_model), before)
 
 
-def test_operations_of_a_folder_wait_for_each_other(tiny_folder: Path, tiny_concept: Concept, tmp_path: Path):
-    """While one is at work another waits, can be stopped, and has its turn once the first has ended."""
-    model = load(str(tiny_folder), device="cpu")
-    recipe = recipe_of(model, tiny_concept, from_settings("prune", {}))
-    first, second = (operations.create(recipe, tmp_path / name, device="cpu", what=PARTS) for name in "ab")
-    said: list[str] = []
+def test_started_operations_are_carried_out_by_a_worker(tiny_folder: Path, tiny_concept: Concept):
+    """One after another; a cancelled one is taken up again."""
+    recipe = recipe_of(load(str(tiny_folder), device="cpu"), tiny_concept, from_settings("prune", {"top_k": 3}))
+    first, second = (operations.start(recipe, device="cpu", what=PARTS, owner="Ada") for _ in range(2))
+    assert [entry.owner for entry in queue.entries()] == ["Ada", "Ada"]
+    assert queue.cancel(second.path)
+    assert second.status().state == "stopped"
+    deadline = time.monotonic() + 120
+    while first.status().active and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert first.status().state == "finished", (first.path / "worker.log").read_text()
+    operations.resume(second)
+    while second.status().active and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert second.status().state == "finished", (second.path / "worker.log").read_text()
+    old, new = (one.outcome() for one in (first, second))
+    assert old is not None
+    assert new is not None
+    assert old.edited_parameters == new.edited_parameters == 3 * 3 * 32
 
-    def report(text: str, share: float) -> None:
-        said.append(text)
-        if text.startswith("Waiting"):
-            second.request_stop()
 
-    with jobs.turn(first, report):
-        status = operations.carry_out(second, progress=report)
-    assert (status.state, said) == ("stopped", ["Waiting for another to end"])
-    (second.path / "stop").unlink()
-    assert operations.carry_out(second).state == "finished"
+def test_a_device_that_does_not_exist_leaves_nothing(tiny_model: LanguageModel, tiny_concept: Concept):
+    with pytest.raises(ConfigError, match="cuda:99"):
+        operations.start(recipe_of(tiny_model, tiny_concept, from_settings("prune", {})), device="cuda:99")
+    assert operations.list_operations() == []
+
+
+def test_a_worker_asks_for_room_before_it_loads(
+    tiny_model: LanguageModel, tiny_concept: Concept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Nobody holds anything here, so it is refused with both numbers; a whole training counts more than an edit."""
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 5)
+    says = {}
+    for name, settings in (("prune", {}), ("gradient_ascent", {}), ("unlearn", {"only": "L1.MLP"})):
+        recipe = recipe_of(tiny_model, tiny_concept, from_settings(name, settings))
+        operation = operations.create(recipe, tmp_path / name, device="cpu", what=PARTS)
+        with pytest.raises(MemoryShortError, match=r"0\.0 GiB are free on cpu"):
+            operations.carry_out(operation)
+        says[name] = operation.status().message
+        assert operation.status().state == "failed"
+    assert "and training it" in says["gradient_ascent"]
+    assert not any("and training it" in says[name] for name in ("prune", "unlearn"))
 
 
 def test_bad_requests(tiny_model: LanguageModel, tiny_concept: Concept, tmp_path: Path):

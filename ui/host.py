@@ -1,13 +1,13 @@
 """The viewer's model: one loaded model for the server, never changed, plus a copy of one's own for weight edits.
 
 Sessions share the viewer's model; previews are hooks under its lock. A session that applies edits to weights gets a
-copy (`workbench`), which ends with the session or on request.
+copy (`workbench`), which ends with the session or on request. Where a job needs the memory, the viewer's model goes, and
+comes back on the CPU at its next need; copies, which hold somebody's edits, stay.
 """
 
 from __future__ import annotations
 
 import gc
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ from analysis.concepts import Concept, dump_jsonl, parse
 from analysis.errors import PalimpsestError, UnknownModelError
 from analysis.sites import MLP, Site, site_named
 from ui import jobs
+from ui.slot import Choice, Notice, Slot
 
 if TYPE_CHECKING:  # importing torch and TransformerLens takes seconds: only when a model is loaded
     from analysis.activations import Moments
@@ -40,6 +41,8 @@ __all__ = [
     "is_unloaded",
     "model",
     "moments",
+    "notice",
+    "owner",
     "replace",
     "reserve_place",
     "scan",
@@ -51,15 +54,6 @@ _CHOICE, _WORKBENCH, _UNLOADED, _DOWNLOAD = "model_choice", "workbench", "unload
 _PLACE = "loading_place"
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What the user wants loaded."""
-
-    reference: str = catalog.DEFAULT_MODEL
-    device: str = "auto"
-    dtype: str = "float32"
-
-
 @dataclass
 class Workbench:
     """A session's own copy of the model, and the edits made to its weights."""
@@ -68,28 +62,15 @@ class Workbench:
     ledger: Ledger
 
 
-class _Slot:
-    """Holds at most one model, so that a new one is loaded only after the old one is gone."""
-
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.choice: Choice | None = None
-        self.model: LanguageModel | None = None
-
-    def clear(self) -> None:
-        jobs.stop_all()  # they hold the model
-        _scan.clear()  # its samples are on the model's device
-        self.choice, self.model = None, None
-        gc.collect()
-        import torch
-
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-
-
 @st.cache_resource(show_spinner=False)
-def _slot() -> _Slot:
-    return _Slot()
+def _slot() -> Slot:
+    return Slot(_let_go)
+
+
+def _let_go() -> None:
+    """What else holds the model, or tensors on its device."""
+    jobs.stop_all()
+    _scan.clear()
 
 
 def chosen() -> Choice:
@@ -117,10 +98,14 @@ def replace(choice: Choice) -> None:
     Raises:
         PalimpsestError: it cannot be loaded.
     """
-    before = chosen()
+    before, slot = chosen(), _slot()
     source = catalog.resolve(choice.reference)  # a wrong name must not cost the model that is loaded
     st.session_state[_DOWNLOAD] = source.reference  # asked for: an address alone never starts a download
     choose(Choice(reference=source.reference, device=choice.device, dtype=choice.dtype))
+    with slot.lock:
+        if slot.left:  # asked for on purpose: the device that was left is tried again
+            slot.clear()
+        slot.left, slot.notice = "", None
     try:
         model()
     except PalimpsestError:
@@ -152,10 +137,20 @@ def devices() -> list[str]:
 
 def describe_state() -> str:
     """A few words for the sidebar."""
-    slot = _slot()
-    if slot.model is None or slot.choice != chosen():
+    model, choice = _slot().model, _slot().choice
+    if model is None or choice != chosen():
         return "not loaded"
-    return f"on {slot.model.device.type}, {slot.model.dtype}"
+    return f"on {model.device.type}, {model.dtype}"
+
+
+def notice() -> Notice | None:
+    """What users have to be told about the viewer's model, until somebody loads one on purpose."""
+    return _slot().notice
+
+
+def owner() -> str:
+    """The name of the session's user; empty where nobody has to log in."""
+    return str(st.user.get("name") or st.user.get("email") or "")
 
 
 def reserve_place() -> None:
@@ -175,8 +170,9 @@ def model() -> LanguageModel:
     """
     choice, slot = chosen(), _slot()
     st.session_state[_UNLOADED] = False
-    if slot.choice == choice and slot.model is not None:
-        return slot.model
+    held = slot.model
+    if slot.choice == choice and held is not None:
+        return held
     source = catalog.resolve(choice.reference)
     if not fetch.is_fetched(source) and st.session_state.get(_DOWNLOAD) != choice.reference:
         raise UnknownModelError(
@@ -197,15 +193,11 @@ def model() -> LanguageModel:
                 from analysis import models
 
                 logging.disable_progress_bar()
-                slot.model = models.load(
-                    choice.reference,
-                    device=choice.device,
-                    dtype=choice.dtype,
-                    progress=show,
-                )
-                slot.choice = choice
+                device = slot.device_for(choice)
+                slot.fill(choice, models.load(choice.reference, device=device, dtype=choice.dtype, progress=show))
             loaded = slot.model
     place.empty()
+    assert loaded is not None  # loaded under the lock
     return loaded
 
 

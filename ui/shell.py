@@ -6,9 +6,9 @@ from contextlib import contextmanager
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from analysis import concepts, runs
+from analysis import concepts, queue, runs
 from analysis.errors import PalimpsestError
-from ui import host
+from ui import host, queue_view
 from ui.tokens import escaped
 
 __all__ = [
@@ -57,6 +57,8 @@ def begin(title: str, purpose: str) -> None:
     st.title(title)
     st.caption(purpose)
     host.reserve_place()
+    queue_view.room_notice()
+    queue.tend()
 
 
 def sidebar() -> DeltaGenerator:

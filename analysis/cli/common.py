@@ -18,6 +18,7 @@ __all__ = [
     "Device",
     "Label",
     "ModelName",
+    "Now",
     "escape",
     "print_json",
     "progress_bar",
@@ -37,6 +38,7 @@ ConceptName = Annotated[
 Label = Annotated[
     str | None, typer.Option(help="Entity type of a CoNLL file (LOC), or relation of a CounterFact file (P103).")
 ]
+Now = Annotated[bool, typer.Option("--now", help="Do not wait until the device is free of other jobs (see `queue`).")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 
 

@@ -14,6 +14,7 @@ from analysis.cli.common import (
     ConceptName,
     Device,
     Label,
+    Now,
     escape,
     print_json,
     progress_bar,
@@ -39,6 +40,7 @@ def edit(
     out: Annotated[Path | None, typer.Option(help="New folder for recipe, edits and evaluation.")] = None,
     seed: Annotated[int, typer.Option(help="Of the edit, where it draws at random, and of the evaluation.")] = 0,
     device: Device = "auto",
+    now: Now = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove a concept from a model's weights and measure what that did.
@@ -46,7 +48,7 @@ def edit(
     The method's own settings are options, too: `--method prune --top-fraction 0.02`. `python -m analysis edits` lists them.
     """
     from analysis import concepts as library
-    from analysis import edits, models, operations, weights
+    from analysis import edits, models, operations, queue, weights
     from analysis.recipe import Recipe
 
     chosen_settings = _settings(settings or [])
@@ -59,14 +61,19 @@ def edit(
         seeded = any(setting.name == "seed" for setting in edits.method_named(name).settings)
         made = edits.from_settings(name, ({"seed": seed} if seeded else {}) | chosen_settings)
     chosen = library.load(concept, label=label)
-    with progress_bar() as report, quiet_transformers():
+    method_name = made.method if made is not None else stored.steps[-1].edit.method  # type: ignore[union-attr]
+    path = out if out is not None else operations.new_path(chosen.name, method_name)
+    with (
+        progress_bar() as report,
+        quiet_transformers(),
+        queue.turn(path, "operation", device, say=lambda text: report(text, 0.0), now=now),
+    ):
         reference = model or (stored.model if stored else catalog.DEFAULT_MODEL)
         loaded = models.load(reference, device=device, progress=report)
         if stored is None:
             assert made is not None
             stored = Recipe.of(loaded, [(chosen, made)], maintain=maintain or (), threshold=known_threshold)
         parts = evaluate if evaluate in ("quick", "all") else tuple(part.strip() for part in evaluate.split(","))
-        path = out if out is not None else operations.new_path(stored)
         operation = operations.create(stored, path, device=device, what=parts, seed=seed)
         operations.carry_out(operation, model=loaded, progress=report)
         if export:

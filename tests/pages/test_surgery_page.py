@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from analysis import concepts, operations
+from analysis import concepts, operations, queue, queue_rules
 from analysis.concepts import Concept
 from analysis.edits import METHODS, Edit, from_settings
 from analysis.jobs import JobStatus
@@ -150,14 +150,15 @@ def test_a_stopped_operation_goes_on(open_page, made, monkeypatch: pytest.Monkey
     operation = made(from_settings("prune", {}), "late", done=False)
     operation.write_status(JobStatus(state="stopped", message="Stopped on request", heartbeat=time.time()))
     operation.request_stop()
-    launched: list[Path] = []
-    monkeypatch.setattr(operations, "launch", launched.append)
+    monkeypatch.setattr(queue_rules, "_start", lambda device: None)  # no worker comes
     app = open_page("surgery")
     assert _errors(_press(app, "Go on")) == ""
-    assert launched == [operation.path]
-    assert operation.status().state == "starting"
+    assert queue.place(operation.path) == 1
+    assert (operation.status().state, operation.status().message) == ("queued", "1st in the queue")
     _press(app, "Stop")
-    assert operation.stop_requested()
+    assert operation.status().state == "stopped"
+    queue.tend()
+    assert queue.place(operation.path) is None
 
 
 @pytest.mark.parametrize("damage", ["recipe.json", "evaluation.json", "operation.json", "status.json"])

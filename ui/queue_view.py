@@ -1,0 +1,73 @@
+"""The queue on a page: what is at work and what waits on each device; and the notice that the model made room for a job."""
+
+import streamlit as st
+
+from analysis import queue
+from analysis.errors import PalimpsestError
+from analysis.queue import Entry
+from ui import host
+from ui.tokens import escaped
+
+__all__ = ["queue_list", "room_notice"]
+
+_SEEN = "room_notice_seen"
+
+
+def queue_list() -> None:
+    """Draw the queue, live while there is anything in it; nothing where it is empty."""
+    queue.tend()
+    active = bool(_entries())
+
+    @st.fragment(run_every=2.0 if active else None)
+    def panel() -> None:
+        queue.tend()
+        found = _entries()
+        if active and not found:
+            st.rerun()  # the last one has ended: redraw the page once, without polling
+        for device in dict.fromkeys(entry.device for entry in found):
+            line = [entry for entry in found if entry.device == device]
+            waiting = sum(entry.state == "queued" for entry in line)
+            st.caption(f"On **{escaped(device)}**: {len(line) - waiting} at work, {waiting} queued")
+            for entry in line:
+                _row(entry)
+
+    panel()
+
+
+def room_notice() -> None:
+    """Tell that the viewer's model has left a device for a job, until this session has dismissed it."""
+    place = st.container()  # always, or all that follows would change its place on the page with it
+    notice = host.notice()
+    if notice is None or st.session_state.get(_SEEN) == notice.number:
+        return
+
+    def dismiss() -> None:
+        st.session_state[_SEEN] = notice.number
+
+    text, button = place.columns([6, 1], vertical_alignment="center")
+    text.info(escaped(notice.text), icon=":material/memory:")
+    button.button("Dismiss", key="room_notice_dismiss", on_click=dismiss, width="stretch")
+
+
+def _entries() -> list[Entry]:
+    try:
+        return queue.entries()
+    except PalimpsestError as error:  # a queue that cannot be read must not hide the page
+        st.warning(escaped(str(error)), icon=":material/warning:")
+        return []
+
+
+def _row(entry: Entry) -> None:
+    place, name, owner, button = st.columns([1, 5, 2, 2], vertical_alignment="center")
+    place.markdown(":material/progress_activity:" if entry.place == 0 else f"**{entry.place}**")
+    name.markdown(f"{escaped(entry.name)} :small[{entry.kind}]")
+    owner.caption(escaped(entry.owner) or "–")
+    asked = (entry.path / "stop").exists()
+    label = "Stop" if entry.state == "running" else "Cancel"
+    if button.button(label, key=f"cancel {entry.number}", disabled=asked, width="stretch"):
+        try:
+            queue.cancel(entry.path)
+        except PalimpsestError as error:
+            st.error(escaped(str(error)), icon=":material/error:")
+        else:
+            st.rerun(scope="fragment")
