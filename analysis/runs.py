@@ -1,13 +1,9 @@
 """Runs on disk: a directory that a worker writes and anyone may read at the same time.
 
-    RUN/config.json               configuration, package versions, creation time; changes only when steps are added
+    RUN/config.json               configuration, package versions, creation time; never changes
     RUN/concepts/NAME.jsonl       the very concepts the run uses
-    RUN/text.jsonl                the further text it trains on (where it has one)
-    RUN/origin/                   what a branch begins with (`relearn.origin`)
     RUN/facts.json                the facts chosen, the components edited, digests (written at the start)
-    RUN/edits/0000.safetensors    what the edit changed, bit by bit
     RUN/snapshots/000003.safetensors   one a snapshot, written atomically; numbers are in its metadata
-    RUN/checkpoints/step-000050.safetensors   the state of the training, to go on from
     RUN/control/                  the control run, of the same shape
 
 Status, events and stopping are those of every job (`jobs`).
@@ -18,26 +14,24 @@ import json
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from analysis import concepts as concept_library
-from analysis import paths, queue, training_text
-from analysis.checkpoint import saved_steps
+from analysis import paths, queue
 from analysis.concepts import Concept, Fact, dump_jsonl, files
-from analysis.errors import ConfigError, RunError
+from analysis.errors import RunError
 from analysis.jobs import Job, read_json
-from analysis.records import Moment, RunFacts, read_facts, read_moment, read_snapshot, write_facts, write_snapshot
-from analysis.relearn import Beginning, Earlier, RelearnConfig, RunStart, Snapshot
+from analysis.records import RunFacts, read_facts, read_snapshot, write_facts, write_snapshot
+from analysis.relearn import RelearnConfig, RunStart, Snapshot
 
 __all__ = [
     "RunDirectory",
     "RunFacts",
     "create",
-    "create_in_home",
     "created",
     "find",
     "list_runs",
@@ -45,7 +39,6 @@ __all__ = [
     "start",
 ]
 _VERSIONED = ("torch", "transformers", "transformer-lens", "numpy", "safetensors")
-_TEXT = "text.jsonl"
 
 
 class RunDirectory(Job):
@@ -87,9 +80,9 @@ class RunDirectory(Job):
 
     def facts(self) -> RunFacts | None:
         """What the run found at its start; None before it got that far."""
-        return read_facts(self.path / "facts.json", self.facts_by_name())
+        return read_facts(self.path / "facts.json", self._facts())
 
-    def facts_by_name(self) -> dict[str, Fact]:
+    def _facts(self) -> dict[str, Fact]:
         """The concept's facts by their names in it."""
         concept = self.concepts()[self.config.concept]
         return dict(zip(concept.fact_names(), concept.facts))
@@ -115,99 +108,8 @@ class RunDirectory(Job):
         """
         return read_snapshot(self._snapshot_path(index), self.config.tracked)
 
-    def moments(self) -> list[Moment]:
-        """Which moments the committed snapshots are of, without reading their arrays.
-
-        Raises:
-            RunError: a snapshot file is damaged; names it.
-        """
-        return [read_moment(self._snapshot_path(index)) for index in range(self.n_snapshots())]
-
-    def is_complete(self) -> bool:
-        """Whether the last step has its snapshot, which comes after its checkpoint; without regard to the control."""
-        count = self.n_snapshots()
-        return count > 1 and read_moment(self._snapshot_path(count - 1)).step == self.config.steps
-
-    def checkpoints(self) -> tuple[int, ...]:
-        """The steps whose state is kept, ascending: what the run can go on or branch from."""
-        return saved_steps(self.path / "checkpoints")
-
-    def earlier(self) -> Earlier | None:
-        """What a run that is carried out again finds done already; None where it begins from the start."""
-        found, moments = self.facts(), self.moments()
-        if found is None or not moments:
-            return None
-        return Earlier(
-            beginning=Beginning(facts=found.table, base=self.snapshot(0), followed=found.followed),
-            n_snapshots=len(moments),
-            steps=tuple(moment.step for moment in moments if moment.phase == "training"),
-            seconds=moments[-1].seconds,
-        )
-
-    def text(self) -> tuple[str, ...]:
-        """The further text that is trained on; fetched and kept at the first call, where it is a hub data set.
-
-        Raises:
-            FetchError: the data set cannot be read.
-        """
-        if not self.config.text:
-            return ()
-        path = self.path / _TEXT
-        if not path.is_file():
-            training_text.store(path, training_text.read(self.config.text))
-        return training_text.load(path)
-
-    def events(self) -> list[dict[str, Any]]:
-        """All complete lines of the event log; of a step that was done twice, only the last.
-
-        A line that was being written when the disk was full or the worker died is left out.
-        """
-        try:
-            lines = (self.path / "events.jsonl").read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
-        except FileNotFoundError:
-            return []
-        found: list[dict[str, Any]] = []
-        place: dict[int, int] = {}
-        for line in lines:
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue
-            if event.get("kind") == "step" and event["step"] in place:
-                found[place[event["step"]]] = event
-                continue
-            if event.get("kind") == "step":
-                place[event["step"]] = len(found)
-            found.append(event)
-        return found
-
-    def end_events_line(self) -> None:
-        """End a line of the event log that a worker left unfinished, so that the next one begins a new line."""
-        try:
-            with (self.path / "events.jsonl").open("rb+") as file:
-                if file.seek(0, 2) and (file.seek(-1, 2), file.read(1))[1] != b"\n":
-                    file.write(b"\n")
-        except FileNotFoundError:
-            return
-
-    def set_steps(self, steps: int) -> None:
-        """Let the run have so many steps in all; config.json remembers how many it had before.
-
-        Raises:
-            ConfigError: that is not more than are done, or does not fit the other settings.
-        """
-        record = self.record
-        changed = RelearnConfig.from_dict({**record["config"], "steps": steps})
-        done = max((moment.step for moment in self.moments()), default=0)
-        if steps <= done:
-            raise ConfigError(f"{done} steps are done already. Give more than that.")
-        continued = [*record.get("continued", ()), {"from": self.config.steps, "to": steps, "at": _now()}]
-        record |= {"config": changed.to_dict(), "continued": continued}
-        paths.write_atomically(self.path / "config.json", json.dumps(record, indent=2).encode())
-        self._config = None
-
     def write_start(self, found: RunStart) -> None:
-        write_facts(self.path / "facts.json", found, self.facts_by_name())
+        write_facts(self.path / "facts.json", found, self._facts())
 
     def write_snapshot(self, snapshot: Snapshot) -> None:
         write_snapshot(self._snapshot_path(snapshot.index), snapshot)
@@ -217,33 +119,20 @@ class RunDirectory(Job):
 
 
 def create(
-    config: RelearnConfig,
-    path: Path,
-    *,
-    concepts: Mapping[str, Concept] | None = None,
-    title: str = "",
-    fill: Callable[[Path], None] | None = None,
+    config: RelearnConfig, path: Path, *, concepts: Mapping[str, Concept] | None = None, title: str = ""
 ) -> RunDirectory:
     """Make a run directory that is complete but not started. Nothing is left behind if this fails.
-
-    Args:
-        config: The run.
-        path: New folder.
-        concepts: Concepts by name, instead of the library's.
-        title: Instead of the configuration's description.
-        fill: Called with the folder before it appears under its name, to put more into it.
 
     Raises:
         RunError: `path` exists and is not empty, or cannot be written.
         ConceptError: a tracked concept is unknown.
-        ConfigError: the text to train on cannot be read.
     """
     known = {name: (concepts or {}).get(name) or concept_library.load(name) for name in config.tracked}
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RunError(f"{path} already exists and is not empty. Name a new folder for the run.")
     record = {
         "title": title or config.describe(),
-        "created": _now(),
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "config": config.to_dict(),
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in _VERSIONED}},
     }
@@ -258,10 +147,6 @@ def create(
         (staging / "concepts").mkdir()
         for name, concept in known.items():
             (staging / "concepts" / f"{name}.jsonl").write_text(dump_jsonl(concept))
-        if fill is not None:
-            fill(staging)
-        if training_text.is_file_name(config.text) and not (staging / _TEXT).is_file():
-            training_text.store(staging / _TEXT, training_text.read(config.text))
         (staging / "config.json").write_text(json.dumps(record, indent=2))
         staging.rename(path)
     except OSError as error:
@@ -270,10 +155,6 @@ def create(
         if staging.is_dir():
             shutil.rmtree(staging)
     return RunDirectory(path)
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 def new_path(config: RelearnConfig) -> Path:
@@ -291,22 +172,17 @@ def start(config: RelearnConfig, *, concepts: Mapping[str, Concept] | None = Non
         ConfigError: the device does not exist here; nothing is left behind.
     """
     queue.device_of(config.device)
-    run = create_in_home(config, concepts=concepts)
+    run = _create_somewhere(config, concepts)
     queue.submit(run.path, "run", config.device, owner)
     return run
 
 
-def create_in_home(
-    config: RelearnConfig,
-    *,
-    concepts: Mapping[str, Concept] | None = None,
-    fill: Callable[[Path], None] | None = None,
-) -> RunDirectory:
+def _create_somewhere(config: RelearnConfig, concepts: Mapping[str, Concept] | None) -> RunDirectory:
     """A run under the runs folder; another session may take its name in the meantime, then the next one is tried."""
     for _ in range(20):
         path = new_path(config)
         try:
-            return create(config, path, concepts=concepts, fill=fill)
+            return create(config, path, concepts=concepts)
         except RunError:
             if not path.exists():
                 raise
