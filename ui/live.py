@@ -1,7 +1,7 @@
-"""A run on the page: status and stop, the migration canvas, and what the recruits carried before.
+"""A run on the page: status and stop, the migration canvas, and what belongs to the step it rests on.
 
-The page only reads. While the run is active a fragment looks for new snapshots every second; the canvas gets only
-what it does not hold yet.
+The page only reads. While the run is active a fragment looks for new snapshots twice a second; the canvas gets only what
+it does not hold yet, and everything below it follows the step that the canvas was left at.
 """
 
 import json
@@ -11,17 +11,19 @@ import streamlit as st
 from analysis import migration
 from analysis.errors import PalimpsestError
 from analysis.jobs import JobStatus, is_alive
-from analysis.neurons import Neuron
-from analysis.runs import RunDirectory
-from ui import scene
+from analysis.neurons import Neuron, NeuronSet
+from analysis.runs import RunDirectory, RunFacts
+from ui import moment_view, neuron_card, scene, scene_card, scene_control
 from ui.edit_form import use_components
-from ui.migration import migration_canvas
-from ui.scene import View
+from ui.migration import CanvasScene, Source, chosen, migration_canvas
+from ui.scene_store import View
 
 __all__ = ["follow"]
 
 _ICONS = {"finished": ":material/check_circle:", "stopped": ":material/stop_circle:", "failed": ":material/error:"}
 _SHOW_AT_ONCE = 3
+_POLL_SECONDS = 0.5
+"""A snapshot is to be on the screen within a second of being written."""
 
 
 def follow(run: RunDirectory) -> None:
@@ -31,7 +33,7 @@ def follow(run: RunDirectory) -> None:
     control = run.control
     active = status.active or (control is not None and control.status().active) or _control_is_due(run, status)
 
-    @st.fragment(run_every=1.0 if active else None)
+    @st.fragment(run_every=_POLL_SECONDS if active else None)
     def panel() -> None:
         try:
             _panel(run, view, was_active=active)
@@ -40,7 +42,7 @@ def follow(run: RunDirectory) -> None:
 
     panel()
     if not active:
-        _afterwards(run, view)
+        _afterwards(run)
 
 
 def _view_controls(run: RunDirectory) -> View:
@@ -73,20 +75,49 @@ def _panel(run: RunDirectory, view: View, *, was_active: bool) -> None:
     if facts is None or not count:
         st.info("The map appears with the first snapshot.", icon=":material/hourglass_top:")
         return
-    taken = [scene.snapshot(run.path, index) for index in range(count)]
+    drawn = scene.scene(run, view, facts, count)
+    key = f"canvas {run.name}"
+    at = chosen(key, drawn)
+    index = min(at.index, count - 1) if at.index is not None else count - 1
+    card = None
+    if at.neuron is not None:
+        card = scene_card.neuron_card(run, view, facts, Neuron(*at.neuron), index)
     result = migration_canvas(
-        scene.scene(run, view, facts.edited),
-        lambda start: scene.frames(run, view, facts.edited, start, count),
+        drawn,
+        _source(run, view, facts, count),
         n_frames=count,
-        control=scene.control_curves(run, view),
+        control=scene_control.curves(run, view),
         live=active,
         status=status.state,
-        half_steps=scene.half_steps(taken),
-        key=f"canvas {run.name}",
+        half_steps=scene.half_steps(scene.frames(run, view, facts, 0, count)),
+        card=card,
+        key=key,
     )
-    picked = getattr(result, "picked", None)
-    if picked:
-        _neuron(run, view, Neuron(int(picked["layer"]), int(picked["neuron"])), int(picked["index"]))
+    _carry_out(getattr(result, "action", None), drawn)
+    if count > 2 and not active:  # while snapshots arrive, the canvas alone shows what changes
+        moment_view.draw(run, view, facts, index)
+
+
+def _source(run: RunDirectory, view: View, facts: RunFacts, count: int) -> Source:
+    """Where the canvas gets what the browser lacks."""
+    reference = scene.reference_index(run, view, count)
+    return Source(
+        frames=lambda start: scene.frames(run, view, facts, start, count),
+        values=lambda index: scene.values(run, view, index, count),
+        net=lambda start, control_start: scene_control.net_flows(run, view, reference, start, count, control_start),
+    )
+
+
+def _carry_out(action: dict | None, drawn: CanvasScene) -> None:
+    """A button of the neuron's card was pressed."""
+    if not action:
+        return
+    neuron = next(iter(NeuronSet.parse(str(action.get("neuron", "")), (drawn.n_layers, drawn.n_neurons))))
+    if action.get("do") == "surgery":
+        use_components(str(neuron))
+        st.switch_page("pages/surgery.py")
+    neuron_card.open_card(str(neuron))
+    st.rerun()
 
 
 def _control_is_due(run: RunDirectory, status: JobStatus) -> bool:
@@ -115,45 +146,11 @@ def _status_line(run: RunDirectory, status: JobStatus, control: JobStatus | None
         st.toast("The run stops after its current step.")
 
 
-def _neuron(run: RunDirectory, view: View, neuron: Neuron, index: int) -> None:
-    """A picked neuron: its scores over time for every tracked concept."""
-    with st.container(border=True):
-        st.markdown(f"**{neuron}** `{neuron.hook}`")
-        rows = []
-        moments = {
-            "before the edit": 0,
-            "after the edit": min(1, run.n_snapshots() - 1),
-            "at the chosen snapshot": index,
-        }
-        for name in run.config.tracked:
-            row: dict = {"concept": name}
-            for label, at in moments.items():
-                scores = migration.scaled(scene.snapshot(run.path, at), name, view.scale)
-                row[label] = float(scores[neuron.layer, neuron.index])
-            rows.append(row)
-        st.dataframe(rows, hide_index=True)
-        if st.button("Use in Surgery", on_click=use_components, args=(str(neuron),)):
-            st.switch_page("pages/surgery.py")
-
-
-def _afterwards(run: RunDirectory, view: View) -> None:
-    """What only makes sense once the run has ended: the recruits, the numbers, and downloads."""
-    facts, count = run.facts(), run.n_snapshots()
-    if facts is None or not count:
+def _afterwards(run: RunDirectory) -> None:
+    """What only makes sense once the run has ended: its numbers, and downloads."""
+    if run.facts() is None or not run.n_snapshots():
         return
     summary = migration.summarise(run)
-    if count > 2:
-        concept = view.concepts[0]
-        base, reference, now = (
-            scene.snapshot(run.path, index) for index in (0, 1 if run.config.edit else 0, count - 1)
-        )
-        table = migration.recruits_table(base, reference, now, concept, facts.edited, view.scale)
-        st.subheader("Recruits")
-        st.caption(
-            f"{len(table)} neurons carry “{concept}” at the end and did not right after the edit. The rank columns tell "
-            "how strongly each one carried a concept *before* (1 = strongest neuron, 0.5 = chance): recruits are primed."
-        )
-        st.dataframe(table, hide_index=True, height=280)
     st.subheader("In numbers")
     _numbers(summary)
     left, right = st.columns(2)

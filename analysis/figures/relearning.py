@@ -1,15 +1,21 @@
-"""Figures of relearning runs: recovery over steps, and the change of each layer's mass."""
+"""Figures of relearning runs: recovery over steps, change of each layer's mass, priming.
+
+Axes: `L` layer, `K` neuron.
+"""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
-from analysis.figures.style import HUES, MARGINS
-from analysis.migration import layer_mass
+from analysis.figures.style import HUES, LEGEND, MARGINS
+from analysis.migration import PrimedNeurons, layer_mass
 from analysis.relearn import Snapshot
 
-__all__ = ["layer_shift", "recovery"]
+__all__ = ["layer_shift", "priming_scatter", "recovery"]
+
+_BINS = 64
 
 
 def recovery(runs: Mapping[str, Sequence[Snapshot]]) -> go.Figure:
@@ -39,4 +45,52 @@ def layer_shift(changes: Mapping[str, tuple[np.ndarray, np.ndarray]], unit: str)
     figure.update_layout(height=340, margin=MARGINS, barmode="group", legend={"orientation": "h", "y": 1.15})
     figure.update_xaxes(title="layer")
     figure.update_yaxes(title=f"change of layer mass ({unit})")
+    return figure
+
+
+def priming_scatter(runs: Mapping[str, PrimedNeurons], *, recruits: np.ndarray, survivors: np.ndarray) -> go.Figure:
+    """Rank before the edit against rank now, one panel a run; how many neurons share a place is told by shade.
+
+    Args:
+        runs: By name; the first is the one whose recruits and survivors are marked.
+        recruits: Their flat indices.
+        survivors: Their flat indices.
+    """
+    figure = make_subplots(cols=len(runs), shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=list(runs))
+    edges = np.linspace(0, 1, _BINS + 1)
+    middles = (edges[1:] + edges[:-1]) / 2
+    densities = [np.histogram2d(one.now_K, one.before_K, bins=(edges, edges))[0] for one in runs.values()]
+    most = max((np.log10(1 + counts.max()) for counts in densities), default=1.0)
+    for column, (one, counts) in enumerate(zip(runs.values(), densities), start=1):
+        figure.add_trace(
+            go.Heatmap(
+                x=middles,
+                y=middles,
+                z=np.where(counts > 0, np.log10(1 + counts), np.nan),
+                customdata=counts,
+                zmin=0,
+                zmax=most,
+                colorscale="Cividis",
+                showscale=False,
+                hovertemplate="rank before %{x:.2f}, now %{y:.2f}: %{customdata:.0f} neurons<extra></extra>",
+            ),
+            row=1,
+            col=column,
+        )
+        marked = (("recruits", recruits, HUES[1]), ("survivors that gained", survivors, HUES[5])) if column == 1 else ()
+        for name, flat, hue in marked:
+            at_K = np.isin(one.neurons.flat, flat)
+            marker = {"color": hue, "size": 6, "line": {"color": "white", "width": 0.8}}
+            places = [str(neuron) for neuron, chosen in zip(one.neurons, at_K) if chosen] if at_K.any() else []
+            figure.add_trace(
+                go.Scatter(
+                    x=one.before_K[at_K], y=one.now_K[at_K], text=places, mode="markers", name=name, marker=marker
+                ),
+                row=1,
+                col=column,
+            )
+    figure.update_layout(height=420, **LEGEND, uirevision="priming")
+    figure.update_layout(legend={"y": 1.12})
+    figure.update_xaxes(title="rank before the edit (1 = the most salient)", range=[0, 1])
+    figure.update_yaxes(title="rank now", range=[0, 1], col=1)
     return figure

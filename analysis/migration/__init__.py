@@ -14,6 +14,7 @@ from analysis.migration.measures import (
     centre_of_carriers,
     centre_of_mass,
     layer_mass,
+    rank_figure,
     scaled,
 )
 from analysis.migration.primed import PrimedNeurons, primed
@@ -54,6 +55,7 @@ __all__ = [
     "layer_mass",
     "net_transport",
     "primed",
+    "rank_figure",
     "recruits_table",
     "role_of",
     "roles",

@@ -7,7 +7,7 @@ import numpy as np
 
 from analysis.errors import ConfigError
 from analysis.relearn import Snapshot
-from analysis.saliency import rank_normalise
+from analysis.saliency import rank_normalise, rank_saliency
 
 __all__ = [
     "CARRIER_SHARE",
@@ -16,6 +16,7 @@ __all__ = [
     "centre_of_carriers",
     "centre_of_mass",
     "layer_mass",
+    "rank_figure",
     "scaled",
 ]
 
@@ -66,6 +67,15 @@ def centre_of_carriers(scores_LN: np.ndarray, share: float = CARRIER_SHARE) -> f
     count = max(round(share * scores_LN.size), 1)
     top = np.argsort(-scores_LN, axis=None, kind="stable")[:count]
     return float((top // scores_LN.shape[1]).mean())
+
+
+def rank_figure(scores_LN: np.ndarray) -> np.ndarray:
+    """The paper's figure scale of any scores (`saliency.rank_saliency`), [L, N]; 0 for a neuron whose score is 0.
+
+    What `layers.layer_shares` counts above 0.5. The pruned all score 0: by rank alone their index would tell them apart.
+    """
+    ranks_LN = np.rint((1 - rank_normalise(scores_LN)) * (scores_LN.size - 1))
+    return np.where(scores_LN > 0, rank_saliency(ranks_LN), 0.0)
 
 
 def carrier_threshold(base_LN: np.ndarray, share: float = CARRIER_SHARE) -> float:

@@ -1,7 +1,7 @@
 // The component: one instance per mounted element, its messages, its frame loop.
-// Ties the other files together; what the picture looks like is up to map.js, panels.js and
-// timeline.js. No globals: the state of an instance lives in a WeakMap keyed by its parent element,
-// because the default export runs again at every update and every change of theme.
+// Ties the other files together; what the picture looks like is up to the files that draw. No globals: the state of an
+// instance lives in a WeakMap keyed by its parent element, because the default export runs again at every update and
+// every change of theme.
 
 const instances = new WeakMap();
 let mounts = 0;
@@ -18,6 +18,7 @@ export default function migrationCanvas({ data, parentElement, setStateValue, se
     view.stop.abort();
     cancelAnimationFrame(view.request);
     view.observer.disconnect();
+    clearTimeout(view.rested);
     view.chrome.root.remove();
     instances.delete(parentElement);
   };
@@ -32,8 +33,10 @@ function mount(parent) {
     motion: matchMedia("(prefers-reduced-motion: reduce)"),
     width: 0, request: 0, clock: 0, drawn: null, layout: null, palette: null, surface: null,
     theme: null, themeRead: false, stillStale: true,
-    hover: null, pointer: null, tip: "", acknowledged: null, shown: -1, lastData: null,
+    hover: null, pointer: null, tip: "", acknowledged: null, shown: -1, lastData: null, scars: null,
+    neuron: "", chosenCell: null, told: null, rested: 0, spokenAt: -1,
   };
+  view.story = buildStory(chrome);
   chrome.root.dataset.mounts = String(++mounts);
   // The width is remembered: asking for it in every frame would force a page layout each time.
   view.observer = new ResizeObserver(([{ contentRect }]) => {
@@ -52,21 +55,44 @@ function receive(view, data) {
   if (data instanceof Uint8Array && data !== view.lastData) {
     view.lastData = data;
     const { restarted } = absorb(view.store, decodeMessage(data));
-    acknowledge(view);
-    if (restarted) Object.assign(view, { layout: null, hover: null });
+    if (restarted) Object.assign(view, { layout: null, hover: null, told: null });
     Object.assign(view, { stillStale: true, drawn: null, shown: -1, tip: "" });
     onArrival(view);
+    tidy(view);
+    if (view.palette && !restarted) showCard(view);
   }
   view.themeRead = false;         // this call may be a change of theme
   invalidate(view);
 }
 
-// Only when it changes: every acknowledgement reruns the fragment around the component.
-function acknowledge(view) {
-  const have = acknowledgement(view.store);
+// Lets go of what lies far from the playhead, and asks for what is missing near it. The server is told only when that
+// changes: every acknowledgement reruns the fragment around the component.
+function tidy(view) {
+  const { store } = view;
+  const at = Math.max(0, shownIndex(view.playhead));
+  if (store.scene) letGo(store, at);
+  const have = acknowledgement(store, at);
   if (have === view.acknowledged) return;
   view.acknowledged = have;
   view.setStateValue("have", have);
+}
+
+const REST_MS = 250;              // a playhead that stays for so long has been let go
+
+// The rest of the page follows once the playhead rests: cards and tables for every step passed would only flicker.
+function tellRest(view, index) {
+  clearTimeout(view.rested);
+  view.rested = setTimeout(() => {
+    const { chrome, store } = view;
+    if (view.stop.signal.aborted || !store.frames[index] || shownIndex(view.playhead) !== index) return;
+    setText(chrome.spokenNow, spoken(store, store.frames[index]));
+    // The newest snapshot of a run is what the server takes if it is told nothing.
+    const newest = view.following || (index === lastIndex(view) && !view.told);
+    const step = newest ? "" : `${store.epoch}#${index}`;
+    if (step === (view.told ?? "")) return;
+    view.told = step;
+    view.setStateValue("step", step);
+  }, REST_MS);
 }
 
 // ---- frame loop: runs only while the playhead moves; everything else asks for a single frame ---
@@ -82,7 +108,13 @@ function tick(view, now) {
   if (isMoving(view)) advance(view, now);
   else view.clock = 0;
   render(view);
+  const index = shownIndex(view.playhead);
+  if (view.store.frames.length && index !== view.spokenAt) {
+    view.spokenAt = index;
+    tidy(view);
+  }
   if (isMoving(view)) invalidate(view);
+  else if (view.store.frames.length && !isStarved(view)) tellRest(view, index);
 }
 
 function render(view) {
@@ -95,7 +127,7 @@ function render(view) {
   showPlayer(chrome, { playing, following, speed, live: store.live, count, playhead });
   chrome.waiting.hidden = count > 0;
   if (!store.scene || !prepare(view) || !count) return;
-  if (view.shown !== index) showMoment(chrome, view.counters, store, store.frames[index]);
+  if (view.shown !== index) showMoment(chrome, view.counters, view.story, store, store.frames[index]);
   view.shown = index;
   drawMoving(view);
   showHover(view, index);
@@ -129,9 +161,11 @@ function prepare(view) {
 function rebuild(view, dpr) {
   const { chrome, store, width } = view;
   const { n_layers, n_neurons } = store.scene;
-  view.layout = computeLayout({ width, dpr, n_layers, n_neurons });
+  const lanes = store.frames.some(({ words }) => words.some((one) => one.length)) ? store.followed.length : 0;
+  view.layout = computeLayout({ width, dpr, n_layers, n_neurons, lanes });
   view.palette = buildPalette(view.theme, store.scene, dpr);
-  view.surface = createMapSurface(view.layout, view.palette, store);
+  view.surface = createSurface(view.layout);
+  view.scars = createScars(view.layout, view.palette, store);
   view.counters = buildLegend(chrome, store, view.palette);
   view.shown = -1;
   view.drawn = null;
@@ -143,6 +177,7 @@ function rebuild(view, dpr) {
     canvas.style.width = `${width}px`;
     canvas.style.height = `${view.layout.height}px`;
   }
+  showCard(view);
 }
 
 function drawStill({ chrome, layout, palette, store }) {
@@ -150,20 +185,40 @@ function drawStill({ chrome, layout, palette, store }) {
   drawMapStill(context, layout, palette, store);
   if (!store.frames.length) return;
   drawFlowStill(context, layout, palette, store);
-  drawTrailStill(context, layout, palette, store);
-  drawTimelineStill(context, layout, palette, store);
+  drawBarsStill(context, layout, palette, store);
+  drawTimesStill(context, layout, palette, store);
+  drawLanesStill(context, layout, palette, store);
 }
 
 function drawMoving(view) {
-  const { chrome, layout, palette, store, surface, playhead } = view;
-  if (view.drawn !== playhead) paintCells(surface, layout, palette, store, playhead);
-  view.drawn = playhead;
+  const { chrome, layout, palette, store, surface, playhead, hover } = view;
+  paint(view);
   const context = begin(chrome.moving, layout);
-  drawMap(context, surface, layout, palette, store, playhead, view.motion.matches);
+  drawMap(context, surface, view.scars, layout, store, playhead);
+  drawMarks(context, layout, palette, store, playhead, view.motion.matches);
   drawFlow(context, layout, palette, store, playhead);
-  drawTrail(context, layout, palette, store, playhead);
-  drawTimeline(context, layout, palette, store, playhead);
-  if (view.hover?.cell !== undefined) drawCrosshair(context, layout, palette, view.hover.cell);
+  drawBars(context, layout, palette, store, playhead);
+  drawTimes(context, layout, palette, store, playhead);
+  if (view.chosenCell !== null) drawChosen(context, layout, palette, view.chosenCell);
+  if (hover?.cell !== undefined) drawCrosshair(context, layout, palette, hover.cell);
+  if (hover?.lane !== undefined) drawLaneFocus(context, layout, palette, hover.lane);
+}
+
+// The cells, if the playhead moved. What is not here yet is not made up: the nearest snapshot stands in, and says so.
+function paint(view) {
+  const { chrome, layout, palette, store, surface, playhead } = view;
+  if (view.drawn === playhead) return;
+  const { from, to, t } = around(store.frames, playhead);
+  const rest = t === 0 || t < 1e-6;
+  const ready = from.values && (rest || to.values);
+  const shown = ready ? from : nearestHeld(store, shownIndex(playhead));
+  chrome.fetching.hidden = Boolean(ready);
+  if (!ready) setText(chrome.fetching, `fetching ${frameName(store.frames[shownIndex(playhead)])} \u2026`);
+  if (!shown) return;
+  const next = ready && !rest ? to : shown;
+  const planes = rasterOf(store, layout, shown);
+  paintCells(surface, layout, palette, planes, next === shown ? planes : rasterOf(store, layout, next), rest ? 0 : t);
+  view.drawn = ready ? playhead : null;
 }
 
 function begin(canvas, { dpr, width, height }) {

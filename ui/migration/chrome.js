@@ -1,6 +1,5 @@
-// What surrounds the picture: headline, legend with counts, transport, tooltip, spoken summary.
-// Builds and updates DOM nodes; text only through textContent. Knows nothing of the canvas, and
-// of the player only the functions it is handed.
+// What surrounds the picture: headline, story, legend with counts, transport, help, spoken summary.
+// Builds and updates DOM nodes; text only through textContent. Knows nothing of the canvas.
 
 const SPEEDS = [0.5, 1, 2, 4];
 const ICONS = {
@@ -9,7 +8,12 @@ const ICONS = {
   play: "M4 2.5v11L13 8z",
   pause: "M4 3h3v10H4zM9 3h3v10H9z",
   forward: "M5 3v10l6.5-5z",
+  full: "M2 2h5v2H4v3H2zM9 2h5v5h-2V4H9zM2 9h2v3h3v2H2zM12 9h2v5H9v-2h3z",
 };
+const KEY_HELP = [
+  ["space", "play or pause"], ["\u2190 \u2192", "one snapshot back or on"], ["Home End", "first or last snapshot"],
+  ["F", "follow the newest"], ["+ \u2212", "faster or slower"], ["Esc", "close the card"], ["?", "this help"],
+];
 
 function node(tag, className, text, attributes = {}) {
   const element = document.createElement(tag);
@@ -43,16 +47,18 @@ function buildChrome() {
   const progress = node("span", "progress");
   const live = node("span", "live", "live");
   const status = node("span", "status");
-  const summary = node("p", "summary", undefined, { "aria-live": "polite" });
-  headline.append(moment, progress, live, status, summary);
+  headline.append(moment, progress, live, status);
+  const story = node("div", "story");
   const legend = node("ul", "legend", undefined, { "aria-label": "Legend" });
-  head.append(headline, legend);
+  const spokenNow = node("p", "spoken", "", { "aria-live": "polite" });
+  head.append(headline, story, legend, spokenNow);
 
   const stage = node("div", "stage", undefined, { tabindex: "0", role: "img" });
   const still = node("canvas", "still");
   const moving = node("canvas", "moving");
   const waiting = node("p", "waiting", "Waiting for the first snapshot \u2026");
-  stage.append(still, moving, waiting);
+  const fetching = node("p", "fetching", "", { hidden: "" });
+  stage.append(still, moving, waiting, fetching);
 
   const transport = node("div", "transport", undefined, { role: "toolbar", "aria-label": "Playback" });
   const back = iconButton("back", "Previous snapshot", "Previous snapshot (left arrow)");
@@ -67,36 +73,32 @@ function buildChrome() {
     speeds.append(button);
   }
   const follow = node("button", "button follow", "Follow latest",
-    { type: "button", title: "Stay at the newest snapshot (L)" });
-  transport.append(back, play, forward, slider, speeds, follow);
+    { type: "button", title: "Stay at the newest snapshot (F)" });
+  const textButton = (label, title) => node("button", "button", label, { type: "button", title, "aria-label": title });
+  const picture = textButton("PNG", "Save this picture as PNG");
+  const curves = textButton("CSV", "Save the curves as CSV");
+  const full = iconButton("full", "Full screen", "Full screen");
+  const keys = textButton("?", "Keyboard help");
+  const files = node("div", "files");
+  files.append(picture, curves, full, keys);
+  transport.append(back, play, forward, slider, speeds, follow, files);
 
+  const card = node("aside", "card", undefined, { hidden: "", "aria-label": "Chosen neuron" });
+  const help = node("dl", "help", undefined, { hidden: "" });
+  for (const [key, does] of KEY_HELP) help.append(node("dt", "", key), node("dd", "", does));
   const tooltip = node("div", "tooltip", undefined, { role: "tooltip", hidden: "" });
-  root.append(head, stage, transport, tooltip);
-  return { root, moment, progress, live, status, legend, stage, still, moving, waiting,
-    back, play, forward, slider, speeds, follow, summary, tooltip };
+  root.append(head, stage, transport, card, help, tooltip);
+  return { root, moment, progress, live, status, story, legend, spokenNow, stage, still, moving, waiting, fetching,
+    back, play, forward, slider, speeds, follow, picture, curves, full, keys, card, help, tooltip };
 }
 
 // ---- legend: each mark explained where it is counted ------------------------------------------
 
 function buildLegend(chrome, store, palette) {
   const { scene } = store;
-  const formatted = formatUnit(scene.full_scale);
-  const items = [];
+  const several = scene.concepts.length > 1;
   const counters = { recruits: [], survivors: [] };
-  scene.concepts.forEach(({ title }, c) => {
-    const item = node("li", "scale");
-    const bar = node("span", "ramp");
-    bar.style.background = palette.legend[c];
-    const ends = node("span", "ends");
-    const marks = scene.signed ? [`\u2212${formatted}`, "no change", `+${formatted}`] : ["0", formatted];
-    ends.append(...marks.map((mark) => node("span", "", mark)));
-    const name = node("span", "concept", title);
-    name.style.setProperty("--hue", css(palette.hues[c]));
-    const column = node("span", "column");
-    column.append(bar, ends);
-    item.append(name, column);
-    items.push(item);
-  });
+  const items = scene.concepts.map((concept, c) => rampEntry(concept, c, scene, palette));
   const entry = (glyph, label, sentence) => {
     const item = node("li", "entry");
     const counts = node("span", "counts");
@@ -108,7 +110,7 @@ function buildLegend(chrome, store, palette) {
   };
   const perConcept = (counts) => scene.concepts.map((_, c) => {
     const number = node("span", "count", "0");
-    if (scene.concepts.length > 1) number.style.color = css(palette.ramps[c](0.8));
+    if (several) number.style.color = css(palette.ramps[c](0.8));
     counts.append(number);
     return number;
   });
@@ -116,17 +118,48 @@ function buildLegend(chrome, store, palette) {
     .append(node("span", "count", formatCount(scene.n_pruned)));
   counters.recruits = perConcept(entry("recruit", "recruits", "newly carry the concept"));
   counters.survivors = perConcept(entry("survivor", "survivors", "carried it, still do, and gained"));
-  if (scene.concepts.length > 1) {
-    const blendText = palette.dark ? "pale where concepts share a neuron" : "dark where concepts share a neuron";
-    items.push(node("li", "note", blendText));
+  if (scene.tracked.length > 1) items.push(othersEntry(scene, palette));
+  if (several) {
+    items.push(node("li", "note", palette.dark ? "pale where concepts share a neuron" : "dark where concepts share a neuron"));
   }
-  if (scene.signed) items.push(node("li", "note", "a loss fades into the page"));
   chrome.legend.replaceChildren(...items);
   // With several concepts the glyphs explain the shape alone, in ink.
-  const glyph = css(scene.concepts.length > 1 ? palette.text : palette.hues[0]);
+  const glyph = css(several ? palette.text : palette.hues[0]);
   chrome.root.style.setProperty("--glyph", glyph);
-  chrome.root.style.setProperty("--glyph-core", palette.dark && scene.concepts.length === 1 ? "#fff" : glyph);
+  chrome.root.style.setProperty("--glyph-core", palette.dark && !several ? "#fff" : glyph);
   return counters;
+}
+
+function rampEntry({ title }, c, scene, palette) {
+  const formatted = formatUnit(scene.full_scale);
+  const item = node("li", "scale");
+  const bar = node("span", "ramp");
+  bar.style.background = palette.legend[c];
+  const ends = node("span", "ends");
+  const marks = scene.signed ? [`\u2212${formatted}`, "no change", `+${formatted}`] : ["0", formatted];
+  ends.append(...marks.map((mark) => node("span", "", mark)));
+  const name = node("span", "concept", title);
+  name.style.setProperty("--hue", css(palette.hues[c]));
+  const column = node("span", "column");
+  column.append(bar, ends);
+  item.append(name, column);
+  return item;
+}
+
+// Rings in the hues of the other tracked concepts: what a recruit carries beside this one.
+function othersEntry({ tracked, concepts }, palette) {
+  const item = node("li", "entry");
+  const words = node("span", "words");
+  const names = node("b");
+  tracked.forEach((title, place) => {
+    if (concepts.length === 1 && concepts[0].place === place) return;
+    const name = node("span", "other", title);
+    name.style.setProperty("--hue", css(palette.hueOf(place)));
+    names.append(name);
+  });
+  words.append(names, node("small", "", "ring: a recruit that carries this, too"));
+  item.append(words);
+  return item;
 }
 
 const formatCount = (count) => count.toLocaleString("en-US");
@@ -143,15 +176,15 @@ function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-function showMoment(chrome, counters, store, frame) {
+function showMoment(chrome, counters, story, store, frame) {
   setText(chrome.moment, frameName(frame));
   setText(chrome.progress, frame.phase === "training" ? `of ${store.scene.total_steps}` : "");
-  setText(chrome.summary, summarize(frame));
+  tellStory(story, store, frame);
   for (const kind of ["recruits", "survivors"]) {
     frame[kind].forEach((marks, c) => setText(counters[kind][c], formatCount(marks.cells.length)));
   }
   chrome.slider.setAttribute("aria-valuetext", frameName(frame));
-  chrome.stage.setAttribute("aria-label", `Map of neurons, ${summarize(frame)}`);
+  chrome.stage.setAttribute("aria-label", `Map of neurons, ${summarize(store, frame)}`);
 }
 
 function showPlayer(chrome, { playing, following, speed, live, count, playhead }) {
@@ -169,63 +202,5 @@ function showPlayer(chrome, { playing, following, speed, live, count, playhead }
   chrome.follow.setAttribute("aria-pressed", String(following));
   chrome.follow.hidden = chrome.live.hidden = !live;
   const idle = count < 2;
-  for (const control of [chrome.back, chrome.play, chrome.forward, chrome.slider]) control.disabled = idle;
-}
-
-// ---- tooltip ----------------------------------------------------------------------------------
-
-function describeCell(store, playhead, cell) {
-  const { scene } = store;
-  const { layer, neuron, rank } = neuronAt(store, cell);
-  const frame = store.frames[shownIndex(playhead)];
-  const previous = store.frames[shownIndex(playhead) - 1];
-  const lines = [`L${layer}.N${neuron}`, `blocks.${layer}.mlp.hook_post`];
-  if (!store.plainIndex) lines.push(`rank ${rank + 1} of ${scene.n_neurons} before the edit`);
-  scene.concepts.forEach(({ title }, c) => {
-    const value = unitValue(scene, frame.values[c][cell]);
-    const moved = previous ? value - unitValue(scene, previous.values[c][cell]) : null;
-    const has = (marks) => marks.cells.includes(cell);
-    const role = has(frame.recruits[c]) ? ", recruit" : has(frame.survivors[c]) ? ", survivor that gained" : "";
-    lines.push(`${title}${role}: ${resolved(scene, value, scene.signed)}`
-      + (moved === null ? "" : ` (${resolved(scene, moved, true)} since the snapshot before)`));
-  });
-  if (store.isPruned.has(cell)) lines.push(frame.phase === "base" ? `to be ${scene.edit_label}` : scene.edit_label);
-  lines.push(scene.unit);
-  return lines;
-}
-
-// No more digits than a byte can tell apart.
-function resolved(scene, value, withSign) {
-  const step = unitValue(scene, NO_CHANGE + 1) - unitValue(scene, NO_CHANGE);
-  const decimals = Math.min(8, Math.max(0, Math.ceil(-Math.log10(step))));
-  return signText((withSign && value > 0 ? "+" : "") + value.toFixed(decimals));
-}
-
-const signed = (withSign, value) => (withSign && value > 0 ? "+" : "") + formatUnit(value);
-
-function describeLayer(store, playhead, layer) {
-  const frame = store.frames[shownIndex(playhead)];
-  const lines = [`layer ${layer}`];
-  store.scene.concepts.forEach(({ title }, c) => {
-    const value = frame.layer_change[c][layer];
-    const control = frame.ghost?.[c][layer] ?? null;
-    lines.push(`${title}: ${value === null ? "not measured" : signed(true, value)}`
-      + (control === null ? "" : `, control ${signed(true, control)}`));
-  });
-  return [...lines, "change of layer mass since the edit"];
-}
-
-function describeMoment(frame, { concepts }) {
-  const number = (value, digits) => (value === null ? "not measured" : value.toFixed(digits));
-  return [frameName(frame),
-    `retrained ${number(frame.retrained, 3)}`, `held-out ${number(frame.held_out, 3)}`,
-    `neutral loss ${number(frame.neutral_loss, 3)} nats per token`,
-    ...concepts.map(({ title }, c) => `centre of ${title}: layer ${number(frame.centre[c], 2)}`)];
-}
-
-function showTooltip({ tooltip, root }, lines, x, y) {
-  tooltip.replaceChildren(...lines.map((text, i) => node(i ? "span" : "b", "", text)));
-  tooltip.hidden = false;
-  const left = x + 16 + tooltip.offsetWidth > root.clientWidth ? x - 16 - tooltip.offsetWidth : x + 16;
-  tooltip.style.transform = `translate(${Math.max(0, left)}px, ${y + 16}px)`;
+  for (const control of [chrome.back, chrome.play, chrome.forward, chrome.slider, chrome.picture, chrome.curves]) control.disabled = idle;
 }

@@ -1,8 +1,9 @@
 // Snapshots: decoding a message, holding what has arrived, sampling between two snapshots.
-// Knows the wire format (described in __init__.py); knows nothing of the page or of drawing.
+// Knows the wire format (described in wire.py); knows nothing of the page or of drawing.
 // A "cell" is a drawing position: layer * N + rank, rank 0 being the leftmost neuron of its layer.
 
 const NO_CHANGE = 128;          // the byte that means "as it was", in change mode
+const NO_OTHER = 255;           // the byte that means "carries no other concept"
 
 function decodeMessage(bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -23,28 +24,38 @@ function decodeMessage(bytes) {
     header.pruned = take(Uint32Array, n_pruned);
   }
   for (const frame of header.frames) {
-    const values = take(Uint8Array, concepts.length * layerSize);
-    frame.values = concepts.map((_, c) => values.subarray(c * layerSize, (c + 1) * layerSize));
-    frame.recruits = frame.n_recruits.map((length) => take(Uint32Array, length));
-    frame.survivors = frame.n_survivors.map((length) => take(Uint32Array, length));
+    [frame.recruits, frame.survivors] = [[], []];
+    concepts.forEach((_, c) => {
+      for (const [marks, lengths] of [[frame.recruits, frame.n_recruits], [frame.survivors, frame.n_survivors]]) {
+        marks.push({ indices: take(Uint32Array, lengths[c]), also: take(Uint8Array, lengths[c]) });
+      }
+    });
   }
+  header.values = header.values.map((index) => {
+    const values = take(Uint8Array, concepts.length * layerSize);
+    return { index, values: concepts.map((_, c) => values.subarray(c * layerSize, (c + 1) * layerSize)) };
+  });
   return header;
 }
 
 const padded = (length) => Math.ceil(length / 4) * 4;
 
 function createStore() {
-  return { epoch: null, scene: null, frames: [], control: [], live: false, status: "", half: {} };
+  return {
+    epoch: null, scene: null, frames: [], control: [], live: false, status: "", half: {}, card: null,
+    held: 0, rasters: [],
+  };
 }
 
-// Takes in a message; returns whether everything held before was dropped. A message that starts beyond what is held (the page
-// was reloaded, an update was skipped) is dropped: the acknowledgement makes the server resend.
+// Takes in a message; tells whether everything held before was dropped. A message that starts beyond what is held (the
+// page was reloaded, an update was skipped) is dropped: the acknowledgement makes the server resend.
 function absorb(store, message) {
   const epochChanged = message.epoch !== store.epoch;
   const shrank = message.start + message.frames.length < store.frames.length;
   const restarted = epochChanged || shrank;
   if (restarted) Object.assign(store, createStore(), { epoch: message.epoch });
-  Object.assign(store, { live: message.live, status: message.status, half: message.half_steps });
+  const { live, status, card } = message;
+  Object.assign(store, { live, status, card: card ?? null, half: message.half_steps });
   if (message.start === 0 && !store.scene) openScene(store, message);
   const connected = store.scene !== null && message.start <= store.frames.length
     && message.control_start <= store.control.length;
@@ -52,15 +63,16 @@ function absorb(store, message) {
   const news = message.frames.slice(store.frames.length - message.start);
   for (const frame of news) appendFrame(store, frame);
   store.control.push(...message.control.slice(store.control.length - message.control_start));
+  for (const [index, flow] of Object.entries(message.net)) {
+    if (store.frames[index]) store.frames[index].net = flow;
+  }
+  for (const { index, values } of message.values) hold(store, index, values);
   if (news.length || message.control.length || !store.extent) {
     alignControl(store);
     store.extent = measureExtent(store);
   }
   return { restarted };
 }
-
-const acknowledgement = (store) =>
-  `${store.epoch}#${store.frames.length}|${store.control.length}`;
 
 function openScene(store, { scene, order, pruned }) {
   const { n_layers: layers, n_neurons: neurons } = scene;
@@ -74,6 +86,7 @@ function openScene(store, { scene, order, pruned }) {
   Object.assign(store, { scene, order, rank, plainIndex });
   store.pruned = toCells(store, pruned);
   store.isPruned = new Set(store.pruned);
+  store.followed = toCells(store, scene.followed);
 }
 
 const toCells = ({ rank, scene: { n_neurons } }, indices) =>
@@ -82,27 +95,30 @@ const toCells = ({ rank, scene: { n_neurons } }, indices) =>
 const neuronAt = ({ order, scene: { n_neurons } }, cell) =>
   ({ layer: Math.floor(cell / n_neurons), neuron: order[cell], rank: cell % n_neurons });
 
+const nameOf = (store, cell) => {
+  const { layer, neuron } = neuronAt(store, cell);
+  return `L${layer}.N${neuron}`;
+};
+
+// A cell's byte in one snapshot's values, which are in the order of the neurons.
+const byteAt = ({ order, scene: { n_neurons } }, values, cell) =>
+  values[cell - (cell % n_neurons) + order[cell]];
+
 function appendFrame(store, raw) {
   const previous = store.frames.at(-1);
-  const frame = { ...raw, values: raw.values.map((values) => rankOrdered(store, values)) };
-  frame.recruits = raw.recruits.map((indices, c) =>
-    trackMarks(toCells(store, indices), previous?.recruits[c]));
-  frame.survivors = raw.survivors.map((indices, c) =>
-    trackMarks(toCells(store, indices), previous?.survivors[c]));
+  const frame = { ...raw, values: null, raster: null, net: null };
+  for (const kind of ["recruits", "survivors"]) {
+    frame[kind] = raw[kind].map(({ indices, also }, c) =>
+      trackMarks(toCells(store, indices), also, previous?.[kind][c]));
+  }
+  // A list that did not change since the snapshot before is the very same list.
+  frame.words = raw.words.map((words, f) => words ?? previous?.words[f] ?? []);
   store.frames.push(frame);
 }
 
-function rankOrdered({ rank, scene: { n_neurons } }, values) {
-  const ordered = new Uint8Array(values.length);
-  for (let index = 0; index < values.length; index++) {
-    ordered[index - (index % n_neurons) + rank[index]] = values[index];
-  }
-  return ordered;
-}
-
 // Marks of one snapshot: for how many snapshots each has stood, and whether it stands in the next.
-function trackMarks(cells, previous) {
-  const marks = { cells, age: new Uint16Array(cells.length), stays: new Uint8Array(cells.length) };
+function trackMarks(cells, also, previous) {
+  const marks = { cells, also, age: new Uint16Array(cells.length), stays: new Uint8Array(cells.length) };
   marks.stays.fill(1);
   if (!previous) return marks;
   const slot = new Map();
@@ -120,7 +136,7 @@ function trackMarks(cells, previous) {
 // Time of a snapshot on one axis: the base lies before the edit, which is step 0.
 const timeOf = ({ phase, step }) => (phase === "base" ? -1 : step);
 
-// For every snapshot of the run, the control's layer change at the same step (null: not there yet).
+// For every snapshot of the run, the control at the same step (null: not there yet).
 function alignControl({ frames, control }) {
   for (const frame of frames) frame.ghost = control.length ? controlAt(control, frame) : null;
 }
@@ -130,30 +146,58 @@ function controlAt(control, frame) {
   const after = control.findIndex((curve) => timeOf(curve) >= time);
   if (after < 0) return null;
   const right = control[after];
-  if (after === 0 || timeOf(right) === time) return right.layer_change;
+  if (after === 0 || timeOf(right) === time) return right;
   const left = control[after - 1];
-  const t = (time - timeOf(left)) / (timeOf(right) - timeOf(left));
-  return left.layer_change.map((row, c) =>
-    row.map((value, layer) => mix(value, right.layer_change[c][layer], t)));
+  // A control has no moment after an edit: until its first training step it is what it was.
+  const from = Math.max(0, timeOf(left));
+  const t = (time - from) / (timeOf(right) - from);
+  const between = (a, b) => a.map((value, i) =>
+    (Array.isArray(value) ? between(value, b[i]) : mix(value, b[i], t)));
+  return { layer_change: between(left.layer_change, right.layer_change), centre: between(left.centre, right.centre) };
 }
 
-// Ranges of the axes. The base is left out of the layer flow once there is more to see: what the
+// Ranges of the axes. The base is left out of the change by layer once there is more to see: what the
 // edit took away is far more than what moves afterwards (its bars are marked where they are cut).
-function measureExtent({ frames, control }) {
+function measureExtent({ frames, control, scene }) {
   const all = [...frames, ...control];
   const moved = frames.some(({ phase }) => phase === "training");
   const after = moved ? all.filter(({ phase }) => phase !== "base") : all;
-  const finite = (values) => values.flat(2).filter((value) => value !== null);
+  const largest = (curves, values) => {
+    let most = 0;
+    for (const curve of curves) {
+      for (const value of values(curve)) if (value !== null) most = Math.max(most, Math.abs(value));
+    }
+    return most;
+  };
+  const range = (values) => {
+    const finite = all.flatMap(values).filter((value) => value !== null);
+    return finite.length ? [Math.min(...finite), Math.max(...finite)] : null;
+  };
   return {
-    flow: Math.max(0, ...finite(after.map((curve) => curve.layer_change)).map(Math.abs)),
-    centre: rangeOf(finite(all.map((curve) => curve.centre))),
-    answer: Math.max(0, ...finite(all.map((curve) => [curve.retrained, curve.held_out]))),
-    loss: rangeOf(finite(all.map((curve) => curve.neutral_loss))),
+    change: largest(after, (curve) => curve.layer_change.flat()),
+    flow: Math.max(0, ...frames.map((frame) => throughput(frame, scene.n_layers))),
+    distance: largest(all, (curve) => curve.distance),
+    answer: largest(all, (curve) => [curve.retrained, curve.held_out]),
+    centre: range((curve) => curve.centre),
+    loss: range((curve) => curve.neutral_loss),
   };
 }
 
-const rangeOf = (values) =>
-  values.length ? [Math.min(...values), Math.max(...values)] : null;
+const flowOf = (frame) => frame.net ?? frame.flow;
+
+// The most that any layer gives or takes.
+function throughput(frame, n_layers) {
+  let most = 0;
+  for (const ribbons of flowOf(frame)) {
+    const [given, taken] = [new Float64Array(n_layers), new Float64Array(n_layers)];
+    for (const [from, to, share] of ribbons) {
+      given[from] += share;
+      taken[to] += share;
+    }
+    most = Math.max(most, ...given, ...taken);
+  }
+  return most;
+}
 
 const mix = (a, b, t) => (a === null || b === null ? null : a + (b - a) * t);
 
@@ -172,12 +216,7 @@ function frameName({ phase, step }) {
 }
 
 const formatMeasured = (value) => (value === null ? "not measured" : value.toFixed(2));
-
-function summarize(frame) {
-  const recruits = frame.recruits.reduce((sum, marks) => sum + marks.cells.length, 0);
-  return `${frameName(frame)}: retrained ${formatMeasured(frame.retrained)}, `
-    + `held-out ${formatMeasured(frame.held_out)}, ${recruits} recruits`;
-}
+const countMarks = (perConcept) => perConcept.reduce((sum, marks) => sum + marks.cells.length, 0);
 
 // A byte of the wire in the unit of the scene.
 const unitValue = ({ signed, full_scale }, byte) =>

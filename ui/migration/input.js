@@ -7,7 +7,15 @@ const KEYS = {
   ArrowRight: stepForward,
   Home: (view) => seek(view, 0),
   End: (view) => seek(view, lastIndex(view)),
-  l: (view) => followLatest(view, true),
+  f: (view) => followLatest(view, true),
+  "+": (view) => changeSpeed(view, 1),
+  "=": (view) => changeSpeed(view, 1),
+  "-": (view) => changeSpeed(view, -1),
+  Escape: (view) => {
+    view.chrome.help.hidden = true;
+    chooseNeuron(view, null);
+  },
+  "?": toggleHelp,
 };
 
 function listen(view) {
@@ -24,6 +32,10 @@ function listen(view) {
   on(chrome.speeds, "click", ({ target }) => {
     if (target.dataset.speed) view.speed = Number(target.dataset.speed);
   });
+  on(chrome.picture, "click", () => savePicture(view));
+  on(chrome.curves, "click", () => saveCurves(view));
+  on(chrome.full, "click", () => toggleFull(view));
+  on(chrome.keys, "click", () => toggleHelp(view));
   on(chrome.root, "keydown", (event) => press(view, event));
   on(chrome.stage, "pointermove", (event) => hover(view, event));
   on(chrome.stage, "pointerdown", (event) => pointerDown(view, event));
@@ -41,29 +53,50 @@ function press(view, event) {
   action(view);
 }
 
+function toggleHelp({ chrome }) {
+  chrome.help.hidden = !chrome.help.hidden;
+}
+
+function toggleFull({ chrome }) {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else chrome.root.requestFullscreen?.();
+}
+
+function chooseNeuron(view, cell) {
+  const { layer, neuron } = cell === null ? {} : neuronAt(view.store, cell);
+  const chosen = cell === null ? "" : `${layer}.${neuron}`;
+  if (chosen === view.neuron) return;
+  Object.assign(view, { neuron: chosen, chosenCell: cell });
+  view.setStateValue("neuron", chosen);
+  invalidate(view);
+}
+
 function pointer(view, event) {
   const box = view.chrome.stage.getBoundingClientRect();
   return [event.clientX - box.left, event.clientY - box.top];
 }
 
-const TIME_PANELS = ["time", "loss", "trail"];
-
-// What lies under the pointer: a cell, a layer of the flow, or a snapshot on a time axis.
+// What lies under the pointer: a cell, a layer of flow or bars, a lane, or a snapshot on the time axis.
 function pick(view, x, y) {
   const { layout, store, playhead } = view;
   if (!layout || !store.frames.length) return null;
   const frame = store.frames[shownIndex(playhead)];
-  const cell = inside(layout.map, x, y) ? markNear(layout, frame, x, y) ?? cellAt(layout, x, y) : null;
-  if (cell !== null) return { cell, lines: () => describeCell(store, view.playhead, cell) };
-  if (inside(layout.flow, x, y)) {
-    const layer = layerAt(layout.flow, layout.n_layers, y);
-    return { layer, lines: () => describeLayer(store, view.playhead, layer) };
+  const under = inside(layout.map, x, y) ? markNear(layout, frame, x, y) ?? cellAt(layout, x, y) : null;
+  if (under !== null) {
+    const cell = strongestIn(store, layout, frame, under);
+    return { cell, lines: () => describeCell(store, view.playhead, cell) };
   }
-  const panel = TIME_PANELS.map((name) => layout[name]).find((rect) =>
-    inside({ x: rect.x - 6, y: rect.y - 4, w: rect.w + 12, h: rect.h + 8 }, x, y));
-  if (!panel) return null;
-  const index = nearestFrame(timeScale(panel, store.frames, store.scene.total_steps), store.frames, x);
-  return { index, lines: () => describeMoment(store.frames[index], store.scene) };
+  for (const [panel, describe] of [[layout.flow, describeFlow], [layout.bars, describeLayer]]) {
+    if (!inside(panel, x, y)) continue;
+    const layer = layerAt(panel, layout.n_layers, y);
+    return { layer, lines: () => describe(store, view.playhead, layer) };
+  }
+  const lane = inside(layout.lanes, x, y) ? laneAt(layout, y) : null;
+  const panel = layout.times.find((rect) => inside(rect, x, y, 6));
+  if (!panel && lane === null) return null;
+  const index = nearestFrame(timeOfPanels(layout, store), store.frames, x);
+  if (lane === null) return { index, lines: () => describeMoment(store.frames[index], store.scene) };
+  return { index, lane, chosen: store.followed[lane], lines: () => describeLane(store, store.frames[index], lane) };
 }
 
 function hover(view, event) {
@@ -77,13 +110,11 @@ function hover(view, event) {
 function pointerDown(view, event) {
   const target = pick(view, ...pointer(view, event));
   if (!target || event.button) return;
+  if (target.chosen !== undefined) chooseNeuron(view, target.chosen);
   if (target.index !== undefined) {
     view.scrubbing = true;
     seek(view, target.index);
   } else if (target.cell !== undefined) {
-    const { layer, neuron } = neuronAt(view.store, target.cell);
-    const { index } = view.store.frames[shownIndex(view.playhead)];
-    view.setTriggerValue("picked", { layer, neuron, index });
+    chooseNeuron(view, target.cell);
   }
 }
-

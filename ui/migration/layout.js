@@ -1,49 +1,50 @@
 // Geometry: where the panels lie, how large a cell is, what a pointer position means.
 // Pure functions of sizes and ranges; knows nothing of the page, of colours or of a canvas.
 
-const STACK_BELOW = 820;          // narrower than this, the side panels go under the map
-const GUTTER = 84;                // left of the map, wide enough for "layer 29 (last)"
-const TITLE = 26;                 // a panel's title line
+const STACK_BELOW = 700;          // narrower than this, flow and bars go under the map
+const GUTTER = 84;                // left of everything, wide enough for "layer 29 (last)"
+const TITLE = 28;                 // a panel's title line
 const AXIS = 26;                  // an x axis with its numbers
-const MIN_FLOW = 116;
-const MIN_TRAIL = 132;
-const WEDGE = 30;                 // between flow and trail: the magnifying wedge
-const TRAIL_AXIS = 40;            // right of the trail: its own layer numbers
-const MAP_HEIGHT = 500;           // aimed at; the cells' whole pixels decide
+const MAP_HEIGHT = 480;           // aimed at; the cells' whole pixels decide
 const MAX_SUB_ROWS = 64;
-const TIME_HEIGHT = 138;
-const LOSS_HEIGHT = 42;
-const STACKED_SIDE_HEIGHT = 230;
-const RIGHT_MARGIN = 12;
+const RIGHT_MARGIN = 14;
+const SIDE_GAP = 20;
+const STACKED_SIDE_HEIGHT = 250;
+const TIME_PANELS = [["answer", 128], ["centre", 62], ["distance", 50], ["loss", 44]];
+const LANE_HEIGHT = 25;
 
-function computeLayout({ width, dpr, n_layers, n_neurons }) {
+function computeLayout({ width, dpr, n_layers, n_neurons, lanes }) {
   const stacked = width < STACK_BELOW;
   const snap = (value) => Math.round(value * dpr) / dpr;
-  const sides = stacked ? RIGHT_MARGIN : 18 + MIN_FLOW + WEDGE + MIN_TRAIL + TRAIL_AXIS;
-  const cells = fitCells(width - GUTTER - sides, dpr, n_layers, n_neurons);
-  const map = { ...cells, x: GUTTER, y: TITLE };
-  const mapBottom = map.y + map.h;
+  const flowWidth = stacked ? 0 : snap(Math.max(124, Math.min(200, width * 0.14)));
+  const barsWidth = stacked ? 0 : snap(Math.max(96, Math.min(150, width * 0.11)));
+  const sides = stacked ? RIGHT_MARGIN : flowWidth + barsWidth + 2 * SIDE_GAP + RIGHT_MARGIN;
+  const map = { ...fitCells(width - GUTTER - sides, dpr, n_layers, n_neurons), x: GUTTER, y: TITLE };
   const layout = { width, dpr, stacked, n_layers, n_neurons, map };
   if (stacked) {
-    const y = mapBottom + AXIS + 20 + TITLE;
-    const usable = width - GUTTER - TRAIL_AXIS - 24;
-    const rows = { y, h: STACKED_SIDE_HEIGHT, pitch: STACKED_SIDE_HEIGHT / n_layers };
-    rows.row = rows.pitch * 0.8;
-    layout.flow = { ...rows, x: GUTTER, w: snap(usable * 0.46) };
-    layout.trail = { ...rows, x: snap(GUTTER + usable * 0.46 + 24), w: snap(usable * 0.54) };
+    const y = map.y + map.h + AXIS + 20 + TITLE;
+    const half = snap((width - GUTTER - RIGHT_MARGIN - SIDE_GAP) / 2);
+    const pitch = STACKED_SIDE_HEIGHT / n_layers;
+    const rows = { y, h: STACKED_SIDE_HEIGHT, pitch, row: pitch * 0.8, w: half };
+    layout.flow = { ...rows, x: GUTTER };
+    layout.bars = { ...rows, x: GUTTER + half + SIDE_GAP };
   } else {
-    const free = width - GUTTER - map.w - 18 - WEDGE - TRAIL_AXIS;
     const rows = { y: map.y, h: map.h, pitch: map.pitch, row: map.row };
-    const flowWidth = snap(free * 0.44);
-    layout.flow = { ...rows, x: snap(GUTTER + map.w + 18), w: flowWidth };
-    layout.trail = { ...rows, x: snap(layout.flow.x + flowWidth + WEDGE), w: snap(free - flowWidth) };
+    const spare = width - GUTTER - map.w - sides;      // what whole pixels left over
+    layout.flow = { ...rows, x: snap(map.x + map.w + SIDE_GAP), w: snap(flowWidth + spare * 0.6) };
+    layout.bars = { ...rows, x: snap(layout.flow.x + layout.flow.w + SIDE_GAP), w: snap(barsWidth + spare * 0.4) };
   }
-  const sidesBottom = layout.flow.y + layout.flow.h;
+  let y = snap(layout.flow.y + layout.flow.h + AXIS + 14);
   const timeWidth = width - GUTTER - RIGHT_MARGIN;
-  const timeTop = snap(sidesBottom + AXIS + 22 + TITLE);
-  layout.time = { x: GUTTER, y: timeTop, w: timeWidth, h: TIME_HEIGHT };
-  layout.loss = { x: GUTTER, y: timeTop + TIME_HEIGHT + TITLE, w: timeWidth, h: LOSS_HEIGHT };
-  layout.height = layout.loss.y + LOSS_HEIGHT + AXIS + 14;
+  layout.times = TIME_PANELS.map(([name, h]) => {
+    const panel = { name, x: GUTTER, y: y + TITLE, w: timeWidth, h };
+    y += TITLE + h;
+    return panel;
+  });
+  layout.axisY = y + 4;
+  y += AXIS + 18;
+  layout.lanes = { x: GUTTER, y: y + TITLE, w: timeWidth, h: lanes * LANE_HEIGHT, count: lanes };
+  layout.height = lanes ? layout.lanes.y + layout.lanes.h + 10 : y;
   return layout;
 }
 
@@ -58,17 +59,26 @@ function fitCells(available, dpr, n_layers, n_neurons) {
     const cellW = Math.floor(widthPx / columns);
     // One sub-row more than cells: the empty one separates the bands.
     const cellH = Math.max(1, Math.round(heightPx / (n_layers * (subRows + 1))));
-    if (cellW < 1) continue;
-    const used = (columns * cellW) / widthPx;
     const height = (cellH * n_layers * (subRows + 1)) / heightPx;
+    if (cellW < 1 || height > 1.3) continue;
+    const used = (columns * cellW) / widthPx;
     const squareness = Math.min(cellW, cellH) / Math.max(cellW, cellH);
     const score = used * squareness ** 0.3 * Math.min(height, 1 / height) ** 0.5;
-    if (!best || score > best.score) best = { score, subRows, columns, cellW, cellH };
+    if (!best || score > best.score) best = { score, subRows, columns, cellW, cellH, group: 1 };
   }
-  best ??= { subRows: MAX_SUB_ROWS, columns: Math.ceil(n_neurons / MAX_SUB_ROWS), cellW: 1, cellH: 1 };
-  const { subRows, columns, cellW, cellH } = best;
+  return measureCells(best ?? sharedPixels(widthPx, heightPx, n_layers, n_neurons), dpr, n_layers);
+}
+
+// More neurons than device pixels: one pixel stands for several neighbours in the order (see raster.js).
+function sharedPixels(widthPx, heightPx, n_layers, n_neurons) {
+  const subRows = Math.max(1, Math.floor(heightPx / n_layers) - 1);
+  const group = Math.ceil(n_neurons / (Math.max(1, widthPx) * subRows));
+  return { subRows, group, columns: Math.ceil(Math.ceil(n_neurons / group) / subRows), cellW: 1, cellH: 1 };
+}
+
+function measureCells({ subRows, columns, cellW, cellH, group }, dpr, n_layers) {
   return {
-    subRows, columns, cellW, cellH,
+    subRows, columns, cellW, cellH, group,
     imageRows: n_layers * (subRows + 1) - 1,
     w: (columns * cellW) / dpr,
     h: ((n_layers * (subRows + 1) - 1) * cellH) / dpr,
@@ -82,29 +92,30 @@ const layerTop = (panel, n_layers, layer) => panel.y + (n_layers - 1 - layer) * 
 const layerY = (panel, n_layers, layer) => layerTop(panel, n_layers, layer) + panel.row / 2;
 
 function cellCentre({ map, dpr, n_layers, n_neurons }, cell) {
-  const rank = cell % n_neurons;
-  const column = Math.floor(rank / map.subRows);
+  const place = Math.floor((cell % n_neurons) / map.group);
+  const column = Math.floor(place / map.subRows);
   const top = layerTop(map, n_layers, Math.floor(cell / n_neurons));
   return {
     x: map.x + ((column + 0.5) * map.cellW) / dpr,
-    y: top + (((rank % map.subRows) + 0.5) * map.cellH) / dpr,
+    y: top + (((place % map.subRows) + 0.5) * map.cellH) / dpr,
   };
 }
 
+// The first cell of those that share the pixel under the pointer.
 function cellAt({ map, dpr, n_layers, n_neurons }, x, y) {
   if (!inside(map, x, y)) return null;
   const layer = layerAt(map, n_layers, y);
   const subRow = Math.floor(((y - layerTop(map, n_layers, layer)) * dpr) / map.cellH);
   const column = Math.floor(((x - map.x) * dpr) / map.cellW);
-  const rank = column * map.subRows + Math.min(subRow, map.subRows - 1);
+  const rank = (column * map.subRows + Math.min(subRow, map.subRows - 1)) * map.group;
   return rank < n_neurons ? layer * n_neurons + rank : null;
 }
 
 const layerAt = (panel, n_layers, y) =>
   Math.min(n_layers - 1, Math.max(0, n_layers - 1 - Math.floor((y - panel.y) / panel.pitch)));
 
-const inside = (rect, x, y) =>
-  x >= rect.x && x < rect.x + rect.w && y >= rect.y && y < rect.y + rect.h;
+const inside = (rect, x, y, margin = 0) =>
+  x >= rect.x - margin && x < rect.x + rect.w + margin && y >= rect.y - margin && y < rect.y + rect.h + margin;
 
 // The time axis of a panel: steps in proportion, the base set apart on the left.
 const BASE_GAP = 0.085;
@@ -145,7 +156,7 @@ function niceTicks(low, high, count) {
 const niceCeil = (value) => {
   if (!(value > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].find((factor) => factor * power >= value) * power;
+  return [1, 1.5, 2, 3, 4, 5, 6, 8, 10].find((factor) => factor * power >= value * 0.999) * power;
 };
 
 // A range widened a little, and never so narrow that noise would fill the panel.

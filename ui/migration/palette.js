@@ -4,9 +4,10 @@
 // bare page. Gain and loss therefore leave the neutral grey in opposite directions of lightness.
 
 // Okabe-Ito, told apart under the common colour blindnesses; per theme the variant with contrast.
+// A concept's hue goes by its place among all tracked ones, so it keeps it whichever are shown.
 const HUES = {
-  dark: ["#E69F00", "#56B4E9", "#CC79A7"],
-  light: ["#D55E00", "#0072B2", "#B0508C"],
+  dark: ["#E69F00", "#56B4E9", "#CC79A7", "#2CC295", "#F0E442", "#E8743B", "#9AA7FF"],
+  light: ["#D55E00", "#0072B2", "#B0508C", "#00795A", "#8A7500", "#3C9BD6", "#5B4FB3"],
 };
 const GAIN_GAMMA = 0.8;          // lifts small gains out of the grey; the legend shows the same ramp
 const LOSS_GAMMA = 0.7;
@@ -43,13 +44,16 @@ function buildPalette(theme, scene, dpr) {
   const { page, text, dark } = theme;
   const cell = dark ? blend(page, [150, 170, 200], 0.17) : blend(page, [70, 90, 120], 0.17);
   const bare = dark ? blend(page, [0, 0, 0], 0.75) : [255, 255, 255];
-  const hues = HUES[dark ? "dark" : "light"].map((hue) => parseColor(hue, hue));
-  const ramps = scene.concepts.map((_, c) => gainRamp(cell, hues[c], dark));
+  const all = HUES[dark ? "dark" : "light"].map((hue) => parseColor(hue, hue));
+  const hueOf = (place) => all[place % all.length];
+  const hues = scene.concepts.map(({ place }) => hueOf(place));
+  const ramps = hues.map((hue) => gainRamp(cell, hue, dark));
+  const tables = ramps.map((ramp) => changeTable(ramp, cell, bare, scene));
   return {
-    ...theme, cell, hues, ramps,
+    ...theme, cell: cell.map(Math.round), hues, hueOf, ramps, tables,
+    colors: packColors(tables[0], cell.map(Math.round)),
     lost: dark ? [112, 128, 150] : [138, 150, 166],
     ink: (alpha) => css(text, alpha),
-    tables: ramps.map((ramp) => changeTable(ramp, cell, bare, scene)),
     sprites: hues.map((hue) => glowSprite(hue, dark, dpr)),
     legend: ramps.map((ramp) => legendGradient(ramp, cell, bare, scene.signed)),
   };
@@ -79,6 +83,16 @@ function changeTable(ramp, cell, bare, { signed, concepts }) {
     color.forEach((channel, i) => { table[byte * 3 + i] = Math.round(channel - cell[i]); });
   }
   return table;
+}
+
+// One concept alone needs no blending: a byte is a finished pixel (little endian: alpha, blue, green, red).
+function packColors(table, cell) {
+  const colors = new Uint32Array(256);
+  const channel = (byte, i) => Math.max(0, Math.min(255, cell[i] + table[byte * 3 + i]));
+  for (let byte = 0; byte < 256; byte++) {
+    colors[byte] = (0xff000000 | (channel(byte, 2) << 16) | (channel(byte, 1) << 8) | channel(byte, 0)) >>> 0;
+  }
+  return colors;
 }
 
 function legendGradient(ramp, cell, bare, signed) {

@@ -10,7 +10,13 @@ const CATCH_UP = 3;               // snapshots that "follow latest" plays; furth
 const lastIndex = (view) => Math.max(0, view.store.frames.length - 1);
 const isRunning = (view) => view.playing || view.following;
 const goal = (view) => (isRunning(view) ? lastIndex(view) : Math.min(view.rest, lastIndex(view)));
-const isMoving = (view) => view.playhead < goal(view);
+const isMoving = (view) => view.playhead < goal(view) && !isStarved(view);
+
+// The next snapshot's values are still on their way: the playhead waits for them on a whole number.
+function isStarved({ playhead, store }) {
+  const next = store.frames[Math.floor(playhead) + 1];
+  return Number.isInteger(playhead) && next !== undefined && !next.values;
+}
 
 function advance(view, now) {
   const elapsed = view.clock ? Math.min(now - view.clock, MAX_TICK_MS) : 0;
@@ -18,12 +24,22 @@ function advance(view, now) {
   const last = lastIndex(view);
   if (view.following && view.playhead < last - CATCH_UP) view.playhead = last - CATCH_UP;
   const progress = (elapsed * view.speed) / SNAPSHOT_MS;
+  const before = view.playhead;
   view.playhead = view.motion.matches ? jump(view, progress) : view.playhead + progress;
+  view.playhead = lastReady(view.store, before, view.playhead);
   if (view.playhead < goal(view)) return;
   view.playhead = goal(view);
   view.clock = 0;
   view.following ||= view.playing && view.store.live;
   view.playing = false;
+}
+
+// No further than the values reach that are here.
+function lastReady({ frames }, from, to) {
+  for (let index = Math.floor(from) + 1; index <= Math.ceil(to) && index < frames.length; index++) {
+    if (!frames[index].values) return Math.max(from, index - 1);
+  }
+  return to;
 }
 
 // For readers who asked for less motion: the same pace, in jumps from snapshot to snapshot.
@@ -76,3 +92,9 @@ function followLatest(view, on) {
 
 const stepBack = (view) => seek(view, Math.ceil(view.playhead) - 1);
 const stepForward = (view) => seek(view, Math.floor(view.playhead) + 1);
+
+
+function changeSpeed(view, by) {
+  const at = SPEEDS.indexOf(view.speed) + by;
+  view.speed = SPEEDS[Math.max(0, Math.min(SPEEDS.length - 1, at))];
+}

@@ -1,88 +1,113 @@
-// Panels along time: recovery on retrained and held-out facts, and the loss on neutral text.
-// Same split as the side panels: a still part, and a moving part up to the playhead.
-// Hues belong to concepts, so these curves are drawn in ink and differ by their dashes.
+// Panels along time, on one axis: recovery, centre of mass, distance moved, loss on neutral text.
+// Each has a still part (axes, the whole run faintly, the control as its ghost; drawn when something arrives) and a
+// moving part up to the playhead. Hues belong to concepts; what belongs to none is drawn in ink and differs by dashes.
 
-const SERIES = [
-  { field: "retrained", label: "retrained", dash: [], width: 2.4, alpha: 0.95 },
-  { field: "held_out", label: "held-out", dash: [7, 4], width: 2, alpha: 0.8 },
-];
-const LOSS = { field: "neutral_loss", label: "", dash: [], width: 1.8, alpha: 0.8 };
 const BASE_DASH = [1, 3];
-const LABEL_HEIGHT = 15;
+const GHOST_DASH = [4, 3];
+const MIN_CENTRE_SPAN = 0.4;      // layers; a flat trail should look flat
 
-const answerScale = ({ time }, store) => {
-  const limit = Math.min(1, niceCeil(store.extent.answer * 1.02));
-  return { limit, y: (value) => (value === null ? null : time.y + time.h * (1 - value / limit)) };
-};
+const HALVES = [["retrained", "retrained"], ["held_out", "never retrained"]];
 
-function lossScale({ loss }, store) {
-  const [low, high] = padRange(store.extent.loss ?? [0, 1], 0.1);
-  return { low, high, y: (value) => (value === null ? null : loss.y + loss.h * (high - value) / (high - low)) };
+// What a panel shows: its curves, its range, and how its numbers read.
+function panelContent(name, palette, store) {
+  const { extent, scene } = store;
+  const perConcept = (field, digits) => scene.concepts.map((_, c) => ({
+    value: (curve) => curve[field][c], stroke: (alpha) => css(palette.hues[c], alpha), dash: [], width: 2.2,
+    text: (value) => value.toFixed(digits), color: css(palette.ramps[c](palette.dark ? 0.75 : 0.9)),
+  }));
+  const inInk = (field, label, dash, width) => ({
+    value: (curve) => curve[field], stroke: (alpha) => palette.ink(alpha), dash, width,
+    text: (value) => `${label}${value.toFixed(2)}`,
+  });
+  if (name === "answer") {
+    return {
+      title: "Does it know the answers?", note: "", range: [0, Math.min(1, niceCeil(extent.answer * 1.02))], ticks: 2,
+      curves: [inInk("retrained", "retrained ", [], 2.4), inInk("held_out", "never retrained ", [7, 4], 2)],
+      baseline: true,
+    };
+  }
+  if (name === "centre") {
+    return {
+      title: "Where it sits", note: "centre of mass, in layers", ticks: 2,
+      range: padRange(extent.centre ?? [0, 1], MIN_CENTRE_SPAN), curves: perConcept("centre", 2),
+    };
+  }
+  if (name === "distance") {
+    return {
+      title: "How far it moved", ticks: 2,
+      note: `Wasserstein distance between layer distributions since ${scene.since}, in layers`,
+      range: [0, niceCeil(extent.distance * 1.02)], curves: perConcept("distance", 2),
+    };
+  }
+  return {
+    title: "Side effect", note: "loss on neutral text, in nats per token; lower is better", ticks: 2,
+    range: padRange(extent.loss ?? [0, 1], 0.1), curves: [inInk("neutral_loss", "", [], 1.8)], baseline: true,
+  };
 }
 
-const timeOfPanels = ({ time }, store) => timeScale(time, store.frames, store.scene.total_steps);
+const heightIn = (panel, [low, high]) => (value) =>
+  (value === null ? null : panel.y + panel.h * (high - value) / (high - low));
 
-function drawTimelineStill(context, layout, palette, store) {
-  const { time: panel, loss } = layout;
+const timeOfPanels = (layout, store) => timeScale(layout.times[0], store.frames, store.scene.total_steps);
+
+function drawTimesStill(context, layout, palette, store) {
   const scale = timeOfPanels(layout, store);
-  const answer = answerScale(layout, store);
-  const right = panel.x + panel.w;
-  drawKey(context, palette, store, panel);
-  for (const tick of niceTicks(0, answer.limit, 2)) {
-    line(context, panel.x, answer.y(tick), right, answer.y(tick), palette.ink(tick ? 0.1 : 0.3));
-    write(context, palette, tickText(tick, answer.limit / 2), panel.x - 8, answer.y(tick), { align: "right" });
+  for (const panel of layout.times) {
+    const content = panelContent(panel.name, palette, store);
+    const { title, note, range, ticks, curves, baseline } = content;
+    const y = heightIn(panel, range);
+    const used = writeHeading(context, palette, title, note, panel.x, panel.y - 13, panel.w);
+    if (panel.name === "answer") drawKey(context, palette, store, panel, panel.x + used + 12);
+    const found = niceTicks(...range, ticks);
+    for (const tick of found) {
+      line(context, panel.x, y(tick), panel.x + panel.w, y(tick), palette.ink(tick ? 0.1 : 0.25));
+      write(context, palette, tickText(tick, niceStep(range[1] - range[0], ticks)), panel.x - 8, y(tick),
+        { align: "right" });
+    }
+    for (const curve of curves) drawCurveStill(context, palette, store, panel, scale, y, curve, baseline);
+    drawHalfLines(context, palette, store, panel, scale, panel.name === "answer");
+    if (panel.name === "answer") drawHalfMarks(context, palette, store, scale, y);
   }
-  for (const series of SERIES) drawSeriesStill(context, palette, store, panel, scale, answer.y, series);
-  drawHalfLines(context, palette, store, panel, scale, true);
-  drawHalfMarks(context, palette, store, scale, answer.y);
-
-  const nats = lossScale(layout, store);
-  writeHeading(context, palette, "Loss on neutral text", "nats per token", loss.x, loss.y - 12);
-  for (const tick of niceTicks(nats.low, nats.high, 2)) {
-    line(context, loss.x, nats.y(tick), right, nats.y(tick), palette.ink(0.1));
-    write(context, palette, tickText(tick, niceStep(nats.high - nats.low, 2)), loss.x - 8, nats.y(tick),
-      { align: "right" });
-  }
-  drawSeriesStill(context, palette, store, loss, scale, nats.y, LOSS);
-  drawHalfLines(context, palette, store, loss, scale, false);
-  drawTimeAxis(context, palette, loss, scale, loss.y + loss.h, false);
+  drawTimeAxis(context, palette, layout.times.at(-1), scale, layout.axisY);
 }
 
 // The whole run faintly, the control thinner, the level before the edit dotted.
-function drawSeriesStill(context, palette, store, panel, scale, y, series) {
-  const { field, dash, alpha } = series;
-  const points = (curves) => curves.map((curve) => [scale.of(curve), y(curve[field])]);
+function drawCurveStill(context, palette, store, panel, scale, y, { value, stroke, dash }, baseline) {
+  const points = (moments) => moments.map((moment) => [scale.of(moment), y(value(moment))]);
   const base = store.frames[0];
-  if (base.phase === "base" && base[field] !== null) {
-    line(context, panel.x, y(base[field]), panel.x + panel.w, y(base[field]),
-      palette.ink(alpha * 0.6), 1.2, BASE_DASH);
+  if (baseline && base.phase === "base" && value(base) !== null) {
+    line(context, panel.x, y(value(base)), panel.x + panel.w, y(value(base)), palette.ink(0.5), 1.2, BASE_DASH);
   }
-  polyline(context, points(store.control), palette.ink(0.4), 1.1, dash);
-  polyline(context, points(store.frames), palette.ink(0.2), 1.5, dash);
+  polyline(context, points(store.control), stroke(0.5), 1.1, dash.length ? dash : GHOST_DASH);
+  polyline(context, points(store.frames), stroke(0.22), 1.5, dash);
 }
 
-function drawKey(context, palette, store, panel) {
+function drawKey(context, palette, store, panel, from) {
   const y = panel.y - 13;
-  writeHeading(context, palette, "P(answer)", "", panel.x, y);
-  let x = panel.x + 78;
+  let x = from;
+  const right = panel.x + panel.w;
   const entry = (label, width, draw) => {
+    context.font = `400 ${SMALL}px ${palette.font}`;
+    const end = x + width + 6 + context.measureText(label).width;
+    if (end > right) return;
     draw(x, y);
     write(context, palette, label, x + width + 6, y);
-    x += width + 6 + context.measureText(label).width + 18;
+    x = end + 16;
   };
-  const sample = (stroke, width, dash) => (at, mid) => line(context, at, mid, at + 26, mid, stroke, width, dash);
-  for (const { label, dash, width, alpha } of SERIES) {
-    entry(`${label} facts`, 26, sample(palette.ink(alpha), width, dash));
-  }
-  if (store.control.length) entry("control (no edit)", 26, sample(palette.ink(0.4), 1.1, []));
-  if (store.frames[0].phase === "base") entry("before the edit", 26, sample(palette.ink(0.6), 1.2, BASE_DASH));
+  const sample = (stroke, width, dash) => (at, middle) =>
+    line(context, at, middle, at + 24, middle, stroke, width, dash);
+  entry("retrained facts", 24, sample(palette.ink(0.95), 2.4, []));
+  entry("facts never retrained", 24, sample(palette.ink(0.8), 2, [7, 4]));
   if (Object.values(store.half).some((step) => step !== null)) {
-    entry("half recovered", 9, (at, mid) => diamond(context, palette, at + 4.5, mid));
+    entry("half regained", 9, (at, middle) => diamond(context, palette, at + 4.5, middle));
   }
+  if (store.control.length) entry("control (no edit)", 24, sample(palette.ink(0.5), 1.1, GHOST_DASH));
+  if (store.frames[0].phase === "base") entry("before the edit", 24, sample(palette.ink(0.5), 1.2, BASE_DASH));
 }
 
-function drawTimeAxis(context, palette, rect, scale, y, narrow) {
+function drawTimeAxis(context, palette, rect, scale, y) {
   line(context, scale.ofStep(0), y, rect.x + rect.w, y, palette.ink(0.35));
+  const top = y + 12;
   if (scale.gap) {
     // Two strokes say that the axis is broken between the base and the edit.
     line(context, rect.x, y, rect.x + scale.gap * 0.4, y, palette.ink(0.35));
@@ -90,39 +115,39 @@ function drawTimeAxis(context, palette, rect, scale, y, narrow) {
       const x = rect.x + scale.gap * shift;
       line(context, x - 2, y + 4, x + 2, y - 4, palette.ink(0.5));
     }
+    write(context, palette, "before", rect.x, top, { align: "center" });
   }
-  const top = y + 13;
-  const words = !narrow && scale.gap;
-  if (words) write(context, palette, "before", rect.x, top, { align: "center" });
-  write(context, palette, narrow ? "0" : "edit", scale.ofStep(0), top, { align: "center" });
-  const step = Math.max(1, niceStep(scale.last, narrow ? 3 : 10));
+  const end = rect.x + rect.w;
+  const unit = "training step";
+  const room = end - context.measureText(unit).width - 34;
+  write(context, palette, "edit", scale.ofStep(0), top, { align: "center" });
+  const step = Math.max(1, Math.ceil(niceStep(scale.last, Math.max(2, rect.w / 90))));
   for (let at = step; at <= scale.last + 1e-9; at += step) {
-    line(context, scale.ofStep(at), y, scale.ofStep(at), y + 4, palette.ink(0.35));
-    write(context, palette, tickText(at, step), scale.ofStep(at), top, { align: "center" });
+    const x = scale.ofStep(at);
+    line(context, x, y, x, y + 4, palette.ink(0.35));
+    if (x < room) write(context, palette, tickText(at, step), x, top, { align: "center" });
   }
-  if (narrow) write(context, palette, "step", rect.x + rect.w + 10, top, { alpha: 0.55 });
-  else write(context, palette, "training step", rect.x + rect.w, top + 14, { align: "right", alpha: 0.55 });
+  write(context, palette, unit, end, top, { align: "right", alpha: 0.6 });
 }
 
 // The moment of half recovery, on every panel with a time axis.
 function drawHalfLines(context, palette, store, rect, scale, labelled) {
-  const rows = SERIES.map(({ field, label }) => ({ label, step: store.half[field] ?? null }));
-  rows.forEach(({ label, step }, row) => {
+  HALVES.forEach(([field, label], row) => {
+    const step = store.half[field] ?? null;
     if (step === null) return;
     const x = scale.ofStep(step);
     line(context, x, rect.y, x, rect.y + rect.h, palette.ink(0.45), 1, [3, 3]);
     if (!labelled) return;
-    const nearRight = x > rect.x + rect.w - 150;
-    writeOnPatch(context, palette, `half of ${label}: step ${Number(step.toFixed(1))}`, x + (nearRight ? -6 : 6),
-      rect.y + 8 + row * LABEL_HEIGHT, { align: nearRight ? "right" : "left", alpha: 0.8 });
+    const nearRight = x > rect.x + rect.w - 190;
+    writeOnPatch(context, palette, `half regained, ${label}: step ${Number(step.toFixed(1))}`,
+      x + (nearRight ? -6 : 6), rect.y + 8 + row * LABEL_HEIGHT, { align: nearRight ? "right" : "left", alpha: 0.8 });
   });
 }
 
 function drawHalfMarks(context, palette, store, scale, y) {
-  for (const { field } of SERIES) {
+  for (const [field] of HALVES) {
     const step = store.half[field] ?? null;
-    if (step === null) continue;
-    const value = valueAtStep(store.frames, field, step);
+    const value = step === null ? null : valueAtStep(store.frames, field, step);
     if (value !== null) diamond(context, palette, scale.ofStep(step), y(value));
   }
 }
@@ -136,69 +161,41 @@ function valueAtStep(frames, field, step) {
   return mix(left[field], right[field], (step - left.step) / (right.step - left.step));
 }
 
-function diamond(context, palette, x, y) {
-  context.fillStyle = css(palette.page);
-  context.strokeStyle = palette.ink(0.95);
-  context.lineWidth = 1.6;
-  context.beginPath();
-  context.moveTo(x, y - 5);
-  context.lineTo(x + 5, y);
-  context.lineTo(x, y + 5);
-  context.lineTo(x - 5, y);
-  context.closePath();
-  context.fill();
-  context.stroke();
-}
-
-const drawPlayhead = (context, palette, x, y, height) =>
-  line(context, x, y - 3, x, y + height + 3, palette.ink(0.75), 1.2);
-
-function drawTimeline(context, layout, palette, store, playhead) {
-  const { time: panel, loss } = layout;
+function drawTimes(context, layout, palette, store, playhead) {
   const scale = timeOfPanels(layout, store);
   const x = playheadX(scale, store.frames, playhead);
-  const frame = around(store.frames, playhead);
+  const sample = around(store.frames, playhead);
   const shown = store.frames[shownIndex(playhead)];     // dots glide, numbers are measured ones
-  drawPlayhead(context, palette, x, panel.y, loss.y + loss.h - panel.y);
-  const { y } = answerScale(layout, store);
-  const labels = [];
-  for (const series of SERIES) {
-    const dotY = drawReached(context, palette, store, panel, scale, x, y, series, frame);
-    const measured = shown[series.field];
-    if (dotY !== null) labels.push({ text: `${series.label} ${formatMeasured(measured)}`, y: dotY });
+  const top = layout.times[0].y;
+  const bottom = layout.lanes.count ? layout.lanes.y + layout.lanes.h : layout.axisY;
+  drawPlayhead(context, palette, x, top, bottom - top);
+  for (const panel of layout.times) {
+    const { range, curves } = panelContent(panel.name, palette, store);
+    const y = heightIn(panel, range);
+    const labels = [];
+    for (const curve of curves) {
+      const dotY = drawReached(context, palette, store, panel, scale, x, y, curve, sample);
+      const measured = curve.value(shown);
+      if (dotY !== null && measured !== null) labels.push({ text: signText(curve.text(measured)), y: dotY, color: curve.color });
+    }
+    writeApart(context, palette, labels, x, panel);
   }
-  writeApart(context, palette, labels, x, panel);
-  const nats = lossScale(layout, store);
-  const dotY = drawReached(context, palette, store, loss, scale, x, nats.y, LOSS, frame);
-  if (dotY !== null) writeApart(context, palette, [{ text: formatMeasured(shown.neutral_loss), y: dotY }], x, loss);
 }
 
 // The stretch up to the playhead, with a dot at its end; returns where the dot is.
-function drawReached(context, palette, store, panel, scale, x, y, { field, dash, width, alpha }, { from, to, t }) {
-  const points = store.frames.map((frame) => [scale.of(frame), y(frame[field])]);
+function drawReached(context, palette, store, panel, scale, x, y, { value, stroke, dash, width }, { from, to, t }) {
+  const points = store.frames.map((frame) => [scale.of(frame), y(value(frame))]);
   context.save();
   context.beginPath();
   context.rect(panel.x - 4, panel.y - 6, x - panel.x + 4, panel.h + 12);
   context.clip();
-  polyline(context, points, palette.ink(alpha), width, dash);
+  polyline(context, points, stroke(0.95), width, dash);
   context.restore();
-  const dotY = y(mix(from[field], to[field], t));
+  const dotY = y(mix(value(from), value(to), t));
   if (dotY === null) return null;
-  context.fillStyle = palette.ink(1);
+  context.fillStyle = stroke(1);
   context.beginPath();
   context.arc(x, dotY, 3.6, 0, Math.PI * 2);
   context.fill();
   return dotY;
-}
-
-// Labels beside the playhead, moved apart where two curves meet, on the side that has room.
-function writeApart(context, palette, labels, x, panel) {
-  labels.sort((a, b) => a.y - b.y);
-  for (let i = 1; i < labels.length; i++) labels[i].y = Math.max(labels[i].y, labels[i - 1].y + LABEL_HEIGHT);
-  const overflow = Math.max(0, (labels.at(-1)?.y ?? 0) - (panel.y + panel.h - 4));
-  const left = x > panel.x + panel.w - 110;
-  for (const { text, y } of labels) {
-    writeOnPatch(context, palette, text, left ? x - 9 : x + 9, y - overflow,
-      { size: 12, weight: 600, alpha: 1, align: left ? "right" : "left" });
-  }
 }

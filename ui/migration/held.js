@@ -1,0 +1,69 @@
+// Which snapshots' values are in memory: a fixed budget, whatever the length of the run.
+// Values are what is large (a byte for every neuron and concept). Those nearest to the playhead are kept; the others are
+// dropped, and asked for again when the playhead comes near. Knows snapshots; knows nothing of the page.
+
+const HELD_BYTES = 64 * 2 ** 20;
+const ASKED_BYTES = 6 * 2 ** 20;      // what one message has room for, as in __init__.py
+const MIN_HELD = 8;
+
+const bytesOfFrame = ({ concepts, n_layers, n_neurons }) => concepts.length * n_layers * n_neurons;
+const capacityOf = (scene) => Math.max(MIN_HELD, Math.floor(HELD_BYTES / bytesOfFrame(scene)));
+const askedAtOnce = (scene) =>
+  Math.max(1, Math.min(Math.floor(ASKED_BYTES / bytesOfFrame(scene)), Math.floor(capacityOf(scene) / 4)));
+
+function hold(store, index, values) {
+  const frame = store.frames[index];
+  if (!frame || frame.values) return;
+  frame.values = values;
+  store.held++;
+}
+
+// Drops what lies farthest from the playhead until the rest fits.
+function letGo(store, at) {
+  const room = capacityOf(store.scene);
+  let [low, high] = [0, store.frames.length - 1];
+  while (store.held > room && low <= high) {
+    const farthest = at - low >= high - at ? low++ : high--;
+    const frame = store.frames[farthest];
+    if (!frame.values) continue;
+    Object.assign(frame, { values: null, raster: null });
+    store.rasters = store.rasters.filter((one) => one !== frame);
+    store.held--;
+  }
+}
+
+// The nearest missing stretch of the window around the playhead, as "first-end"; "" if nothing is missing.
+function wanted(store, at) {
+  const { frames, scene } = store;
+  if (!scene || !frames.length) return "";
+  const chunk = askedAtOnce(scene);
+  const reach = Math.floor(capacityOf(scene) / 2) - 1;
+  const missing = (index) => index >= 0 && index < frames.length && !frames[index].values;
+  for (let distance = 0; distance <= reach; distance++) {
+    if (missing(at + distance)) {
+      const first = at + distance;
+      let end = first;
+      while (end - first < chunk && end - at <= reach && missing(end)) end++;
+      return `${first}-${end}`;
+    }
+    if (missing(at - distance)) {
+      const end = at - distance + 1;
+      let first = end;
+      while (end - first < chunk && at - first < reach && missing(first - 1)) first--;
+      return `${first}-${end}`;
+    }
+  }
+  return "";
+}
+
+// The snapshot nearest to a number whose values are here; null if none are.
+function nearestHeld({ frames }, index) {
+  for (let distance = 0; distance < frames.length; distance++) {
+    if (frames[index - distance]?.values) return frames[index - distance];
+    if (frames[index + distance]?.values) return frames[index + distance];
+  }
+  return null;
+}
+
+const acknowledgement = (store, at) =>
+  `${store.epoch}#${store.frames.length}|${store.control.length}|${wanted(store, at)}`;

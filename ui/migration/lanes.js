@@ -1,0 +1,101 @@
+// Lanes: every followed neuron on a line of its own along time, with the words that drive it.
+// A stretch is as long as a set of words stays the same; words that were not there before are in the concept's hue.
+// The brighter a stretch, the more the neuron carries the concept. Same time axis as the panels above.
+
+const LANE_GAP = 4;
+const WORD_GAP = 9;
+
+// Stretches of equal words: [{ first, last (snapshots), words, fresh (set of new words), similarity }].
+function stretchesOf(frames, f) {
+  const stretches = [];
+  frames.forEach((frame, i) => {
+    const words = frame.words[f];
+    const current = stretches.at(-1);
+    if (current && sameSet(current.words, words)) {
+      current.last = i;
+      return;
+    }
+    const before = new Set(current?.words ?? words);
+    stretches.push({
+      first: i, last: i, words, fresh: new Set(words.filter((word) => !before.has(word))),
+      similarity: frame.similarity[f],
+    });
+  });
+  return stretches;
+}
+
+const sameSet = (a, b) => a === b || (a.length === b.length && a.every((word) => b.includes(word)));
+
+const laneTop = ({ lanes }, f) => lanes.y + f * LANE_HEIGHT;
+
+function drawLanesStill(context, layout, palette, store) {
+  const { lanes } = layout;
+  if (!lanes.count) return;
+  const scale = timeScale(lanes, store.frames, store.scene.total_steps);
+  const hue = css(palette.ramps[0](palette.dark ? 0.75 : 0.9));
+  const note = store.frames.some((frame) => frame.words.some((words) => words.length))
+    ? "the words that drive each followed neuron most; new words in colour; the number is how similar they are to those before the edit (cosine)"
+    : "brighter: carries more of the concept";
+  writeHeading(context, palette, "Words over time", note, lanes.x, lanes.y - 13, lanes.w);
+  for (let f = 0; f < lanes.count; f++) {
+    const top = laneTop(layout, f);
+    const height = LANE_HEIGHT - LANE_GAP;
+    const middle = top + height / 2;
+    const edited = store.isPruned.has(store.followed[f]);
+    write(context, palette, nameOf(store, store.followed[f]), lanes.x - 8, middle,
+      { align: "right", weight: edited ? 400 : 600, alpha: edited ? 0.55 : 0.9 });
+    drawLaneGround(context, layout, palette, store, scale, f, top, height);
+    for (const stretch of stretchesOf(store.frames, f)) {
+      const x = scale.of(store.frames[stretch.first]);
+      const next = store.frames[stretch.last + 1];
+      const end = next ? scale.of(next) : lanes.x + lanes.w;
+      if (stretch.first) line(context, x, top, x, top + height, palette.ink(0.4));
+      drawWords(context, palette, stretch, x + 6, end - 6, middle, hue);
+    }
+  }
+}
+
+// Brightness between two snapshots glides from one score to the next.
+function drawLaneGround(context, layout, palette, store, scale, f, top, height) {
+  const { lanes } = layout;
+  const stops = store.frames.map((frame) => [scale.of(frame), Math.min(1, (frame.followed[0]?.[f] ?? 0) / 2)]);
+  const ground = context.createLinearGradient(lanes.x, 0, lanes.x + lanes.w, 0);
+  for (const [x, level] of stops) {
+    ground.addColorStop(Math.max(0, Math.min(1, (x - lanes.x) / lanes.w)), css(palette.hues[0], 0.06 + 0.34 * level));
+  }
+  context.fillStyle = ground;
+  const right = store.live ? Math.min(lanes.x + lanes.w, stops.at(-1)[0] + 2) : lanes.x + lanes.w;
+  context.fillRect(lanes.x, top, right - lanes.x, height);
+}
+
+function drawWords(context, palette, { words, fresh, similarity }, x, end, middle, hue) {
+  const number = similarity === null || similarity === undefined ? "" : similarity.toFixed(2);
+  context.font = `400 ${SMALL}px ${palette.font}`;
+  const tail = number && end - x > 90 ? context.measureText(signText(number)).width + WORD_GAP : 0;
+  if (tail) write(context, palette, signText(number), end, middle, { align: "right", alpha: 0.6 });
+  let at = x;
+  for (const word of words) {
+    const options = fresh.has(word) ? { weight: 600, color: hue } : { alpha: 0.85 };
+    context.font = `${options.weight ?? 400} ${SMALL}px ${palette.font}`;
+    const room = end - tail - at;
+    const text = fitText(context, visible(word), room);
+    if (text.length < Math.min(3, word.length)) return;
+    write(context, palette, text, at, middle, options);
+    at += context.measureText(text).width + WORD_GAP;
+  }
+}
+
+// Spaces and line ends inside a word are shown, not drawn as gaps.
+const visible = (word) => word.replace(/\n/g, "\u21b5").replace(/\t/g, "\u21e5");
+
+function laneAt({ lanes }, y) {
+  const f = Math.floor((y - lanes.y) / LANE_HEIGHT);
+  return f >= 0 && f < lanes.count ? f : null;
+}
+
+function drawLaneFocus(context, layout, palette, f) {
+  const { lanes } = layout;
+  context.strokeStyle = palette.ink(0.7);
+  context.lineWidth = 1;
+  context.strokeRect(lanes.x - 0.5, laneTop(layout, f) - 0.5, lanes.w + 1, LANE_HEIGHT - LANE_GAP + 1);
+}

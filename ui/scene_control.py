@@ -1,0 +1,84 @@
+"""The control run behind the migration canvas: its curves, and the flow net of it.
+
+The control is trained in the same way without an edit, usually after the run itself, and with fewer snapshots: between
+two of them its layer mass is taken as linear in the steps.
+
+Axes: `T` snapshot, `C` concept, `L` layer.
+"""
+
+import numpy as np
+
+from analysis import migration
+from analysis.runs import RunDirectory
+from ui import scene, scene_store
+from ui.migration import CanvasCurve, Ribbons
+from ui.scene_store import View
+
+__all__ = ["curves", "mass_at", "net_flows"]
+
+
+def curves(run: RunDirectory, view: View) -> list[CanvasCurve]:
+    """The control run's curves as far as it has got; its changes count from its own base."""
+    control = run.control
+    if control is None:
+        return []
+    path = control.path
+
+    def curve(index: int) -> CanvasCurve:
+        return scene_store.kept(
+            path,
+            ("curve", view.concepts, view.scale, index),
+            lambda: CanvasCurve(**scene.curve_numbers(path, index, view, 0)),
+            lambda _: 4096,
+        )
+
+    return [curve(index) for index in range(control.n_snapshots())]
+
+
+def net_flows(
+    run: RunDirectory, view: View, reference: int, start: int, stop: int, control_start: int
+) -> dict[int, list[Ribbons]]:
+    """Per concept the flow net of the control, of every snapshot that the control has reached.
+
+    Args:
+        run: The edited run.
+        view: What is shown.
+        reference: Snapshot that flow is counted from.
+        start: Snapshots from here on are all told, up to `stop`.
+        stop: Number of snapshots.
+        control_start: Of those before `start` only the ones that the control reached with its snapshots from here on.
+    """
+    control = run.control
+    reached = control.n_snapshots() if control is not None else 0
+    if control is None or not reached:
+        return {}
+    known = scene_store.snapshot(control.path, control_start - 1).step if control_start else -1
+    found: dict[int, list[Ribbons]] = {}
+    for index in range(reference + 1, stop):
+        step = _step(run, index)
+        if index < start and step <= known:
+            continue
+        now_CL = mass_at(run, view, step)
+        if now_CL is None:
+            break
+        before_CL = scene_store.mass(control.path, 0, view)
+        pairs = zip(
+            scene_store.mass(run.path, reference, view), scene_store.mass(run.path, index, view), before_CL, now_CL
+        )
+        found[index] = [scene.ribbons(migration.net_transport, *masses) for masses in pairs]
+    return found
+
+
+def mass_at(run: RunDirectory, view: View, step: int) -> np.ndarray | None:
+    """Layer mass of the control at a training step, [C, L]; None beyond its last snapshot, or without a control."""
+    control = run.control
+    if control is None or not (reached := control.n_snapshots()):
+        return None
+    steps_T = np.array([_step(control, index) for index in range(reached)], dtype=np.float64)
+    mass_TCL = np.stack([scene_store.mass(control.path, index, view) for index in range(reached)])
+    rows = [migration.interpolated(steps_T, mass_TCL[:, c], step) for c in range(len(view.concepts))]
+    return None if any(row is None for row in rows) else np.stack([row for row in rows if row is not None])
+
+
+def _step(run: RunDirectory, index: int) -> int:
+    return scene_store.kept(run.path, ("step", index), lambda: scene_store.snapshot(run.path, index).step, lambda _: 64)
