@@ -60,11 +60,9 @@ class Line:
 
     def end(self) -> None:
         """Kill what is still at work."""
-        for entry in queue.entries():
-            if entry.process is not None and entry.process.pid != os.getpid() and entry.process.is_alive():
-                os.kill(entry.process.pid, signal.SIGKILL)
-        if (worker := self.worker) is not None and worker.is_alive():
-            os.kill(worker.pid, signal.SIGKILL)
+        for process in [self.worker, *(entry.process for entry in queue.entries())]:
+            if process is not None and process.pid != os.getpid() and process.is_alive():
+                os.kill(process.pid, signal.SIGKILL)
 
 
 def opened(home: Path) -> Iterator[Line]:
