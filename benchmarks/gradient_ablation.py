@@ -1,14 +1,16 @@
 """Which settings of each gradient method forget most and break least, on the default model.
 
     python benchmarks/gradient_ablation.py [--methods npo rmu] [--concept capitals] [--forget 8] [--steps 24] [--seed 0]
-        [--at-most N] [--out FILE.jsonl] [--json]
+        [--at-most N] [--defaults] [--out FILE.jsonl] [--json]
 
-For every method a small grid of settings: from the unedited model each time, forget the same facts (drawn by the seed),
-then measure P(answer) of the forgotten facts (trained templates, paraphrases), of up to 16 maintained facts, of the new
-answers where there are some, and the loss on neutral sentences that were not trained on. Chosen is, among the settings
-that keep P(maintained) at 90% of before or more and raise the neutral loss by at most 0.1 nats a token, the lowest
-P(forget), trained and paraphrased together; where none keeps that much, none is chosen. Every setting is a line of
-`--out` as soon as it is measured; settings found there are not run again. Progress goes to stderr.
+For every method a short list of settings, the most telling first: from the unedited model each time, forget the same
+facts (drawn by the seed), then measure P(answer) of the forgotten facts (trained templates, paraphrases), of up to 16
+maintained facts, of the new answers where there are some, and the loss on neutral sentences that were not trained on.
+Chosen is, among the settings that keep P(maintained) at 90% of before or more and raise the neutral loss by at most 0.1
+nats a token, the lowest P(forget), trained and paraphrased together, less P(new) where there are new answers; where none
+keeps that much, none is chosen. `--defaults` measures each method's defaults instead, steps included: with another
+`--seed`, on facts that took no part in the choice. Every setting is a line of `--out` as soon as it is measured; settings
+found there are not run again. Progress goes to stderr.
 """
 
 import argparse
@@ -31,22 +33,55 @@ from analysis.catalog import DEFAULT_MODEL
 from analysis.concepts import Fact
 from analysis.edits import Materials
 from analysis.edits.descent import Training, plan_gradient
+from analysis.edits.gradient import GradientEdit
 from analysis.edits.gradient_methods import GRADIENT_METHODS
 from analysis.errors import PalimpsestError
 from analysis.models import LanguageModel
 from analysis.relearn import split_neutral
 
-GRIDS: dict[str, dict[str, list[Any]]] = {
-    "unlearn": {"lambda_forget": [1.0, 5.0], "learning_rate": [5e-5, 2e-5, 1e-4]},
-    "inject": {"lambda_forget": [1.0, 5.0], "learning_rate": [5e-5, 2e-5, 1e-4]},
-    "llm_surgery": {"cap": [10.0, 5.0], "learning_rate": [5e-5, 2e-5, 1e-4]},
-    "gradient_ascent": {"learning_rate": [1e-5, 5e-6, 2e-5, 2e-6]},
-    "grad_diff": {"lambda_forget": [0.25, 1.0], "learning_rate": [2e-5, 5e-5, 1e-5]},
-    "npo": {"beta": [0.1, 0.5], "learning_rate": [5e-5, 2e-5, 1e-4]},
-    "simnpo": {"beta": [2.5, 1.0], "learning_rate": [5e-5, 2e-5, 1e-4]},
-    "rmu": {"steering": [5.0, 2.0], "lambda_retain": [10.0, 100.0], "learning_rate": [1e-3, 3e-4]},
+GRIDS: dict[str, list[dict[str, Any]]] = {
+    "llm_surgery": [
+        {"learning_rate": 1e-4, "lambda_retain": 0.5, "cap": 10.0},
+        {"learning_rate": 1e-4, "lambda_retain": 5.0, "cap": 4.0},
+        {"learning_rate": 1e-4, "lambda_retain": 50.0, "cap": 4.0},
+        {"learning_rate": 1e-4, "lambda_retain": 5.0, "cap": 4.0, "steps": 60},
+    ],
+    "npo": [
+        {"learning_rate": 2e-5},
+        {"learning_rate": 5e-5, "lambda_maintain": 5.0},
+        {"learning_rate": 1e-4, "lambda_maintain": 5.0},
+        {"learning_rate": 1e-4},
+    ],
+    "unlearn": [
+        {"learning_rate": 5e-5},
+        {"learning_rate": 2e-5, "lambda_forget": 5.0},
+        {"learning_rate": 1e-4},
+    ],
+    "grad_diff": [
+        {"learning_rate": 2e-5},
+        {"learning_rate": 1e-4, "cap": 4.0},
+        {"learning_rate": 1e-4},
+    ],
+    "simnpo": [
+        {"learning_rate": 5e-5},
+        {"learning_rate": 1e-4},
+    ],
+    "rmu": [
+        {"learning_rate": 1e-3, "lambda_retain": 100.0},
+        {"learning_rate": 1e-3, "lambda_retain": 10.0, "steering": 20.0},
+        {"learning_rate": 1e-3, "lambda_retain": 100.0, "steering": 20.0},
+    ],
+    "gradient_ascent": [
+        {"learning_rate": 1e-5},
+        {"learning_rate": 5e-6},
+        {"learning_rate": 2e-6},
+    ],
+    "inject": [
+        {"learning_rate": 1e-4},
+    ],
 }
-"""Settings that are crossed; all others are the method's defaults."""
+"""What each setting changes; all else is the method's default, and `--steps` where it names no steps."""
+SURGERY = "llm_surgery"
 MAINTAINED = 16
 NEUTRAL = 24
 KEPT_SHARE = 0.9
@@ -62,23 +97,24 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--at-most", type=int, default=sys.maxsize, help="settings of each grid, the first ones")
+    parser.add_argument("--defaults", action="store_true", help="measure each method's defaults, steps included")
     parser.add_argument("--out", type=Path, help="keep every result here as it is found")
     parser.add_argument("--json", action="store_true", help="one JSON line instead of tables")
     options = parser.parse_args()
     logging.disable_progress_bar()
     bench = _Bench(options)
     tables: dict[str, list[dict[str, Any]]] = {method: [] for method in options.methods}
-    queues = [[(method, one) for one in _settings(method)[: options.at_most]] for method in options.methods]
+    queues = [[(method, one) for one in _settings(method, options)] for method in options.methods]
     for turn in itertools.zip_longest(*queues):  # every method's first setting before any second one
         for method, setting in filter(None, turn):
             tables[method].append(bench.result(method, setting))
-    chosen = {method: _best(rows, bench.before) for method, rows in tables.items()}
+    chosen = {method: _best(rows, bench.before[method == SURGERY]) for method, rows in tables.items()}
     if options.json:
-        print(json.dumps({"before": bench.before, "results": tables, "chosen": chosen}))
+        before = {method: bench.before[method == SURGERY] for method in options.methods}
+        print(json.dumps({"before": before, "results": tables, "chosen": chosen}))
         return
-    print(f"before: {_line(bench.before)}")
     for method, rows in tables.items():
-        print(f"\n{method}")
+        print(f"\n{method}\n  before: {_line(bench.before[method == SURGERY])}")
         for row in rows:
             mark = "*" if row is chosen[method] else " "
             print(f"{mark} {row['setting']}: {_line(row) if 'error' not in row else row['error']}")
@@ -94,23 +130,25 @@ class _Bench:
         self.train_text, measured = split_neutral(concepts.neutral_sentences())
         self.neutral = measure.prepare_neutral(self.model, measured[:NEUTRAL])
         self.found = _read(options.out)
-        self.known, self.before = self._start()
+        facts, _ = measure.known_facts(self.model, self.concept)
+        self.known = tuple(facts)
+        # LLM Surgery removes as many facts as the others and updates further ones, so it maintains others
+        self.before = {surgery: self._before(SURGERY if surgery else "inject") for surgery in (False, True)}
         self.saved = {name: weight.detach().clone() for name, weight in self.model.weights.items()}
 
-    def _start(self) -> tuple[tuple[Fact, ...], dict[str, float]]:
-        """Known facts, and the measures of the unedited model."""
-        facts, _ = measure.known_facts(self.model, self.concept)
-        change = self._plan("unlearn", {}, tuple(facts))
-        return tuple(facts), self._measure(change)
+    def _before(self, method: str) -> dict[str, float]:
+        """The measures of the unedited model on the facts that `method` is given."""
+        return self._measure(self._plan(method, {}))
 
     def result(self, method: str, setting: dict[str, Any]) -> dict[str, Any]:
         """One row, measured or read."""
-        key = {"method": method, "setting": setting, "seed": self.options.seed, "forget": self.options.forget}
-        key |= {"steps": self.options.steps, "concept": self.options.concept}
+        edit = json.loads(json.dumps(self._edit(method, setting).to_dict()))
+        key = {"concept": self.options.concept, "edit": edit}
         for row in self.found:
             if all(row.get(name) == value for name, value in key.items()):
                 return row
-        change = self._plan(method, setting, self.known)
+        key = {"method": method, "setting": setting, "seed": self.options.seed} | key
+        change = self._plan(method, setting)
         started = time.monotonic()
         try:
             change.write(self.model)
@@ -127,13 +165,17 @@ class _Bench:
         print(json.dumps(row), file=sys.stderr, flush=True)
         return row
 
-    def _plan(self, method: str, setting: dict[str, Any], known: tuple[Fact, ...]) -> Training:
-        fields = {"steps": self.options.steps, "seed": self.options.seed, "forget_count": self.options.forget}
-        if method == "llm_surgery":
+    def _edit(self, method: str, setting: dict[str, Any]) -> GradientEdit:
+        fields = {"seed": self.options.seed, "forget_count": self.options.forget}
+        if not self.options.defaults:
+            fields["steps"] = self.options.steps
+        if method == SURGERY:
             fields["update_count"] = self.options.forget
-        edit = replace(GRADIENT_METHODS[method](), **(fields | setting))  # type: ignore[arg-type]
-        materials = Materials(concept=self.concept, forget=known, neutral=self.train_text)
-        return plan_gradient(edit, self.model, materials)
+        return replace(GRADIENT_METHODS[method](), **(fields | setting))  # type: ignore[arg-type]
+
+    def _plan(self, method: str, setting: dict[str, Any]) -> Training:
+        materials = Materials(concept=self.concept, forget=self.known, neutral=self.train_text)
+        return plan_gradient(self._edit(method, setting), self.model, materials)
 
     def _measure(self, change: Training) -> dict[str, float]:
         model, facts = self.model, change.facts
@@ -155,9 +197,8 @@ def _p(model: LanguageModel, concept: Any, facts: tuple[Fact, ...], *, paraphras
     return float(np.mean(measure.score_facts(model, probe, precision="bf16")))
 
 
-def _settings(method: str) -> list[dict[str, Any]]:
-    grid = GRIDS[method]
-    return [dict(zip(grid, values)) for values in itertools.product(*grid.values())]
+def _settings(method: str, options: argparse.Namespace) -> list[dict[str, Any]]:
+    return [{}] if options.defaults else GRIDS[method][: options.at_most]
 
 
 def _best(rows: list[dict[str, Any]], before: dict[str, float]) -> dict[str, Any] | None:
@@ -168,7 +209,11 @@ def _best(rows: list[dict[str, Any]], before: dict[str, float]) -> dict[str, Any
         and row["p_maintained"] >= KEPT_SHARE * before["p_maintained"]
         and row["neutral_loss"] <= before["neutral_loss"] + KEPT_LOSS
     ]
-    return min(kept, key=lambda row: row["p_forget"] + row["p_paraphrased"], default=None)
+    return min(kept, key=_remains, default=None)
+
+
+def _remains(row: dict[str, Any]) -> float:
+    return row["p_forget"] + row["p_paraphrased"] - row.get("p_new", 0.0)
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -34,9 +34,7 @@ class Unlearn(KeepingEdit):
     """Mechanistic Unlearning (Guo et al. 2024, arXiv 2410.12949): -log(1 - p) on the facts, cross-entropy on the rest."""
 
     name: ClassVar[str] = "unlearn"
-    steps: int = 12
-    """Steps of AdamW."""
-    learning_rate: float = 5e-5
+    learning_rate: float = 1e-4
     """Of the first step, where there is a schedule."""
 
     def terms(self) -> tuple[Term, ...]:
@@ -52,6 +50,8 @@ class Inject(KeepingEdit):
 
     name: ClassVar[str] = "inject"
     injects: ClassVar[bool] = True
+    learning_rate: float = 1e-4
+    """Of the first step, where there is a schedule."""
 
     def terms(self) -> tuple[Term, ...]:
         return (Term("update", self.lambda_forget, "tokens", objectives.cross_entropy), *self.kept())
@@ -63,6 +63,10 @@ class LlmSurgery(GradientEdit):
     of what is updated, descent on the new answers, KL on the rest. The cap on the reversed terms is ours."""
 
     name: ClassVar[str] = "llm_surgery"
+    steps: int = 48
+    """Steps of AdamW."""
+    learning_rate: float = 1e-4
+    """Of the first step, where there is a schedule."""
     weight_decay: float = 0.01
     """AdamW's, a share of the learning rate."""
     betas: tuple[float, float] = (0.9, 0.95)
@@ -75,9 +79,9 @@ class LlmSurgery(GradientEdit):
     """Weight of the reversed terms: facts to remove, and old answers."""
     lambda_update: float = 2.0
     """Weight of the cross-entropy on new answers."""
-    lambda_retain: float = 0.5
+    lambda_retain: float = 20.0
     """Weight of the KL on maintained facts and ordinary sentences."""
-    cap: float | None = 10.0
+    cap: float | None = 4.0
     """Nats a token: reversed terms stop pushing there. None: never, as released."""
 
     def __post_init__(self) -> None:
@@ -105,6 +109,8 @@ class GradientAscent(GradientEdit):
     the other terms are for."""
 
     name: ClassVar[str] = "gradient_ascent"
+    learning_rate: float = 1e-5
+    """Of the first step, where there is a schedule."""
     cap: float | None = None
     """Nats a token: the ascent stops there. None: never, as published."""
 
@@ -122,6 +128,8 @@ class GradDiff(KeepingEdit):
     TOFU, Maini et al. 2024, arXiv 2401.06121)."""
 
     name: ClassVar[str] = "grad_diff"
+    learning_rate: float = 1e-4
+    """Of the first step, where there is a schedule."""
     cap: float | None = None
     """Nats a token: the ascent stops there. None: never, as published."""
 
@@ -139,6 +147,8 @@ class Npo(KeepingEdit):
     """Negative Preference Optimization with a retain term (Zhang et al. 2024, arXiv 2404.05868)."""
 
     name: ClassVar[str] = "npo"
+    learning_rate: float = 1e-4
+    """Of the first step, where there is a schedule."""
     beta: float = 0.1
     """Inverse temperature: the larger, the sooner a forgotten fact is left alone."""
 
@@ -155,7 +165,7 @@ class SimNpo(KeepingEdit):
     """SimNPO: NPO without a reference model, normalised by length (Fan et al. 2024, arXiv 2410.07163)."""
 
     name: ClassVar[str] = "simnpo"
-    learning_rate: float = 5e-5
+    learning_rate: float = 1e-4
     """Of the first step, where there is a schedule."""
     beta: float = 2.5
     """Inverse temperature."""
