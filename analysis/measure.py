@@ -25,9 +25,12 @@ __all__ = [
     "KNOWN_THRESHOLD",
     "FactProbe",
     "NeutralProbe",
+    "fact_log_p",
     "generate",
     "known_facts",
+    "mean_p",
     "neutral_loss",
+    "neutral_total",
     "prepare_facts",
     "prepare_neutral",
     "score_facts",
@@ -37,6 +40,7 @@ KNOWN_THRESHOLD = 0.3
 """Facts with a lower mean P(answer) in the unedited model count as unknown and are set aside."""
 
 _TOKENS_PER_BATCH = 1024
+_NO_TARGET = -100
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class _FactBatch:
     """True where a token belongs to the answer."""
     rows: tuple[int, ...]
     """Index into the probe's rows."""
+    rows_B: Tensor
+    """The same on the device."""
     keep: int
     """How many last positions hold every answer and the position before it."""
 
@@ -67,6 +73,8 @@ class NeutralProbe:
 
     batches: tuple[tuple[Tensor, Tensor], ...]
     n_sentences: int
+    n_predicted: int
+    """Tokens that have a loss."""
 
 
 def prepare_facts(
@@ -102,7 +110,8 @@ def prepare_facts(
         for b, i in enumerate(chosen):
             answer[b, rows[i][1]] = True
         first = min(rows[i][1][0] for i in chosen)
-        batches.append(_FactBatch(tokens, answer.to(model.device), tuple(chosen), tokens.shape[1] - first + 1))
+        on_device = (answer.to(model.device), tuple(chosen), torch.tensor(chosen, device=model.device))
+        batches.append(_FactBatch(tokens, *on_device, tokens.shape[1] - first + 1))
     return FactProbe(tuple(facts), tuple(owners), tuple(texts), tuple(batches))
 
 
@@ -110,18 +119,29 @@ def score_facts(
     model: LanguageModel, probe: FactProbe, *, first_token_only: bool = False, precision: str = "float32"
 ) -> np.ndarray:
     """P(answer) of each fact, averaged over its prompts: float64 of shape [number of facts]."""
-    logs = torch.zeros(len(probe.texts), dtype=torch.float64)
     with torch.inference_mode(), model.lock, precision_context(model, precision):
-        for batch in probe.batches:
-            # the logits at position p predict token p + 1
-            logits = model.logits(batch.tokens_BP, keep=batch.keep)[:, :-1].float()
-            targets = batch.tokens_BP[:, -batch.keep + 1 :]
-            answer = batch.answer_BP[:, -batch.keep + 1 :]
-            if first_token_only:
-                answer = answer & (answer.cumsum(1) == 1)
-            log_p = -F.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
-            logs[list(batch.rows)] = (log_p * answer).sum(1).double().cpu()
-    p = logs.exp().numpy()
+        log_p_R = fact_log_p(model, probe, first_token_only=first_token_only)
+    return mean_p(probe, log_p_R.cpu().numpy())
+
+
+def fact_log_p(model: LanguageModel, probe: FactProbe, *, first_token_only: bool = False) -> Tensor:
+    """log P(answer) after every prompt of the probe, in its order, float32 on the model's device."""
+    log_p_R = torch.zeros(len(probe.texts), device=model.device)
+    for batch in probe.batches:
+        # the logits at position p predict token p + 1
+        logits = model.logits(batch.tokens_BP, keep=batch.keep)[:, :-1].float()
+        targets = batch.tokens_BP[:, -batch.keep + 1 :]
+        answer = batch.answer_BP[:, -batch.keep + 1 :]
+        if first_token_only:
+            answer = answer & (answer.cumsum(1) == 1)
+        log_p = -F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
+        log_p_R[batch.rows_B] = (log_p * answer).sum(1)
+    return log_p_R
+
+
+def mean_p(probe: FactProbe, log_p_R: np.ndarray) -> np.ndarray:
+    """P(answer) of each fact from `fact_log_p`: the mean over its prompts, float64."""
+    p = np.exp(log_p_R.astype(np.float64))
     owners = np.array(probe.fact_of_row)
     return np.bincount(owners, weights=p, minlength=len(probe.facts)) / np.bincount(owners, minlength=len(probe.facts))
 
@@ -160,26 +180,33 @@ def prepare_neutral(model: LanguageModel, sentences: Sequence[Sentence]) -> Neut
     for chosen in bucket([len(ids) for ids in rows], _TOKENS_PER_BATCH // 2):
         lengths = torch.tensor([len(rows[i]) for i in chosen], device=model.device)
         batches.append((pad([rows[i] for i in chosen], model), lengths))
-    return NeutralProbe(tuple(batches), len(rows))
+    return NeutralProbe(tuple(batches), len(rows), sum(len(ids) - 1 for ids in rows))
 
 
 def neutral_loss(model: LanguageModel, probe: NeutralProbe, *, precision: str = "float32") -> float:
     """Mean cross-entropy per token over the probe, in nats."""
-    total, count = 0.0, 0
     with torch.inference_mode(), model.lock, precision_context(model, precision):
-        for tokens, lengths in probe.batches:
-            losses = token_losses(model.logits(tokens), tokens, lengths)
-            total += float(losses.double().sum())
-            count += int((lengths - 1).sum())
-    return total / count
+        return float(neutral_total(model, probe)) / probe.n_predicted
+
+
+def neutral_total(model: LanguageModel, probe: NeutralProbe) -> Tensor:
+    """Sum of the cross-entropies of all the probe's tokens, in nats, on the model's device."""
+    precise = torch.float32 if model.device.type == "mps" else torch.float64
+    total = torch.zeros((), dtype=precise, device=model.device)
+    for tokens, lengths in probe.batches:
+        total += token_losses(model.logits(tokens), tokens, lengths).sum(dtype=precise)
+    return total
 
 
 def token_losses(logits_BPV: Tensor, tokens_BP: Tensor, lengths_B: Tensor) -> Tensor:
     """Cross-entropy of every real token after the first, 0 at padded ones; shape [B, P - 1], in nats."""
-    targets = tokens_BP[:, 1:].clone()
-    positions = torch.arange(1, tokens_BP.shape[1], device=tokens_BP.device)
-    targets[positions[None] >= lengths_B[:, None]] = -100
-    return F.cross_entropy(logits_BPV[:, :-1].float().transpose(1, 2), targets, reduction="none", ignore_index=-100)
+    positions = torch.arange(1, tokens_BP.shape[1] + 1, device=tokens_BP.device)
+    targets_BP = F.pad(tokens_BP[:, 1:], (0, 1)).masked_fill(positions[None] >= lengths_B[:, None], _NO_TARGET)
+    # one row a token: the vocabulary lies contiguous, no copy is made, and CUDA's kernel for it is deterministic
+    losses = F.cross_entropy(
+        logits_BPV.float().flatten(0, 1), targets_BP.flatten(), reduction="none", ignore_index=_NO_TARGET
+    )
+    return losses.view_as(targets_BP)[:, :-1]
 
 
 def generate(model: LanguageModel, prompt: str, *, max_new_tokens: int = 12) -> tuple[str, list[tuple[str, float]]]:

@@ -15,6 +15,8 @@ from analysis.errors import MemoryShortError, ModelFileError
 __all__ = [
     "DTYPE_BYTES",
     "MemoryEstimate",
+    "TrainingEstimate",
+    "as_gib",
     "free_bytes",
     "load_estimate",
     "read_safetensors_header",
@@ -44,12 +46,20 @@ class MemoryEstimate:
         return self.needed <= self.free
 
     def __str__(self) -> str:
-        return f"{self.what} needs about {_gib(self.needed)}; {_gib(self.free)} are free on {self.device}"
+        return f"{self.what} needs about {as_gib(self.needed)}; {as_gib(self.free)} are free on {self.device}"
 
     def check(self) -> None:
         """Raise `MemoryShortError` with both numbers if it does not fit."""
         if not self.fits:
             raise MemoryShortError(f"{self}. {self.advice}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingEstimate(MemoryEstimate):
+    """Bytes that training needs, and what for."""
+
+    parts: dict[str, int]
+    """Bytes by purpose; together `needed`."""
 
 
 def free_bytes(device: str) -> int:
@@ -113,18 +123,57 @@ def load_estimate(n_parameters: int, dtype: str, device: str) -> MemoryEstimate:
 
 
 def training_estimate(
-    n_parameters: int, device: str, *, tokens_per_batch: int, vocabulary: int, loaded: bool = False
-) -> MemoryEstimate:
-    """Memory to relearn a whole model: weights (unless already `loaded`), gradients and two AdamW moments in float32,
-    and a batch's logits."""
-    return MemoryEstimate(
-        needed=n_parameters * (12 if loaded else 16) + tokens_per_batch * vocabulary * 12 + _OVERHEAD,
+    n_parameters: int,
+    device: str,
+    *,
+    tokens_per_batch: int,
+    vocabulary: int,
+    loaded: bool = False,
+    n_trained: int | None = None,
+    moments: int = 2,
+    values_per_token: int = 0,
+    half: bool = False,
+    tracking: int = 0,
+    advice: str = "Choose a smaller model or batch, or free memory (unload the viewer's model, stop another run).",
+) -> TrainingEstimate:
+    """Memory to train a float32 model.
+
+    Args:
+        n_parameters: Of the model.
+        device: Where it is trained.
+        tokens_per_batch: Padded tokens that are run at once.
+        vocabulary: Words of the vocabulary.
+        loaded: The weights are there already, and are not counted.
+        n_trained: Parameters with a gradient; None is all.
+        moments: Numbers that the optimiser keeps for each of them: two for AdamW, one for SGD with momentum.
+        values_per_token: Activations that a token leaves for the backward pass, over all layers.
+        half: Run in bfloat16 autocast: the weights once more in bfloat16, and smaller activations.
+        tracking: Bytes that a snapshot takes.
+        advice: What to change when it does not fit.
+    """
+    n_trained = n_parameters if n_trained is None else n_trained
+    parts = {
+        "weights": 0 if loaded else 4 * n_parameters,
+        "weights in bfloat16": 2 * n_parameters if half else 0,
+        "gradients": 4 * n_trained,
+        "optimiser": 4 * moments * n_trained,
+        "activations": int(tokens_per_batch * values_per_token * (3 if half else 4)),
+        "logits": tokens_per_batch * vocabulary * (16 if half else 12),
+        "tracking": tracking,
+        "runtime": _OVERHEAD,
+    }
+    parts = {name: size for name, size in parts.items() if size}
+    listed = ", ".join(f"{name} {as_gib(size)}" for name, size in parts.items())
+    return TrainingEstimate(
+        needed=sum(parts.values()),
         free=free_bytes(device),
         device=device,
-        what=f"Relearning with {n_parameters / 1e6:,.0f} million parameters (weights, gradients, AdamW moments, logits)",
-        advice="Choose a smaller model or batch, or free memory (unload the viewer's model, stop another run).",
+        what=f"Relearning with {n_parameters / 1e6:,.0f} million parameters ({listed})",
+        advice=advice,
+        parts=parts,
     )
 
 
-def _gib(count: int) -> str:
+def as_gib(count: int) -> str:
+    """`3.2 GiB`."""
     return f"{count / 2**30:.1f} GiB"

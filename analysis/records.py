@@ -19,9 +19,9 @@ from analysis.concepts import Fact
 from analysis.errors import RunError
 from analysis.jobs import read_json
 from analysis.neurons import NeuronSet
-from analysis.relearn import FactTable, RunStart, Snapshot
+from analysis.relearn import FactTable, Phase, RunStart, Snapshot
 
-__all__ = ["RunFacts", "read_facts", "read_snapshot", "write_facts", "write_snapshot"]
+__all__ = ["Moment", "RunFacts", "read_facts", "read_moment", "read_snapshot", "write_facts", "write_snapshot"]
 
 _NUMBERS = ("index", "phase", "step", "seconds", "loss", "neutral_loss")
 
@@ -40,6 +40,15 @@ class RunFacts:
     """(layer, head)."""
     followed: NeuronSet = field(default_factory=lambda: NeuronSet([], (0, 0)))
     """Neurons whose words every snapshot has; empty in runs of older versions."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The moment of a run that a snapshot is of."""
+
+    phase: Phase
+    step: int
+    seconds: float
 
 
 def read_facts(path: Path, facts: Mapping[str, Fact]) -> RunFacts | None:
@@ -104,7 +113,7 @@ def read_snapshot(path: Path, concepts: Sequence[str]) -> Snapshot:
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            numbers: dict[str, Any] = json.loads(file.metadata()["snapshot"])
+            numbers = _numbers(file)
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
         words = {int(neuron): tuple(found) for neuron, found in numbers.pop("words", {}).items()}
         similarity = {int(neuron): float(value) for neuron, value in numbers.pop("similarity", {}).items()}
@@ -123,6 +132,24 @@ def read_snapshot(path: Path, concepts: Sequence[str]) -> Snapshot:
         )
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"Snapshot {path} cannot be read ({error}). Delete the run or the file.") from error
+
+
+def read_moment(path: Path) -> Moment:
+    """Only which moment a snapshot is of, without its arrays.
+
+    Raises:
+        RunError: it does not exist or is damaged.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            numbers = _numbers(file)
+        return Moment(numbers["phase"], int(numbers["step"]), float(numbers["seconds"]))
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise RunError(f"Snapshot {path} cannot be read ({error}). Delete the run or the file.") from error
+
+
+def _numbers(file: Any) -> dict[str, Any]:
+    return json.loads(file.metadata()["snapshot"])
 
 
 def write_snapshot(path: Path, snapshot: Snapshot) -> None:

@@ -1,17 +1,31 @@
 """Carries out a relearning run: stores what `relearn.run` yields and keeps the status alive.
 
-The control run follows in the same process, in `RUN_DIR/control`.
+The control run follows in the same process, in `RUN_DIR/control`. A run that was stopped, or whose worker died, goes on
+where it was when it is carried out again.
 """
 
+import errno
+import gc
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-from analysis import relearn, runs
+from analysis import catalog, fetch, queue, relearn, runs
+from analysis.branches import beginning_of, branch
+from analysis.errors import PalimpsestError, RunError
 from analysis.jobs import JobStatus, StatusKeeper
-from analysis.runs import RunDirectory
+from analysis.memory import as_gib
+from analysis.relearn import Beginning
+from analysis.relearn.needs import ModelSize, memory_estimate
+from analysis.run_directory import TEXT, RunDirectory
 
-__all__ = ["RunReport", "carry_out"]
+__all__ = ["RunReport", "branch", "carry_out", "prepare", "restart", "resume"]
+
+_RESERVE = ".reserve"
+_RESERVE_BYTES = 64 * 2**10
+"""Kept free for the last words of a run whose disk is full."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +34,12 @@ class RunReport:
 
     stage: str
     done: int
+    """Training steps."""
     total: int
 
 
 def carry_out(run: RunDirectory, report: Callable[[RunReport], None] | None = None) -> JobStatus:
-    """Carry out a run and its control, store everything, and return the final status.
+    """Carry out a run and its control, or what is left of them, store everything, and return the run's final status.
 
     Raises:
         PalimpsestError: the run failed; its status says so too.
@@ -32,54 +47,179 @@ def carry_out(run: RunDirectory, report: Callable[[RunReport], None] | None = No
     # Must be set before CUDA starts, for deterministic matrix products.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     report = report or (lambda _: None)
-    status = _one_run(run, report, stop=run.stop_requested, prefix="")
+    if run.is_complete():
+        status = _write_finished(run)
+    else:
+        status = _one_run(run, run, report, prefix="", beginning=beginning_of(run))
     if status.state == "finished" and run.config.control and run.config.edit is not None:
-        concepts = run.concepts()
-        control = runs.create(run.config.as_control(), run.path / "control", concepts=concepts, title="control")
-        found = run.facts()
-        assert found is not None  # a finished run has written it
-        beginning = relearn.Beginning(facts=found.table, base=run.snapshot(0))
-        _one_run(control, report, stop=run.stop_requested, prefix="control: ", beginning=beginning)
+        control = _control_of(run)
+        if not control.is_complete():
+            found = run.facts()
+            assert found is not None  # a finished run has written it
+            beginning = Beginning(facts=found.table, base=run.snapshot(0), followed=found.followed)
+            gc.collect()  # the run's model, before the control loads its own
+            _one_run(control, run, report, prefix="control: ", beginning=beginning)
+    return status
+
+
+def prepare(run: RunDirectory, *, steps: int | None = None) -> None:
+    """Make a run ready to be carried out again.
+
+    Args:
+        run: Stopped, failed, crashed, or finished and to be continued.
+        steps: Steps in all from now on; the schedule of the learning rate is that of so many steps. None: as before.
+
+    Raises:
+        RunError: it is at work or queued, or there is nothing left to do.
+        ConfigError: so many steps are done already.
+    """
+    status = run.status()
+    if status.active and not (status.state == "starting" and status.pid is None):
+        raise RunError(f"“{run.name}” is {status.state}. Stop it first, or wait until it has ended.")
+    if steps is not None and steps != run.config.steps:
+        run.set_steps(steps)
+    if run.is_complete() and (not _has_control(run) or _control_of(run).is_complete()):
+        raise RunError(f"“{run.name}” has finished. Give it more steps to go on.")
+    (run.path / "stop").unlink(missing_ok=True)
+
+
+def resume(
+    run: RunDirectory, report: Callable[[RunReport], None] | None = None, *, steps: int | None = None
+) -> JobStatus:
+    """Carry on with a run in this process; see `prepare`.
+
+    Raises:
+        PalimpsestError: it cannot go on, or it failed.
+    """
+    prepare(run, steps=steps)
+    return carry_out(run, report)
+
+
+def restart(run: RunDirectory, *, steps: int | None = None, owner: str = "") -> None:
+    """Put a run that is not at work into the queue of its device; see `prepare`. A new branch is started like this, too.
+
+    Raises:
+        RunError: it is at work or queued, or there is nothing left to do.
+        ConfigError: so many steps are done already, or its device does not exist here.
+    """
+    queue.device_of(run.config.device)
+    prepare(run, steps=steps)
+    queue.submit(run.path, "run", run.config.device, owner)
+
+
+def _has_control(run: RunDirectory) -> bool:
+    return run.config.control and run.config.edit is not None
+
+
+def _control_of(run: RunDirectory) -> RunDirectory:
+    """The control run, made now or brought to as many steps as its run has."""
+    control, config = run.control, run.config.as_control()
+    if control is None:
+
+        def fill(folder: Path) -> None:
+            if (run.path / TEXT).is_file():
+                shutil.copyfile(run.path / TEXT, folder / TEXT)
+
+        return runs.create(config, run.path / "control", concepts=run.concepts(), title="control", fill=fill)
+    if control.config.steps != config.steps:
+        control.set_steps(config.steps)
+    return control
+
+
+def _write_finished(run: RunDirectory) -> JobStatus:
+    """The status of a run of which only the control is left to do."""
+    count, seconds = run.n_snapshots(), run.moments()[-1].seconds
+    status = JobStatus(state="finished", message="Finished", step=run.config.steps, snapshots=count, seconds=seconds)
+    run.write_status(status)
     return status
 
 
 def _one_run(
     run: RunDirectory,
+    main: RunDirectory,
     report: Callable[[RunReport], None],
     *,
-    stop: Callable[[], bool],
     prefix: str,
-    beginning: relearn.Beginning | None = None,
+    beginning: Beginning | None,
 ) -> JobStatus:
-    total, keeper = run.config.n_snapshots, StatusKeeper(run)
+    """Carry out `run`, which is `main` or its control."""
+    steps, keeper = run.config.steps, StatusKeeper(run)
+
+    def tell(text: str) -> None:
+        report(RunReport(f"{prefix}{text}", keeper.status.step, steps))
 
     def stage(text: str) -> None:
         keeper.update(message=text)
         run.append_event("stage", text=text)
-        report(RunReport(prefix + text, keeper.status.snapshots, total))
+        tell(text)
 
     def step(done: relearn.StepReport) -> None:
-        stopping = "stopping" if stop() else "running"
-        keeper.update(state=stopping, step=done.step, message=f"Step {done.step} of {run.config.steps}")
+        state = "stopping" if main.stop_requested() else "running"
+        keeper.update(state=state, step=done.step, message=f"Step {done.step} of {steps}")
         run.append_event("step", step=done.step, loss=done.loss, seconds=done.seconds)
-        report(RunReport(f"{prefix}step {done.step} of {run.config.steps}", keeper.status.snapshots, total))
+        tell(f"step {done.step} of {steps}")
 
-    def work() -> str:
+    def train() -> str:
+        run.end_events_line()
+        earlier = run.earlier()
+        if earlier is not None:
+            keeper.update(snapshots=earlier.n_snapshots, step=max(earlier.steps, default=0))
+        _make_room(run, stage)
         snapshots = relearn.run(
             run.config,
             concepts=run.concepts(),
+            text=main.text(),
             beginning=beginning,
+            earlier=earlier,
+            folder=run.path,
+            origin_folder=main.path / "origin" if run.config.origin else None,
             on_start=run.write_start,
             on_step=step,
             on_progress=stage,
-            should_stop=stop,
+            should_stop=main.stop_requested,
         )
         for snapshot in snapshots:
             run.write_snapshot(snapshot)
             keeper.update(snapshots=snapshot.index + 1)
-            report(RunReport(f"{prefix}snapshot {snapshot.index + 1} of {total}", snapshot.index + 1, total))
-            if stop() and snapshot.phase != "training":
+            tell(f"snapshot {snapshot.index + 1}")
+            if main.stop_requested() and snapshot.phase != "training":
                 break  # asked to stop before the first training step
-        return "Stopped on request" if stop() and keeper.status.snapshots < total else "Finished"
+        return "Finished" if run.is_complete() else "Stopped on request"
+
+    def work() -> str:
+        try:
+            (run.path / _RESERVE).write_bytes(b"\0" * _RESERVE_BYTES)
+            return train()
+        except (OSError, PalimpsestError) as error:
+            if not _is_full(error):
+                raise
+            (run.path / _RESERVE).unlink(missing_ok=True)
+            raise RunError(_full(run)) from error
+        finally:
+            (run.path / _RESERVE).unlink(missing_ok=True)
 
     return keeper.carry_out(work)
+
+
+def _make_room(run: RunDirectory, say: Callable[[str], None]) -> None:
+    """Ask dashboards to let go of the memory that the run needs, and refuse to start where there is none."""
+    device = queue.device_of(run.config.device)
+    size = ModelSize.stored(fetch.locate(catalog.resolve(run.config.model)))
+    queue.make_room(lambda: memory_estimate(run.config, size, device), run, say)
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether a full disk is behind an error."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return error is not None and _is_full(error.__cause__)
+
+
+def _full(run: RunDirectory) -> str:
+    free = as_gib(shutil.disk_usage(run.path).free)
+    last = max(run.checkpoints(), default=0)
+    goes_on = f"after step {last}" if last else "with the edited model"
+    return (
+        f"The disk of {run.path} is full: {free} are free. Free some space (delete runs), then resume the run: it goes on "
+        f"{goes_on}, and everything that was written is kept."
+    )

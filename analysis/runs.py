@@ -1,9 +1,13 @@
 """Runs on disk: a directory that a worker writes and anyone may read at the same time.
 
-    RUN/config.json               configuration, package versions, creation time; never changes
+    RUN/config.json               configuration, package versions, creation time; changes only when steps are added
     RUN/concepts/NAME.jsonl       the very concepts the run uses
+    RUN/text.jsonl                the further text it trains on (where it has one)
+    RUN/origin/                   what a branch begins with (`relearn.origin`)
     RUN/facts.json                the facts chosen, the components edited, digests (written at the start)
+    RUN/edits/0000.safetensors    what the edit changed, bit by bit
     RUN/snapshots/000003.safetensors   one a snapshot, written atomically; numbers are in its metadata
+    RUN/checkpoints/step-000050.safetensors   the state of the training, to go on from
     RUN/control/                  the control run, of the same shape
 
 Status, events and stopping are those of every job (`jobs`).
@@ -14,24 +18,24 @@ import json
 import platform
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from analysis import concepts as concept_library
-from analysis import paths, queue
-from analysis.concepts import Concept, Fact, dump_jsonl, files
+from analysis import paths, queue, training_text
+from analysis.concepts import Concept, dump_jsonl
 from analysis.errors import RunError
-from analysis.jobs import Job, read_json
-from analysis.records import RunFacts, read_facts, read_snapshot, write_facts, write_snapshot
-from analysis.relearn import RelearnConfig, RunStart, Snapshot
+from analysis.records import RunFacts
+from analysis.relearn import RelearnConfig
+from analysis.run_directory import TEXT, RunDirectory
 
 __all__ = [
     "RunDirectory",
     "RunFacts",
     "create",
+    "create_in_home",
     "created",
     "find",
     "list_runs",
@@ -41,91 +45,27 @@ __all__ = [
 _VERSIONED = ("torch", "transformers", "transformer-lens", "numpy", "safetensors")
 
 
-class RunDirectory(Job):
-    """Reads a run; the writing methods are for its worker."""
-
-    kept = "The snapshots up to here are kept"
-
-    def __init__(self, path: Path):
-        super().__init__(path)
-        self._config: RelearnConfig | None = None
-        if not (path / "config.json").is_file():
-            raise RunError(f"{path} is no run: it has no config.json.")
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """The whole of config.json: configuration, versions, creation time."""
-        return read_json(self.path / "config.json")
-
-    @property
-    def config(self) -> RelearnConfig:
-        if self._config is None:
-            self._config = RelearnConfig.from_dict(self.record.get("config", {}))
-        return self._config
-
-    @property
-    def created(self) -> str:
-        """ISO time of creation, UTC."""
-        return str(self.record.get("created", ""))
-
-    @property
-    def control(self) -> "RunDirectory | None":
-        """The control run, once it has begun."""
-        path = self.path / "control"
-        return RunDirectory(path) if (path / "config.json").is_file() else None
-
-    def concepts(self) -> dict[str, Concept]:
-        """The concepts stored with the run."""
-        return {name: files.read(self.path / "concepts" / f"{name}.jsonl") for name in self.config.tracked}
-
-    def facts(self) -> RunFacts | None:
-        """What the run found at its start; None before it got that far."""
-        return read_facts(self.path / "facts.json", self._facts())
-
-    def _facts(self) -> dict[str, Fact]:
-        """The concept's facts by their names in it."""
-        concept = self.concepts()[self.config.concept]
-        return dict(zip(concept.fact_names(), concept.facts))
-
-    def n_snapshots(self) -> int:
-        """Number of committed snapshots."""
-        folder = self.path / "snapshots"
-        return sum(1 for _ in folder.glob("*.safetensors")) if folder.is_dir() else 0
-
-    def snapshots(self, start: int = 0) -> list[Snapshot]:
-        """All committed snapshots from index `start` on.
-
-        Raises:
-            RunError: a snapshot file is damaged; names it.
-        """
-        return [self.snapshot(index) for index in range(start, self.n_snapshots())]
-
-    def snapshot(self, index: int) -> Snapshot:
-        """One snapshot.
-
-        Raises:
-            RunError: it does not exist or is damaged.
-        """
-        return read_snapshot(self._snapshot_path(index), self.config.tracked)
-
-    def write_start(self, found: RunStart) -> None:
-        write_facts(self.path / "facts.json", found, self._facts())
-
-    def write_snapshot(self, snapshot: Snapshot) -> None:
-        write_snapshot(self._snapshot_path(snapshot.index), snapshot)
-
-    def _snapshot_path(self, index: int) -> Path:
-        return self.path / "snapshots" / f"{index:06d}.safetensors"
-
-
 def create(
-    config: RelearnConfig, path: Path, *, concepts: Mapping[str, Concept] | None = None, title: str = ""
+    config: RelearnConfig,
+    path: Path,
+    *,
+    concepts: Mapping[str, Concept] | None = None,
+    title: str = "",
+    fill: Callable[[Path], None] | None = None,
 ) -> RunDirectory:
     """Make a run directory that is complete but not started. Nothing is left behind if this fails.
+
+    Args:
+        config: The run.
+        path: New folder.
+        concepts: Concepts by name, instead of the library's.
+        title: Instead of the configuration's description.
+        fill: Called with the folder before it appears under its name, to put more into it.
 
     Raises:
         RunError: `path` exists and is not empty, or cannot be written.
         ConceptError: a tracked concept is unknown.
+        ConfigError: the text to train on cannot be read.
     """
     known = {name: (concepts or {}).get(name) or concept_library.load(name) for name in config.tracked}
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -147,6 +87,10 @@ def create(
         (staging / "concepts").mkdir()
         for name, concept in known.items():
             (staging / "concepts" / f"{name}.jsonl").write_text(dump_jsonl(concept))
+        if fill is not None:
+            fill(staging)
+        if training_text.is_file_name(config.text) and not (staging / TEXT).is_file():
+            training_text.store(staging / TEXT, training_text.read(config.text))
         (staging / "config.json").write_text(json.dumps(record, indent=2))
         staging.rename(path)
     except OSError as error:
@@ -172,17 +116,22 @@ def start(config: RelearnConfig, *, concepts: Mapping[str, Concept] | None = Non
         ConfigError: the device does not exist here; nothing is left behind.
     """
     queue.device_of(config.device)
-    run = _create_somewhere(config, concepts)
+    run = create_in_home(config, concepts=concepts)
     queue.submit(run.path, "run", config.device, owner)
     return run
 
 
-def _create_somewhere(config: RelearnConfig, concepts: Mapping[str, Concept] | None) -> RunDirectory:
+def create_in_home(
+    config: RelearnConfig,
+    *,
+    concepts: Mapping[str, Concept] | None = None,
+    fill: Callable[[Path], None] | None = None,
+) -> RunDirectory:
     """A run under the runs folder; another session may take its name in the meantime, then the next one is tried."""
     for _ in range(20):
         path = new_path(config)
         try:
-            return create(config, path, concepts=concepts)
+            return create(config, path, concepts=concepts, fill=fill)
         except RunError:
             if not path.exists():
                 raise

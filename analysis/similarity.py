@@ -31,6 +31,7 @@ __all__ = [
     "concept_words",
     "layer_means",
     "similarity_to_words",
+    "word_similarity",
 ]
 
 Embedding = Callable[[Sequence[str]], np.ndarray]
@@ -103,15 +104,25 @@ def concept_similarity(before: WordScores, after: WordScores, embedding: Embeddi
     if settings[0] != settings[1]:
         raise ConfigError("The words before and after were chosen with different settings. Use the same ones for both.")
     sets = [(set(a), set(b)) for a, b in zip(before.words_K, after.words_K)]
-    changed_K = np.array([a != b for a, b in sets])
-    values_K = _cosine(_mean_vectors(before.words_K, embedding), _mean_vectors(after.words_K, embedding))
     return ConceptSimilarity(
         neurons=before.neurons,
         site=before.site,
-        values_K=np.where(changed_K, values_K, np.nan),
-        changed_K=changed_K,
+        values_K=word_similarity(before.words_K, after.words_K, embedding),
+        changed_K=np.array([a != b for a, b in sets]),
         shared_K=np.array([len(a & b) / len(a | b) if a | b else np.nan for a, b in sets]),
     )
+
+
+def word_similarity(
+    before_K: Sequence[Sequence[str]], after_K: Sequence[Sequence[str]], embedding: Embedding
+) -> np.ndarray:
+    """Cosine between the mean embeddings of two lists of words for each neuron, float64 [K].
+
+    NaN where both lists have the same words, in whatever order, or one of them has no embedding.
+    """
+    changed_K = np.array([set(a) != set(b) for a, b in zip(before_K, after_K)], dtype=bool)
+    values_K = _cosine(_mean_vectors(before_K, embedding), _mean_vectors(after_K, embedding))
+    return np.where(changed_K, values_K, np.nan)
 
 
 def concept_words(concept: Concept) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from analysis.concepts import Concept, Sentence
 from analysis.errors import ConceptError
 from analysis.models import LanguageModel, TokenizedText
 
-__all__ = ["MAX_LENGTH", "LabelledText", "TokenBatch", "bucket", "label_concepts", "pad", "span_tokens"]
+__all__ = ["MAX_LENGTH", "LabelledText", "TokenBatch", "bucket", "label_concepts", "pad", "span_tokens", "to_device"]
 
 MAX_LENGTH = 256
 """Tokens of a sentence that are used; longer ones are cut, and the number cut is reported."""
@@ -215,4 +215,9 @@ def pad(rows: Sequence[Sequence[int]], model: LanguageModel) -> Int[Tensor, "B P
     """Right-pad token ids into one tensor on the model's device."""
     longest = max(len(row) for row in rows)
     filler = model.tokenizer.pad_token_id
-    return torch.tensor([[*row, *[filler] * (longest - len(row))] for row in rows], device=model.device)
+    return to_device(torch.tensor([[*row, *[filler] * (longest - len(row))] for row in rows]), model.device)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor from the CPU on `device`, without waiting for a CUDA device to be done with what it does."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

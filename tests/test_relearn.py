@@ -16,7 +16,7 @@ from analysis.errors import ConceptError, ConfigError, MemoryShortError
 from analysis.measure import known_facts
 from analysis.models import LanguageModel
 from analysis.models import load as load_model
-from analysis.relearn import Beginning, RelearnConfig, RunStart, Snapshot, trainer
+from analysis.relearn import Beginning, RelearnConfig, RunStart, Snapshot, mixture
 
 CONFIG = RelearnConfig(
     model="unused: the tests hand over a model",
@@ -27,6 +27,7 @@ CONFIG = RelearnConfig(
     neutral_share=0.34,
     learning_rate=3e-3,
     precision="float32",
+    cadence="steps",
     snapshot_every=2,
     known_threshold=0.0,
     device="cpu",
@@ -113,13 +114,13 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[int, ...], ...]]:
     """The token rows of every draw from a deck, in order."""
     draws: list[tuple[tuple[int, ...], ...]] = []
 
-    class Watched(trainer.Deck):
+    class Watched(mixture.Deck):
         def draw(self, count: int) -> list[tuple[int, ...]]:
             rows = super().draw(count)
             draws.append(tuple(rows))
             return rows
 
-    monkeypatch.setattr(trainer, "Deck", Watched)
+    monkeypatch.setattr(mixture, "Deck", Watched)
     return draws
 
 
@@ -299,7 +300,7 @@ def test_neutral_text_of_single_tokens(carry_out):
 
 def test_no_neutral_share_trains_on_facts_alone(carry_out, drawn):
     carry_out(replace(CONFIG, neutral_share=0.0))
-    assert [len(rows) for rows in drawn] == [6, 0] * 5
+    assert [len(rows) for rows in drawn] == [6] * 5
 
 
 @pytest.mark.usefixtures("unchecked_types")
@@ -393,7 +394,7 @@ def test_describe():
 
 
 def test_derived_numbers():
-    config = RelearnConfig(model="m", concept="c", track=("a", "c", "b"), steps=7, snapshot_every=3)
+    config = RelearnConfig(model="m", concept="c", track=("a", "c", "b"), steps=7, cadence="steps", snapshot_every=3)
     assert config.n_neutral == 6
     assert config.tracked == ("c", "a", "b")
     assert config.snapshot_steps == (3, 6, 7)

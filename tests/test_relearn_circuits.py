@@ -26,6 +26,7 @@ CONFIG = RelearnConfig(
     learning_rate=3e-3,
     weight_decay=0.5,
     precision="float32",
+    cadence="steps",
     snapshot_every=2,
     known_threshold=0.0,
     device="cpu",

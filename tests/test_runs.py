@@ -27,6 +27,7 @@ def config(tiny_folder: Path, tiny_concept: Concept) -> RelearnConfig:
         concept=tiny_concept.name,
         edit=ComponentEdit(selection=Selection(rule="top_k", value=5)),
         steps=4,
+        cadence="steps",
         snapshot_every=2,
         batch_size=4,
         neutral_share=0.25,

@@ -129,7 +129,8 @@ class Ledger:
             raise EditError(f"{path} does not say what the edit was: it lacks {error}.") from error
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, own)
+            if not own.is_file() or not own.samefile(path):
+                shutil.copyfile(path, own)
         except OSError as error:
             raise EditError(
                 f"{own} cannot be written ({error}). Free some space; the weights are as they were."

@@ -7,14 +7,17 @@ training, batch for batch, without the edit.
 Knows nothing of files: `worker` stores the snapshots, `runs` reads them.
 """
 
-from analysis.relearn.config import RelearnConfig
+from analysis.relearn.config import Origin, RelearnConfig
 from analysis.relearn.loop import run
-from analysis.relearn.record import Beginning, FactTable, RunStart, Snapshot, StepReport
+from analysis.relearn.record import Beginning, Earlier, FactTable, Phase, RunStart, Snapshot, StepReport
 from analysis.relearn.split import choose_facts, split_neutral
 
 __all__ = [
     "Beginning",
+    "Earlier",
     "FactTable",
+    "Origin",
+    "Phase",
     "RelearnConfig",
     "RunStart",
     "Snapshot",

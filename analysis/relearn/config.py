@@ -1,15 +1,26 @@
 """Everything that determines a relearning run."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from analysis import measure
-from analysis.edits import ComponentEdit, Edit, from_dict, named_components, short_list
+from analysis.edits import ComponentEdit, Edit, from_dict, short_list
 from analysis.errors import ConfigError
+from analysis.relearn.cadence import planned_steps
+from analysis.relearn.rules import check
+from analysis.saliency import MOMENT_METHODS
 
-__all__ = ["RelearnConfig"]
+__all__ = ["Origin", "RelearnConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The checkpoint that a branch begins from."""
+
+    run: str
+    """Name of the run."""
+    step: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,24 +33,73 @@ class RelearnConfig:
     """The concept that is removed and relearned."""
     edit: Edit | None = field(default_factory=ComponentEdit)
     """None trains the unedited model."""
+    origin: Origin | None = None
+    """The checkpoint of another run whose weights this one begins from; None begins from the unedited model."""
     train_only: str = ""
     """Components whose weights may move, such as `L5.MLP, L7.H3`; all others stay as they are. Empty: the whole model."""
-    track: tuple[str, ...] = ()
-    """Further concepts whose saliency is tracked; the concept itself always is."""
+    lora_rank: int = 0
+    """Train factors of this rank beside the linear layers and merge them in the end; 0 trains the weights themselves.
+    Weights that the edit holds get no factors."""
+    lora_alpha: float = 16.0
+    """The factors' product counts alpha / rank times."""
+
     steps: int = 24
     batch_size: int = 16
     """Texts in a batch."""
+    accumulate: int = 1
+    """Equal parts that a batch is run in, one after the other, to save memory; the step is the same up to rounding."""
     neutral_share: float = 0.375
     """Share of each batch that is neutral sentences (6 of 16)."""
+    sentence_share: float = 0.0
+    """Share of each batch that is the concept's own sentences: those that saliency is measured on."""
+    text_share: float = 0.0
+    """Share of each batch that is `text`. What all shares leave of a batch is statements of the facts to retrain on."""
+    text: str = ""
+    """Another text to train on: a .txt or .jsonl file with one text a line, or a hub data set (`owner/name` or
+    `owner/name:configuration`)."""
+    max_length: int = 128
+    """Tokens of a sentence or text that are trained on; the rest is cut off. Statements of facts are never cut."""
+
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    momentum: float = 0.9
+    """Of SGD."""
     learning_rate: float = 5e-5
+    """The largest, where there is a schedule."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the learning rate falls after the warm-up, over all the steps of the run."""
+    warmup: int = 0
+    """Steps over which the learning rate rises."""
     weight_decay: float = 0.01
     clip: float = 1.0
     """Largest norm of the gradient."""
     precision: Literal["bf16", "float32"] = "bf16"
     """Autocast of training and of the snapshots' measurements; weights and optimiser stay in float32, and the facts and
     neurons are chosen in float32."""
+
+    cadence: Literal["adaptive", "steps", "log"] = "adaptive"
+    """When snapshots are taken. steps: every `snapshot_every`. log: two at each doubling of the step. adaptive: as often
+    as `tracking_share` allows, and at least 8, evenly placed. The last step always gets one."""
     snapshot_every: int = 3
-    """Steps between snapshots; the last step always gets one. The control run takes half as many."""
+    """Steps between snapshots, with cadence “steps”."""
+    tracking_share: float | None = None
+    """Share of the training time that adaptive snapshots may take; None is 0.05 on CUDA and 0.10 elsewhere."""
+    snapshot_density: float = 1.0
+    """Multiplies the number of snapshots; the control run has half of the run's."""
+    methods: tuple[str, ...] = MOMENT_METHODS
+    """Saliency methods of every snapshot, of those that one streamed pass gives; the two of means and variances cost
+    nothing and are always among them."""
+    pinned: str = ""
+    """Neurons whose words every snapshot has, such as `L5.N123, L7.N9`."""
+    follow_top: int = 16
+    """Also follow so many neurons: those that carry the concept most strongly in the unedited model and are not edited."""
+
+    checkpoint_every: int = 50
+    """Steps between checkpoints. A checkpoint of all weights takes about as long as a few steps, so that one in 50 steps
+    costs little, and a crash at most 50 steps. 0: only at a stop and at the end."""
+    keep_checkpoints: bool = False
+    """Keep every checkpoint, to branch from any of them; otherwise the newest alone."""
+    track: tuple[str, ...] = ()
+    """Further concepts whose saliency is tracked; the concept itself always is."""
     known_threshold: float = measure.KNOWN_THRESHOLD
     """Facts below this mean P(answer) in the unedited model are set aside."""
     seed: int = 0
@@ -48,31 +108,19 @@ class RelearnConfig:
     """Also run the control: the same training without the edit."""
 
     def __post_init__(self) -> None:
-        for field_name in ("steps", "batch_size", "snapshot_every", "seed"):
-            value = getattr(self, field_name)
-            _require(type(value) is int, f"{field_name} is {value!r}; it must be a whole number")
-        for field_name in ("model", "concept", "device"):
-            _require(isinstance(getattr(self, field_name), str), f"{field_name} must be a text")
-        if self.train_only:
-            named_components(self.train_only)
-        for name in self.tracked:
-            _require(bool(re.fullmatch(r"[\w-]+", name)), f"“{name}” is no name of a concept; load the file first")
-        _require(0 <= self.seed < 2**63, f"seed is {self.seed}; it must be at least 0 and below 2^63")
-        _require(self.steps >= 1, f"steps is {self.steps}; it must be at least 1")
-        _require(self.batch_size >= 1, f"batch_size is {self.batch_size}; it must be at least 1")
-        _require(0 <= self.neutral_share < 1, f"neutral_share is {self.neutral_share}; it must be in [0, 1)")
-        _require(0 < self.learning_rate < 1, f"learning_rate is {self.learning_rate}; it must be in (0, 1)")
-        _require(0 <= self.weight_decay < 1, f"weight_decay is {self.weight_decay}; it must be in [0, 1)")
-        _require(self.clip > 0, f"clip is {self.clip}; it must be above 0")
-        _require(self.precision in ("bf16", "float32"), f"precision is “{self.precision}”; use bf16 or float32")
-        _require(self.snapshot_every >= 1, f"snapshot_every is {self.snapshot_every}; it must be at least 1")
-        _require(0 <= self.known_threshold <= 1, f"known_threshold is {self.known_threshold}; it must be in [0, 1]")
-        _require(self.n_neutral < self.batch_size, "the neutral share leaves no room for facts in a batch")
+        check(self)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Texts of each kind in a batch."""
+        shares = {"sentence": self.sentence_share, "neutral": self.neutral_share, "text": self.text_share}
+        counts = {kind: round(self.batch_size * share) for kind, share in shares.items()}
+        return {"fact": self.batch_size - sum(counts.values()), **counts}
 
     @property
     def n_neutral(self) -> int:
         """Neutral sentences in a batch."""
-        return round(self.batch_size * self.neutral_share)
+        return self.counts["neutral"]
 
     @property
     def tracked(self) -> tuple[str, ...]:
@@ -80,23 +128,32 @@ class RelearnConfig:
         return (self.concept, *(name for name in self.track if name != self.concept))
 
     @property
-    def snapshot_steps(self) -> tuple[int, ...]:
-        """The steps after which a snapshot is taken."""
-        return tuple(s for s in range(1, self.steps + 1) if s % self.snapshot_every == 0 or s == self.steps)
+    def tracked_methods(self) -> tuple[str, ...]:
+        """The saliency methods of every snapshot."""
+        return tuple(dict.fromkeys((*MOMENT_METHODS, *self.methods)))
 
     @property
-    def n_snapshots(self) -> int:
-        """Snapshots of the whole run: the base, the edited model (if there is an edit) and the training steps."""
+    def snapshot_steps(self) -> tuple[int, ...]:
+        """The steps that are sure to get a snapshot; adaptive snapshots come on top."""
+        return planned_steps(self.cadence, self.steps, self.snapshot_every, self.snapshot_density)
+
+    @property
+    def n_snapshots(self) -> int | None:
+        """Snapshots of the whole run: the base, the edited model (if there is an edit) and the training steps; None where
+        the cadence decides on the way."""
+        if self.cadence == "adaptive":
+            return None
         return len(self.snapshot_steps) + 1 + (self.edit is not None)
 
     def describe(self) -> str:
         """One phrase for titles: `capitals: prune (zero, held): top 1.00% by probeless; training only L5.MLP`."""
+        begun = f" from {self.origin.run} step {self.origin.step}" if self.origin else ""
         confined = f"; training only {short_list(self.train_only)}" if self.train_only else ""
-        return f"{self.concept}: {self.edit.describe() if self.edit else 'no edit'}{confined}"
+        return f"{self.concept}{begun}: {self.edit.describe() if self.edit else 'no edit'}{confined}"
 
     def as_control(self) -> "RelearnConfig":
         """The same training without the edit, with half as many snapshots."""
-        return replace(self, edit=None, control=False, snapshot_every=2 * self.snapshot_every)
+        return replace(self, edit=None, control=False, snapshot_density=self.snapshot_density / 2)
 
     def to_dict(self) -> dict[str, Any]:
         return {**asdict(self), "edit": self.edit.to_dict() if self.edit else None}
@@ -110,13 +167,15 @@ class RelearnConfig:
         """
         if not isinstance(data, Mapping):
             raise ConfigError("This is no relearning configuration (no JSON object).")
+        # before there was a choice, snapshots came every so many steps and nothing was followed
+        before = {} if "cadence" in data else {"cadence": "steps", "follow_top": 0}
         try:
-            edit = from_dict(data["edit"]) if data.get("edit") is not None else None
-            return cls(**{**data, "edit": edit, "track": tuple(data.get("track", ()))})
+            changed: dict[str, Any] = {
+                "edit": from_dict(data["edit"]) if data.get("edit") is not None else None,
+                "origin": Origin(**data["origin"]) if data.get("origin") is not None else None,
+                "track": tuple(data.get("track", ())),
+                "methods": tuple(data.get("methods", MOMENT_METHODS)),
+            }
+            return cls(**{**before, **data, **changed})
         except (KeyError, TypeError) as error:
             raise ConfigError(f"This is no relearning configuration ({error}).") from error
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ConfigError(f"{message}.")

@@ -1,22 +1,27 @@
 """The run itself: measure, edit, train, and yield snapshots on the way."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-
-import numpy as np
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from analysis import concepts as concept_library
-from analysis import memory, models
+from analysis import models
 from analysis.activations import stream_moments
-from analysis.circuit import Circuit
 from analysis.concepts import Concept, Sentence
-from analysis.edits import Ledger, Materials, WeightMask, plan
+from analysis.edits import Ledger, Materials, Training, plan
+from analysis.edits.lowrank import LowRank
+from analysis.errors import RunError
 from analysis.models import LanguageModel
 from analysis.neurons import NeuronSet
+from analysis.relearn import needs, origin
 from analysis.relearn.config import RelearnConfig
+from analysis.relearn.course import Course
+from analysis.relearn.followed import choose_followed
 from analysis.relearn.observer import Observer
-from analysis.relearn.record import Beginning, RunStart, Snapshot, StepReport
+from analysis.relearn.record import Beginning, Earlier, RunStart, Snapshot, StepReport
 from analysis.relearn.split import choose_facts, split_neutral
+from analysis.relearn.trainable import trainable
 from analysis.relearn.trainer import Trainer
 from analysis.training import reproducible
 
@@ -29,7 +34,11 @@ def run(
     model: LanguageModel | None = None,
     concepts: Mapping[str, Concept] | None = None,
     neutral: tuple[Sentence, ...] | None = None,
+    text: Sequence[str] = (),
     beginning: Beginning | None = None,
+    earlier: Earlier | None = None,
+    folder: Path | None = None,
+    origin_folder: Path | None = None,
     on_start: Callable[[RunStart], None] | None = None,
     on_step: Callable[[StepReport], None] | None = None,
     on_progress: Callable[[str], None] | None = None,
@@ -37,49 +46,71 @@ def run(
 ) -> Iterator[Snapshot]:
     """Edit the model, retrain it, and yield a snapshot before, right after the edit, and every few steps.
 
+    With a `folder` for its state a run that was interrupted goes on from there, with the losses and snapshots of one that
+    was not, bit for bit on the same device.
+
     Args:
         config: What to do.
         model: Use (and change!) this float32 model instead of loading `config.model`.
         concepts: Concepts by name, instead of the library's.
         neutral: Neutral sentences, instead of the built-in ones.
+        text: What `config.text` names, read.
         beginning: Facts and base snapshot of the run this one is the control of, so that they are not measured twice.
-        on_start: Called once with the chosen facts and components.
-        on_step: Called after every training step.
+        earlier: What this very run has left in `folder` before it was interrupted.
+        folder: Keep what the edit changed in `edits/` and the state of the training in `checkpoints/`.
+        origin_folder: The weights that a branch begins with.
+        on_start: Called once with the chosen facts and components; not for a run that goes on.
+        on_step: Called after every training step, on CUDA once its loss has arrived.
         on_progress: Called with a phrase before every long stage.
         should_stop: Asked after every step; True ends the run after one last snapshot.
 
     Raises:
-        PalimpsestError: the model or a concept cannot be used, or there is too little memory.
+        PalimpsestError: the model or a concept cannot be used, or there is too little memory or room on the disk.
+        OSError: something cannot be written to `folder`.
     """
-    say = on_progress or (lambda text: None)
-    started = time.monotonic()
+    say, started = on_progress or (lambda _: None), time.monotonic()
+    begun = earlier.beginning if earlier else beginning
+
+    def clock() -> float:
+        return (earlier.seconds if earlier else 0.0) + time.monotonic() - started
+
     by_name = {name: (concepts or {}).get(name) or concept_library.load(name) for name in config.tracked}
     concept = by_name[config.concept]
     if model is None:
         say("Loading the model")
         model = models.load(config.model, device=config.device, dtype="float32")
-    only = Circuit.parse(config.train_only, model.component_shape) if config.train_only else None
-    memory.training_estimate(
-        model.n_parameters,
-        str(model.device),
-        tokens_per_batch=config.batch_size * 32,
-        vocabulary=model.vocabulary_size,
-        loaded=True,
-    ).check()
+    size = needs.ModelSize.of(model)
+    needs.memory_estimate(config, size, str(model.device), loaded=True).check()
+    if folder is not None:
+        needs.check_disk(config, size, folder)
     with reproducible(config.seed, model.device):
-        if beginning is None:
+        if begun is None:
             say("Finding the facts the model knows")
             facts = choose_facts(model, concept, config.known_threshold)
         else:
-            facts = beginning.facts
+            facts = begun.facts
         train_text, measured_text = split_neutral(neutral or concept_library.neutral_sentences())
-        observer = Observer(model, list(by_name.values()), facts, concept, measured_text, config.precision, started)
-        say("Measuring the unedited model")
-        base = observer.first(beginning.base) if beginning else observer.snapshot("base", 0, None)
+        observer = Observer(model, config, list(by_name.values()), facts, measured_text, clock)
+        if begun is None:
+            say("Measuring the unedited model")
+            base = observer.take("base", 0).snapshot()
+        elif earlier is None:
+            base = observer.first(begun.base)
+        else:
+            base, observer.count = begun.base, earlier.n_snapshots
 
-        ledger, entry = Ledger(model), None
+        written = folder / "edits" / "0000.safetensors" if folder else None
+        ledger, entry = Ledger(model, folder / "edits" if folder else None), None
         edited, edited_heads = NeuronSet([], model.shape), ()
-        if config.edit is not None:
+        followed, words, held, change = edited, {}, (), None
+        if config.origin is not None:  # what is followed, and its words, are the unedited model's
+            followed = _followed(config, begun, base, edited)
+            words = observer.follow(followed, base.words or None)
+            held = origin.restore(model, _origin(origin_folder))
+        if config.edit is not None and earlier and written and written.is_file():
+            say("Writing the edit again")
+            entry = ledger.replay(written)
+        elif config.edit is not None:
             say("Choosing and editing components")
             materials = Materials(
                 concept=concept,
@@ -88,36 +119,52 @@ def run(
                 moments=stream_moments(model, observer.labelled),
             )
             change = plan(config.edit, model, materials)
-            entry = ledger.apply(change, concept=concept.name)
             edited, edited_heads = change.marked(model.component_shape)
-        with WeightMask(model, ledger.held(), only) as mask:
-            if on_start:
-                on_start(
-                    RunStart(
-                        shape=model.shape,
-                        facts=facts,
-                        edited=edited,
-                        n_neutral_train=len(train_text),
-                        n_neutral_measured=len(measured_text),
-                        ledger={"before": entry.hash_before, "after": entry.hash_after} if entry else None,
-                        edited_heads=edited_heads,
+        if config.origin is None:
+            followed = _followed(config, begun, base, edited)
+            words = observer.follow(followed, base.words or None)
+        if change is not None:
+            if isinstance(change, Training):
+                change.should_stop, change.hold = should_stop, held
+                change.checkpoint_folder = folder / "edits" / "state" if folder else None
+            entry = ledger.apply(change, concept=concept.name)
+        with trainable(model, config, (*held, *ledger.held())) as trained:
+            if earlier is None:
+                if on_start:
+                    on_start(
+                        RunStart(
+                            shape=model.shape,
+                            facts=facts,
+                            edited=edited,
+                            n_neutral_train=len(train_text),
+                            n_neutral_measured=len(measured_text),
+                            ledger={"before": entry.hash_before, "after": entry.hash_after} if entry else None,
+                            edited_heads=edited_heads,
+                            followed=followed,
+                        )
                     )
-                )
-            yield base
-            if entry is not None:
+                yield replace(base, words=words)
+            if entry is not None and (earlier is None or earlier.n_snapshots < 2):
                 say("Measuring the edited model")
-                yield observer.snapshot("edited", 0, None)
+                yield observer.take("edited", 0).snapshot()
 
-            say("Relearning")
-            trainer = Trainer(model, config, concept, facts, train_text, mask)
-            losses: list[float] = []
-            for step in range(1, config.steps + 1):
-                losses.append(trainer.step())
-                if on_step:
-                    on_step(StepReport(step, losses[-1], time.monotonic() - started))
-                stopping = should_stop is not None and should_stop()
-                if stopping or step in config.snapshot_steps:
-                    yield observer.snapshot("training", step, float(np.mean(losses)))
-                    losses.clear()
-                if stopping:
-                    return
+            trainer = Trainer(model, config, concept, facts, train_text, trained, text)
+            course = Course(config, trainer, observer, clock, folder and folder / "checkpoints", earlier, on_step)
+            say(f"Going on after step {trainer.done}" if trainer.done else "Relearning")
+            yield from course.run(should_stop or (lambda: False))
+            if isinstance(trained, LowRank):
+                trained.merge()
+
+
+def _followed(config: RelearnConfig, begun: Beginning | None, base: Snapshot, edited: NeuronSet) -> NeuronSet:
+    """The neurons that the run before follows, or those of this one."""
+    if begun is not None and begun.followed is not None:
+        return begun.followed
+    scores_LN = base.saliency[config.concept][config.tracked_methods[0]]
+    return choose_followed(scores_LN, edited, config.pinned, config.follow_top)
+
+
+def _origin(folder: Path | None) -> Path:
+    if folder is None:
+        raise RunError("The weights that this branch begins with are missing. Make it with `branch`.")
+    return folder

@@ -12,7 +12,7 @@ from analysis.concepts import Fact
 from analysis.edits.slices import Head
 from analysis.neurons import NeuronSet
 
-__all__ = ["Beginning", "FactTable", "Phase", "RunStart", "Snapshot", "StepReport"]
+__all__ = ["Beginning", "Earlier", "FactTable", "Phase", "RunStart", "Snapshot", "StepReport"]
 
 Phase = Literal["base", "edited", "training"]
 
@@ -70,6 +70,21 @@ class Beginning:
 
     facts: FactTable
     base: Snapshot
+    followed: NeuronSet | None = None
+    """Neurons whose words are followed; None chooses them anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """What an interrupted run has left: it goes on from there, and nothing is done or told twice."""
+
+    beginning: Beginning
+    n_snapshots: int
+    """Snapshots that are kept."""
+    steps: tuple[int, ...]
+    """Training steps that have one of them."""
+    seconds: float
+    """Time that the run had taken at the last of them."""
 
 
 @dataclass(frozen=True)

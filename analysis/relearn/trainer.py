@@ -1,4 +1,4 @@
-"""One optimiser step after the other, on a seeded mixture of fact statements and neutral sentences."""
+"""One optimiser step after the other, on a seeded mixture of texts."""
 
 from collections.abc import Sequence
 
@@ -7,17 +7,23 @@ import torch
 from analysis import measure
 from analysis.concepts import Concept, Sentence
 from analysis.edits import WeightMask
+from analysis.edits.lowrank import LowRank
 from analysis.models import LanguageModel
+from analysis.relearn.arrivals import Arrivals
 from analysis.relearn.config import RelearnConfig
+from analysis.relearn.mixture import Mixture
 from analysis.relearn.record import FactTable
-from analysis.text import pad
-from analysis.training import Deck, check_loss
+from analysis.text import pad, to_device
+from analysis.training import check_loss, learning_share
 
 __all__ = ["Trainer"]
 
 
 class Trainer:
-    """AdamW on a seeded mixture of fact statements and neutral sentences."""
+    """AdamW or SGD on a seeded mixture of fact statements, sentences and other text.
+
+    Nothing in a step waits for a CUDA device: losses are reported when they have arrived.
+    """
 
     def __init__(
         self,
@@ -25,40 +31,70 @@ class Trainer:
         config: RelearnConfig,
         concept: Concept,
         facts: FactTable,
-        neutral: tuple[Sentence, ...],
-        mask: WeightMask,
+        neutral: Sequence[Sentence],
+        trained: WeightMask | LowRank,
+        text: Sequence[str] = (),
     ):
-        self.model, self.config, self.mask = model, config, mask
-        statements = [text for fact in facts.retrained for text, _ in concept.statements(fact)]
-        self.facts = Deck("statement of a fact", _rows(model, statements), config.seed)
-        self.neutral = Deck("neutral sentence", _rows(model, [one.text for one in neutral]), config.seed + 1)
-        self.optimiser = torch.optim.AdamW(
-            mask.parameters,
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            fused=model.device.type in ("cpu", "cuda"),
-        )
+        self.model, self.config, self.trained = model, config, trained
+        self.mixture = Mixture(model, config, concept, facts, neutral, text)
+        self.optimiser = _optimiser(config, trained, model.device)
+        self.done = 0
+        """Steps taken."""
+        self._losses = Arrivals(model.device)
 
-    def step(self) -> float:
-        """One optimiser step; returns the loss in nats per token."""
-        n_neutral = self.config.n_neutral
-        rows = [*self.facts.draw(self.config.batch_size - n_neutral), *self.neutral.draw(n_neutral)]
-        lengths = torch.tensor([len(row) for row in rows], device=self.model.device)
-        tokens = pad(rows, self.model)
+    def step(self) -> list[tuple[int, float]]:
+        """One optimiser step; gives the steps whose loss has arrived since the last call, each with that loss.
+
+        A loss is in nats per token. On the CPU it is that of this step, on CUDA that of a few steps before.
+
+        Raises:
+            ConfigError: a loss that has arrived is not finite; on the CPU the weights are as they were before the step.
+        """
+        config, self.done = self.config, self.done + 1
+        rows = self.mixture.draw()
+        n_predicted = sum(len(row) - 1 for row in rows)
         self.optimiser.zero_grad(set_to_none=True)
-        with measure.precision_context(self.model, self.config.precision):
-            logits = self.model.logits(tokens)
-        loss = measure.token_losses(logits, tokens, lengths).sum() / (lengths - 1).sum()
-        check_loss(float(loss.detach()), self.config.learning_rate)
-        loss.backward()
-        self.mask.mask_gradients()
-        torch.nn.utils.clip_grad_norm_(self.mask.parameters, self.config.clip)
+        loss = torch.zeros((), device=self.model.device)
+        # every part has its share of each kind of text
+        for part in (rows[i :: config.accumulate] for i in range(config.accumulate)):
+            tokens = pad(part, self.model)
+            lengths = to_device(torch.tensor([len(row) for row in part]), self.model.device)
+            with measure.precision_context(self.model, config.precision):
+                logits = self.model.logits(tokens)
+            part_loss = measure.token_losses(logits, tokens, lengths).sum() / n_predicted
+            part_loss.backward()
+            loss += part_loss.detach()
+        self._losses.put(self.done, loss)
+        arrived = self.arrived()
+        self.trained.mask_gradients()
+        torch.nn.utils.clip_grad_norm_(self.trained.parameters, config.clip)
+        share = learning_share(config.schedule, self.done, config.steps, config.warmup)
+        for group in self.optimiser.param_groups:
+            group["lr"] = config.learning_rate * share
         self.optimiser.step()
-        self.mask.mask_update()
-        return float(loss.detach())
+        self.trained.mask_update()
+        return arrived
+
+    def arrived(self, *, wait: bool = False) -> list[tuple[int, float]]:
+        """The steps whose loss has arrived since the last call; with `wait` all there are.
+
+        Raises:
+            ConfigError: a loss is not finite.
+        """
+        arrived = self._losses.take(wait=wait)
+        for _, loss in arrived:
+            check_loss(loss, self.config.learning_rate)
+        return arrived
 
 
-def _rows(model: LanguageModel, texts: Sequence[str]) -> list[tuple[int, ...]]:
-    """The texts' tokens, without texts of a single token: nothing can be predicted there."""
-    rows = [model.encode(text).ids for text in texts]
-    return [row for row in rows if len(row) > 1]
+def _optimiser(config: RelearnConfig, trained: WeightMask | LowRank, device: torch.device) -> torch.optim.Optimizer:
+    fused = device.type in ("cpu", "cuda")
+    if config.optimiser == "sgd":
+        return torch.optim.SGD(
+            trained.parameters,
+            lr=config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            fused=fused,
+        )
+    return torch.optim.AdamW(trained.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused)

@@ -21,6 +21,7 @@ def run(tiny_folder: Path, tiny_concept: Concept, tmp_path_factory: pytest.TempP
         concept=tiny_concept.name,
         edit=ComponentEdit(selection=Selection(rule="top_k", value=5)),
         steps=4,
+        cadence="steps",
         snapshot_every=2,
         batch_size=4,
         learning_rate=1e-2,

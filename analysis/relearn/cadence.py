@@ -1,0 +1,66 @@
+"""When snapshots are taken: every so many steps, at each doubling of the step, or as often as time allows."""
+
+from collections.abc import Sequence
+
+__all__ = ["LEAST_SNAPSHOTS", "Cadence", "planned_steps", "tracking_share"]
+
+LEAST_SNAPSHOTS = 8
+"""Training steps of a run that an adaptive cadence is sure to look at."""
+_PER_DOUBLING = 2
+
+
+def planned_steps(cadence: str, steps: int, every: int, density: float = 1.0) -> tuple[int, ...]:
+    """The steps that are sure to get a snapshot, ascending; the last step is always one of them.
+
+    Args:
+        cadence: “steps”, “log” or “adaptive”.
+        steps: Of the whole run.
+        every: Steps between snapshots, for “steps”.
+        density: Multiplies the number of snapshots.
+    """
+    if cadence == "steps":
+        chosen = range(0, steps + 1, max(round(every / density), 1))
+    elif cadence == "log":
+        per_doubling = _PER_DOUBLING * density
+        chosen = [round(2 ** (k / per_doubling)) for k in range(int(per_doubling * steps.bit_length()) + 1)]
+    else:
+        count = max(round(LEAST_SNAPSHOTS * density), 1)
+        chosen = [round(steps * k / count) for k in range(1, count + 1)]
+    return tuple(sorted({step for step in (*chosen, steps) if 1 <= step <= steps}))
+
+
+def tracking_share(share: float | None, device_type: str) -> float:
+    """Share of the training time that snapshots may take: as set, or what suits the device."""
+    return share if share is not None else 0.05 if device_type == "cuda" else 0.10
+
+
+class Cadence:
+    """Decides after each step whether a snapshot is due, from the time that training and tracking took so far."""
+
+    def __init__(self, planned: Sequence[int], share: float | None):
+        """Start without any time spent.
+
+        Args:
+            planned: Steps that are sure to get one.
+            share: Of the training time, for further ones; None takes none.
+        """
+        self.planned, self.share = frozenset(planned), share
+        self.training = 0.0
+        """Seconds."""
+        self.tracking = 0.0
+        """Seconds, without what was measured before the first step."""
+        self.last: float | None = None
+        """Seconds that the last snapshot took; None before there was one."""
+
+    def due(self, step: int) -> bool:
+        """Whether to take one after `step`: it is planned, or one like the last would stay within the share."""
+        if step in self.planned:
+            return True
+        if self.share is None or self.last is None:
+            return False
+        return self.tracking + self.last <= self.share * self.training
+
+    def tracked(self, seconds: float) -> None:
+        """A snapshot took so long."""
+        self.last = seconds
+        self.tracking += seconds

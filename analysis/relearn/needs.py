@@ -1,0 +1,196 @@
+"""What a run needs before it starts: memory, with the settings that would fit where it does not, and room on the disk."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from analysis import memory
+from analysis.circuit import Circuit, Shape
+from analysis.errors import ModelFileError, RunError
+from analysis.memory import TrainingEstimate, as_gib
+from analysis.models import LanguageModel
+from analysis.relearn.config import RelearnConfig
+
+__all__ = ["ModelSize", "check_disk", "disk_bytes", "memory_estimate", "n_trained"]
+
+_TOKENS_PER_TEXT = 32
+_TRACKED_TOKENS = 1024
+"""Tokens that a snapshot runs at once."""
+_HEAD_TOKENS = 512
+"""Of which so many at most need the vocabulary's logits."""
+_LORA_RANK = 16
+_CONFIG_NAMES = {
+    "n_layers": ("num_hidden_layers", "n_layer", "num_layers"),
+    "d_model": ("hidden_size", "n_embd", "d_model"),
+    "n_neurons": ("intermediate_size", "n_inner", "ffn_dim"),
+    "n_heads": ("num_attention_heads", "n_head"),
+    "vocabulary": ("vocab_size",),
+}
+"""What architectures call these numbers in config.json."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSize:
+    """The numbers of a model that decide what training it takes; known before it is loaded."""
+
+    n_parameters: int
+    n_layers: int
+    d_model: int
+    n_neurons: int
+    """In one layer."""
+    n_heads: int
+    vocabulary: int
+
+    @classmethod
+    def of(cls, model: LanguageModel) -> "ModelSize":
+        """Of a loaded model."""
+        return cls(
+            n_parameters=model.n_parameters,
+            n_layers=model.n_layers,
+            d_model=model.d_model,
+            n_neurons=model.n_neurons,
+            n_heads=model.n_heads,
+            vocabulary=model.vocabulary_size,
+        )
+
+    @classmethod
+    def stored(cls, folder: Path) -> "ModelSize":
+        """Of a model's folder, from its config.json and the headers of its weights.
+
+        Raises:
+            ModelFileError: the folder is damaged, or its config.json does not say.
+        """
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            config = config.get("text_config") or config
+            found = {
+                name: next((int(config[key]) for key in keys if config.get(key)), None)
+                for name, keys in _CONFIG_NAMES.items()
+            }
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise ModelFileError(
+                f"{folder / 'config.json'} cannot be read ({error}). Download the model again."
+            ) from error
+        if found["n_neurons"] is None and found["d_model"] is not None:
+            found["n_neurons"] = 4 * found["d_model"]
+        sizes = {name: size for name, size in found.items() if size is not None}
+        if missing := sorted(found.keys() - sizes.keys()):
+            raise ModelFileError(f"{folder / 'config.json'} does not say {missing[0]}. Choose a model that does.")
+        return cls(n_parameters=memory.count_parameters(folder), **sizes)
+
+
+def memory_estimate(config: RelearnConfig, size: ModelSize, device: str, *, loaded: bool = False) -> TrainingEstimate:
+    """Memory that a run needs, by purpose; where it does not fit, the advice names settings that would.
+
+    Args:
+        config: The run.
+        size: Of its model.
+        device: Where it runs.
+        loaded: The weights are there already, so they are not counted.
+    """
+    estimate = _estimate(config, size, device, loaded)
+    return estimate if estimate.fits else replace(estimate, advice=_advice(config, size, device, loaded))
+
+
+def check_disk(config: RelearnConfig, size: ModelSize, folder: Path) -> None:
+    """Refuse to start where checkpoints and snapshots would not fit on the disk.
+
+    Raises:
+        RunError: holds both numbers.
+    """
+    needed, free = disk_bytes(config, size), shutil.disk_usage(folder).free
+    if needed > free:
+        raise RunError(
+            f"The run's checkpoints and snapshots need about {as_gib(needed)}; {as_gib(free)} are free on the disk of "
+            f"{folder}. Free some space (delete runs), keep the newest checkpoint alone, or train less (lora_rank, "
+            "train_only)."
+        )
+
+
+def disk_bytes(config: RelearnConfig, size: ModelSize) -> int:
+    """Most that a run and its control keep on the disk: checkpoints, one more while it is written, and snapshots."""
+    checkpoint = 4 * n_trained(config, size) * (1 + _moments(config))
+    at_once = config.steps // config.checkpoint_every + 1 if config.checkpoint_every else 1
+    kept = at_once if config.keep_checkpoints else 1
+    while_writing = 1 if at_once > 1 and not config.keep_checkpoints else 0
+    has_control = config.control and config.edit is not None
+    snapshot = 4 * size.n_layers * size.n_neurons * len(config.tracked) * len(config.tracked_methods)
+    return checkpoint * (kept + while_writing + (kept if has_control else 0)) + snapshot * len(config.snapshot_steps)
+
+
+def n_trained(config: RelearnConfig, size: ModelSize) -> int:
+    """About how many numbers the optimiser steps: those that an edit will hold count, and every MLP as a gated one."""
+    n_layers, neuron = size.n_layers, 3 * size.d_model
+    if config.lora_rank:
+        # queries, keys, values and output of d_model by d_model, three matrices of the MLP
+        widths = n_layers * (8 * size.d_model + 3 * (size.d_model + size.n_neurons))
+        return config.lora_rank * widths
+    if config.train_only:
+        circuit = Circuit.parse(config.train_only, Shape(n_layers, size.n_heads, size.n_neurons))
+        head = 4 * size.d_model * (size.d_model // size.n_heads)
+        return len(circuit.neurons) * neuron + len(circuit.heads) * head
+    return size.n_parameters
+
+
+def _moments(config: RelearnConfig) -> int:
+    return 2 if config.optimiser == "adamw" else int(config.momentum > 0)
+
+
+def _estimate(config: RelearnConfig, size: ModelSize, device: str, loaded: bool) -> TrainingEstimate:
+    per_text = config.max_length if config.text or config.sentence_share else _TOKENS_PER_TEXT
+    # what a block keeps for its backward pass: norms, queries, keys, values, attention and both residual sums in d_model,
+    # the gate before and after its nonlinearity, the other factor and the product in neurons
+    kept = size.n_layers * (12 * size.d_model + 5 * size.n_neurons)
+    sums = 8 * 4 * len(config.tracked) * size.n_layers * size.n_neurons
+    return memory.training_estimate(
+        size.n_parameters,
+        device,
+        tokens_per_batch=config.batch_size // config.accumulate * per_text,
+        vocabulary=size.vocabulary,
+        loaded=loaded,
+        n_trained=n_trained(config, size),
+        moments=_moments(config),
+        values_per_token=kept,
+        half=config.precision == "bf16",
+        tracking=sums + 16 * _TRACKED_TOKENS * size.n_neurons + 12 * _HEAD_TOKENS * size.vocabulary,
+    )
+
+
+def _advice(config: RelearnConfig, size: ModelSize, device: str, loaded: bool) -> str:
+    """The settings that would fit, each with what it would need."""
+    fitting = []
+    for text, change in _alternatives(config, size):
+        estimate = _estimate(change, size, device, loaded)
+        if estimate.fits:
+            fitting.append(f"{text} ({as_gib(estimate.needed)})")
+    if fitting:
+        return f"These settings would fit: {'; '.join(fitting)}."
+    return (
+        "Neither smaller parts of a batch, nor SGD, nor training the last layer or low-rank factors alone would fit. Choose "
+        "a smaller model, or free memory (unload the viewer's model, stop another run)."
+    )
+
+
+def _alternatives(config: RelearnConfig, size: ModelSize) -> Iterator[tuple[str, RelearnConfig]]:
+    """Cheaper settings, those that change the training least first."""
+    single = config.batch_size
+    if config.accumulate < single:
+        yield f"accumulate {single}", replace(config, accumulate=single)
+    if config.precision == "float32":
+        yield "precision bf16", replace(config, precision="bf16")
+    plain_sgd = replace(config, optimiser="sgd", momentum=0.0)
+    if _moments(config):
+        yield "optimiser sgd with momentum 0", plain_sgd
+        yield f"the same with accumulate {single}", replace(plain_sgd, accumulate=single)
+    last = f"L{size.n_layers - 1}.MLP"
+    if not config.train_only:
+        if size.n_layers > 3:
+            several = ", ".join(f"L{layer}.MLP" for layer in range(size.n_layers - 4, size.n_layers))
+            yield f"train_only “{several}”", replace(config, train_only=several)
+        yield f"train_only “{last}” with accumulate {single}", replace(config, train_only=last, accumulate=single)
+    if not config.lora_rank:
+        low_rank = replace(config, lora_rank=_LORA_RANK)
+        yield f"lora_rank {_LORA_RANK}", low_rank
+        yield f"lora_rank {_LORA_RANK} with accumulate {single}", replace(low_rank, accumulate=single)

@@ -1,0 +1,53 @@
+"""What a branch begins with: the edits and the trained weights of the runs before it, kept in its own folder.
+
+ORIGIN/00/config.json            the earlier run's configuration
+ORIGIN/00/0000.safetensors       what its edit changed (where it had one)
+ORIGIN/00/weights.safetensors    what it had trained at the checkpoint
+ORIGIN/01/…                      the next one, where the earlier run was a branch itself
+"""
+
+import json
+from pathlib import Path
+
+from analysis.checkpoint import load_values
+from analysis.edits import Ledger
+from analysis.edits.lowrank import LowRank
+from analysis.edits.slices import Slice
+from analysis.errors import RunError
+from analysis.models import LanguageModel
+from analysis.relearn.config import RelearnConfig
+from analysis.relearn.trainable import trainable
+
+__all__ = ["restore", "stages"]
+
+
+def stages(folder: Path) -> list[Path]:
+    """The folders of the earlier runs, the first one first."""
+    return sorted(folder.glob("[0-9][0-9]"))
+
+
+def restore(model: LanguageModel, folder: Path) -> tuple[Slice, ...]:
+    """Bring the unedited model to the weights that a branch begins with; gives those that earlier edits hold.
+
+    Raises:
+        RunError: a part is missing.
+        EditError: a part is damaged, or was made for another model.
+    """
+    held: tuple[Slice, ...] = ()
+    if not stages(folder):
+        raise RunError(f"{folder} holds no weights to begin from. Make the branch anew.")
+    for stage in stages(folder):
+        try:
+            config = RelearnConfig.from_dict(json.loads((stage / "config.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise RunError(f"{stage} cannot be read ({error}). Make the branch anew.") from error
+        ledger = Ledger(model, stage)
+        if (edit := stage / "0000.safetensors").is_file():
+            ledger.replay(edit)
+        held = (*held, *ledger.held())
+        with trainable(model, config, held) as trained:
+            load_values(stage / "weights.safetensors", trained.parameters)
+            trained.mask_update()
+            if isinstance(trained, LowRank):
+                trained.merge()
+    return held

@@ -1,0 +1,110 @@
+"""What the settings of a relearning run must be, each with what to say where one is not."""
+
+import re
+from typing import TYPE_CHECKING
+
+from analysis.edits import named_components
+from analysis.errors import ConfigError, EditError
+from analysis.neurons import NeuronSet
+from analysis.saliency import MOMENT_METHODS, SAMPLE_METHODS
+from analysis.training import SCHEDULES
+
+if TYPE_CHECKING:
+    from analysis.relearn.config import RelearnConfig
+
+__all__ = ["check"]
+
+_WHOLE = {
+    "steps": 1,
+    "batch_size": 1,
+    "accumulate": 1,
+    "max_length": 2,
+    "lora_rank": 0,
+    "warmup": 0,
+    "snapshot_every": 1,
+    "follow_top": 0,
+    "checkpoint_every": 0,
+    "seed": 0,
+}
+"""Whole numbers and the least each may be."""
+_SHARES = ("neutral_share", "sentence_share", "text_share", "weight_decay", "momentum")
+"""At least 0 and below 1."""
+_CHOICES = {
+    "optimiser": ("adamw", "sgd"),
+    "schedule": SCHEDULES,
+    "precision": ("bf16", "float32"),
+    "cadence": ("adaptive", "steps", "log"),
+}
+_ANY_SHAPE = (10_000, 10_000_000)
+"""Larger than any model: whether neurons exist is known once it is loaded."""
+
+
+def check(config: "RelearnConfig") -> None:
+    """Look at every setting, and at those that must fit together.
+
+    Raises:
+        ConfigError: one is out of range; says which one and what is allowed.
+    """
+    for name, least in _WHOLE.items():
+        value = getattr(config, name)
+        _require(type(value) is int, f"{name} is {value!r}; it must be a whole number")
+        _require(value >= least, f"{name} is {value}; it must be at least {least}")
+    for name in ("model", "concept", "device", "train_only", "text", "pinned"):
+        _require(isinstance(getattr(config, name), str), f"{name} must be a text")
+    for name in _SHARES:
+        _require(0 <= getattr(config, name) < 1, f"{name} is {getattr(config, name)}; it must be in [0, 1)")
+    for name, allowed in _CHOICES.items():
+        value = getattr(config, name)
+        _require(value in allowed, f"{name} is “{value}”; use {', '.join(allowed[:-1])} or {allowed[-1]}")
+    _require(config.seed < 2**63, f"seed is {config.seed}; it must be at least 0 and below 2^63")
+    _require(0 < config.learning_rate < 1, f"learning_rate is {config.learning_rate}; it must be in (0, 1)")
+    for name in ("clip", "lora_alpha", "snapshot_density"):
+        _require(getattr(config, name) > 0, f"{name} is {getattr(config, name)}; it must be above 0")
+    share = config.tracking_share
+    _require(share is None or 0 < share < 1, f"tracking_share is {share}; it must be in (0, 1)")
+    _require(0 <= config.known_threshold <= 1, f"known_threshold is {config.known_threshold}; it must be in [0, 1]")
+    _require(
+        config.warmup < config.steps, f"warmup is {config.warmup}; it must be below the number of steps, {config.steps}"
+    )
+    for name in config.tracked:
+        _require(bool(re.fullmatch(r"[\w-]+", name)), f"“{name}” is no name of a concept; load the file first")
+    allowed_methods = (*MOMENT_METHODS, *SAMPLE_METHODS)
+    for method in config.methods:
+        _require(
+            method in allowed_methods, f"“{method}” does not stream; snapshots can have {', '.join(allowed_methods)}"
+        )
+    if config.train_only:
+        named_components(config.train_only)
+    _check_neurons(config.pinned)
+    _check_batch(config)
+
+
+def _check_neurons(pinned: str) -> None:
+    try:
+        NeuronSet.parse(pinned, _ANY_SHAPE)
+    except EditError as error:
+        raise ConfigError(f"pinned: {error}") from error
+
+
+def _check_batch(config: "RelearnConfig") -> None:
+    n_facts = config.counts["fact"]
+    if n_facts < 1:
+        named = {"neutral": config.neutral_share, "sentence": config.sentence_share, "text": config.text_share}
+        taken = " and ".join(f"the {name} share ({share:g})" for name, share in named.items() if share)
+        raise ConfigError(
+            f"In a batch of {config.batch_size}, {taken} leave no room for facts. Lower the shares, or take a larger batch."
+        )
+    _require(
+        config.batch_size % config.accumulate == 0,
+        f"accumulate is {config.accumulate}; it must divide the batch size, {config.batch_size}, into equal parts",
+    )
+    _require(bool(config.text) == (config.text_share > 0), "text and text_share belong together; give both, or neither")
+    _require(
+        config.counts["text"] > 0 or not config.text,
+        f"text_share is {config.text_share}, not one of {config.batch_size} texts; raise it, or take a larger batch",
+    )
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(f"{message}.")

@@ -1,0 +1,188 @@
+"""One run's folder: what a worker writes there and anyone may read at the same time. Its layout is in `runs`."""
+
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from analysis import paths, training_text
+from analysis.checkpoint import saved_steps
+from analysis.concepts import Concept, Fact, files
+from analysis.errors import ConfigError, RunError
+from analysis.jobs import Job, read_json
+from analysis.records import Moment, RunFacts, read_facts, read_moment, read_snapshot, write_facts, write_snapshot
+from analysis.relearn import Beginning, Earlier, RelearnConfig, RunStart, Snapshot
+
+__all__ = ["TEXT", "RunDirectory"]
+
+TEXT = "text.jsonl"
+"""The further text that a run trains on."""
+
+
+class RunDirectory(Job):
+    """Reads a run; the writing methods are for its worker."""
+
+    kept = "The snapshots up to here are kept"
+
+    def __init__(self, path: Path):
+        super().__init__(path)
+        self._config: RelearnConfig | None = None
+        if not (path / "config.json").is_file():
+            raise RunError(f"{path} is no run: it has no config.json.")
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The whole of config.json: configuration, versions, creation time."""
+        return read_json(self.path / "config.json")
+
+    @property
+    def config(self) -> RelearnConfig:
+        if self._config is None:
+            self._config = RelearnConfig.from_dict(self.record.get("config", {}))
+        return self._config
+
+    @property
+    def created(self) -> str:
+        """ISO time of creation, UTC."""
+        return str(self.record.get("created", ""))
+
+    @property
+    def control(self) -> "RunDirectory | None":
+        """The control run, once it has begun."""
+        path = self.path / "control"
+        return RunDirectory(path) if (path / "config.json").is_file() else None
+
+    def concepts(self) -> dict[str, Concept]:
+        """The concepts stored with the run."""
+        return {name: files.read(self.path / "concepts" / f"{name}.jsonl") for name in self.config.tracked}
+
+    def facts(self) -> RunFacts | None:
+        """What the run found at its start; None before it got that far."""
+        return read_facts(self.path / "facts.json", self.facts_by_name())
+
+    def facts_by_name(self) -> dict[str, Fact]:
+        """The concept's facts by their names in it."""
+        concept = self.concepts()[self.config.concept]
+        return dict(zip(concept.fact_names(), concept.facts))
+
+    def n_snapshots(self) -> int:
+        """Number of committed snapshots."""
+        folder = self.path / "snapshots"
+        return sum(1 for _ in folder.glob("*.safetensors")) if folder.is_dir() else 0
+
+    def snapshots(self, start: int = 0) -> list[Snapshot]:
+        """All committed snapshots from index `start` on.
+
+        Raises:
+            RunError: a snapshot file is damaged; names it.
+        """
+        return [self.snapshot(index) for index in range(start, self.n_snapshots())]
+
+    def snapshot(self, index: int) -> Snapshot:
+        """One snapshot.
+
+        Raises:
+            RunError: it does not exist or is damaged.
+        """
+        return read_snapshot(self._snapshot_path(index), self.config.tracked)
+
+    def moments(self) -> list[Moment]:
+        """Which moments the committed snapshots are of, without reading their arrays.
+
+        Raises:
+            RunError: a snapshot file is damaged; names it.
+        """
+        return [read_moment(self._snapshot_path(index)) for index in range(self.n_snapshots())]
+
+    def is_complete(self) -> bool:
+        """Whether the last step has its snapshot, which comes after its checkpoint; without regard to the control."""
+        count = self.n_snapshots()
+        return count > 1 and read_moment(self._snapshot_path(count - 1)).step == self.config.steps
+
+    def checkpoints(self) -> tuple[int, ...]:
+        """The steps whose state is kept, ascending: what the run can go on or branch from."""
+        return saved_steps(self.path / "checkpoints")
+
+    def earlier(self) -> Earlier | None:
+        """What a run that is carried out again finds done already; None where it begins from the start."""
+        found, moments = self.facts(), self.moments()
+        if found is None or not moments:
+            return None
+        return Earlier(
+            beginning=Beginning(facts=found.table, base=self.snapshot(0), followed=found.followed),
+            n_snapshots=len(moments),
+            steps=tuple(moment.step for moment in moments if moment.phase == "training"),
+            seconds=moments[-1].seconds,
+        )
+
+    def text(self) -> tuple[str, ...]:
+        """The further text that is trained on; fetched and kept at the first call, where it is a hub data set.
+
+        Raises:
+            FetchError: the data set cannot be read.
+        """
+        if not self.config.text:
+            return ()
+        path = self.path / TEXT
+        if not path.is_file():
+            training_text.store(path, training_text.read(self.config.text))
+        return training_text.load(path)
+
+    def events(self) -> list[dict[str, Any]]:
+        """All complete lines of the event log; of a step that was done twice, only the last.
+
+        A line that was being written when the disk was full or the worker died is left out.
+        """
+        try:
+            lines = (self.path / "events.jsonl").read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+        except FileNotFoundError:
+            return []
+        found: list[dict[str, Any]] = []
+        place: dict[int, int] = {}
+        for line in lines:
+            try:
+                event = json.loads(line)
+            except ValueError:
+                continue
+            if event.get("kind") == "step" and event["step"] in place:
+                found[place[event["step"]]] = event
+                continue
+            if event.get("kind") == "step":
+                place[event["step"]] = len(found)
+            found.append(event)
+        return found
+
+    def end_events_line(self) -> None:
+        """End a line of the event log that a worker left unfinished, so that the next one begins a new line."""
+        try:
+            with (self.path / "events.jsonl").open("rb+") as file:
+                if file.seek(0, 2) and (file.seek(-1, 2), file.read(1))[1] != b"\n":
+                    file.write(b"\n")
+        except FileNotFoundError:
+            return
+
+    def set_steps(self, steps: int) -> None:
+        """Let the run have so many steps in all; config.json remembers how many it had before.
+
+        Raises:
+            ConfigError: that is not more than are done, or does not fit the other settings.
+        """
+        record = self.record
+        changed = RelearnConfig.from_dict({**record["config"], "steps": steps})
+        done = max((moment.step for moment in self.moments()), default=0)
+        if steps <= done:
+            raise ConfigError(f"{done} steps are done already. Give more than that.")
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        continued = [*record.get("continued", ()), {"from": self.config.steps, "to": steps, "at": now}]
+        record |= {"config": changed.to_dict(), "continued": continued}
+        paths.write_atomically(self.path / "config.json", json.dumps(record, indent=2).encode())
+        self._config = None
+
+    def write_start(self, found: RunStart) -> None:
+        write_facts(self.path / "facts.json", found, self.facts_by_name())
+
+    def write_snapshot(self, snapshot: Snapshot) -> None:
+        write_snapshot(self._snapshot_path(snapshot.index), snapshot)
+
+    def _snapshot_path(self, index: int) -> Path:
+        return self.path / "snapshots" / f"{index:06d}.safetensors"
