@@ -67,7 +67,10 @@ def _view_controls(run: RunDirectory) -> View:
 def _panel(run: RunDirectory, view: View, *, was_active: bool) -> None:
     status, control = run.status(), run.control
     control_status = control.status() if control else None
-    _status_line(run, status, control_status)
+    # places of their own: an element that comes or goes above the canvas would make the browser mount it anew
+    line, picture = st.container(), st.container()
+    with line:
+        _status_line(run, status, control_status)
     active = status.active or (control_status is not None and control_status.active) or _control_is_due(run, status)
     if was_active and not active:
         st.rerun()  # the last transition: redraw the page once, without polling
@@ -82,17 +85,18 @@ def _panel(run: RunDirectory, view: View, *, was_active: bool) -> None:
     card = None
     if at.neuron is not None:
         card = scene_card.neuron_card(run, view, facts, Neuron(*at.neuron), index)
-    result = migration_canvas(
-        drawn,
-        _source(run, view, facts, count),
-        n_frames=count,
-        control=scene_control.curves(run, view),
-        live=active,
-        status=status.state,
-        half_steps=scene.half_steps(scene.frames(run, view, facts, 0, count)),
-        card=card,
-        key=key,
-    )
+    with picture:
+        result = migration_canvas(
+            drawn,
+            _source(run, view, facts, count),
+            n_frames=count,
+            control=scene_control.curves(run, view),
+            live=active,
+            status=status.state,
+            half_steps=scene.half_steps(scene.frames(run, view, facts, 0, count)),
+            card=card,
+            key=key,
+        )
     _carry_out(getattr(result, "action", None), drawn)
     if count > 2 and not active:  # while snapshots arrive, the canvas alone shows what changes
         moment_view.draw(run, view, facts, index)

@@ -79,10 +79,14 @@ def _carriers(run: RunDirectory, view: View, facts: RunFacts, index: int) -> Non
             "words_before": "words before",
             "words_now": "words now",
             **{
-                name: st.column_config.ProgressColumn(
-                    f"{name} (rank)", min_value=0, max_value=1, format="%.2f", help="1 = the strongest, 0.5 = chance"
+                column: st.column_config.ProgressColumn(
+                    f"{name} before",
+                    min_value=0,
+                    max_value=1,
+                    format="%.2f",
+                    help="Rank for this concept before the edit: 1 = the strongest neuron, 0.5 = chance.",
                 )
-                for name in ranks
+                for name, column in zip(run.config.tracked, ranks)
             },
         },
     )

@@ -14,7 +14,7 @@ from ui import scene, scene_store
 from ui.migration import CanvasCurve, Ribbons
 from ui.scene_store import View
 
-__all__ = ["curves", "mass_at", "net_flows"]
+__all__ = ["curves", "net_flows"]
 
 
 def curves(run: RunDirectory, view: View) -> list[CanvasCurve]:
@@ -52,32 +52,24 @@ def net_flows(
     reached = control.n_snapshots() if control is not None else 0
     if control is None or not reached:
         return {}
-    known = scene_store.snapshot(control.path, control_start - 1).step if control_start else -1
+    known = _step(control, control_start - 1) if control_start else -1
+    steps_T = np.array([_step(control, index) for index in range(reached)], dtype=np.float64)
+    mass_TCL = np.stack([scene_store.mass(control.path, index, view) for index in range(reached)])
     found: dict[int, list[Ribbons]] = {}
     for index in range(reference + 1, stop):
         step = _step(run, index)
         if index < start and step <= known:
             continue
-        now_CL = mass_at(run, view, step)
-        if now_CL is None:
+        if step > steps_T[-1]:
             break
-        before_CL = scene_store.mass(control.path, 0, view)
-        pairs = zip(
-            scene_store.mass(run.path, reference, view), scene_store.mass(run.path, index, view), before_CL, now_CL
-        )
-        found[index] = [scene.ribbons(migration.net_transport, *masses) for masses in pairs]
+        then_CL, now_CL = (scene_store.mass(run.path, at, view) for at in (reference, index))
+        found[index] = []
+        for c in range(len(view.concepts)):
+            control_L = migration.interpolated(steps_T, mass_TCL[:, c], step)
+            if control_L is not None:
+                masses = (then_CL[c], now_CL[c], mass_TCL[0, c], control_L)
+                found[index].append(scene.ribbons(migration.net_transport, *masses))
     return found
-
-
-def mass_at(run: RunDirectory, view: View, step: int) -> np.ndarray | None:
-    """Layer mass of the control at a training step, [C, L]; None beyond its last snapshot, or without a control."""
-    control = run.control
-    if control is None or not (reached := control.n_snapshots()):
-        return None
-    steps_T = np.array([_step(control, index) for index in range(reached)], dtype=np.float64)
-    mass_TCL = np.stack([scene_store.mass(control.path, index, view) for index in range(reached)])
-    rows = [migration.interpolated(steps_T, mass_TCL[:, c], step) for c in range(len(view.concepts))]
-    return None if any(row is None for row in rows) else np.stack([row for row in rows if row is not None])
 
 
 def _step(run: RunDirectory, index: int) -> int:

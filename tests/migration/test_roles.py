@@ -6,6 +6,7 @@ from scipy import stats
 
 from analysis import migration
 from analysis.neurons import Neuron, NeuronSet
+from analysis.polysemanticity import priming
 from analysis.relearn import Snapshot
 
 
@@ -75,7 +76,7 @@ def test_priming_leaves_out_the_edited_and_correlates_ranks():
     found = migration.primed(
         _snapshot(thing=base), _snapshot(thing=now), "thing", "raw", NeuronSet(range(10), (4, 50)), n_resamples=100
     )
-    expected = stats.spearmanr(np.float32(base).ravel()[10:], np.float32(now).ravel()[10:]).statistic
+    expected = stats.spearmanr(np.float32(base).ravel()[10:], np.float32(now).ravel()[10:]).statistic  # pyright: ignore
     assert found.priming.correlation == pytest.approx(expected)
     assert found.priming.low < expected < found.priming.high
     assert found.priming.n == 190 == len(found.neurons)
@@ -83,3 +84,16 @@ def test_priming_leaves_out_the_edited_and_correlates_ranks():
     ranks = np.empty(200)
     ranks[order] = np.arange(200) / 199
     assert found.before_K == pytest.approx(ranks[10:])
+
+
+def test_ranks_taken_once_give_the_interval_of_ranks_taken_anew():
+    rng = np.random.default_rng(3)
+    base = rng.random((20, 100))
+    now = base + rng.random((20, 100))
+    nobody = NeuronSet([], (20, 100))
+    quick = migration.primed(_snapshot(thing=base), _snapshot(thing=now), "thing", "raw", nobody, n_resamples=1000)
+    exact = priming(np.float32(base).ravel(), np.float32(now).ravel(), n_resamples=1000)
+    assert quick.priming.correlation == pytest.approx(exact.correlation)
+    width = exact.high - exact.low
+    assert abs(quick.priming.low - exact.low) < 0.15 * width
+    assert abs(quick.priming.high - exact.high) < 0.15 * width

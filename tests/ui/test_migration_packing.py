@@ -168,6 +168,19 @@ def test_a_message_has_room_for_so_many_values(monkeypatch):
     assert migration._sent(scene, 10, 10, range(0), live=True) == []
 
 
+def test_values_on_their_way_are_not_sent_again_unless_they_seem_lost():
+    way = migration.OnTheirWay()
+    way.hear("run#0|0|", "run")
+    assert way.send([0, 1], now=10.0) == [0, 1]
+    way.hear("run#0|0|", "run")  # a poll before the browser has answered
+    assert way.send([0, 1, 2], now=10.4) == [2]
+    assert way.send([0, 1, 2], now=11.6) == [0, 1]  # no answer for too long
+    way.hear("run#3|0|1-2", "run")  # an answer: 1 was lost
+    assert way.send([1], now=11.7) == [1]
+    way.hear("run#3|0|1-2", "another run")
+    assert way.send([1], now=11.8) == [1]
+
+
 def test_what_is_chosen_counts_only_for_its_own_epoch_and_within_the_model(monkeypatch):
     scene = make_scene()
     states = {"canvas": {"step": f"{scene.epoch}#4", "neuron": "2.6"}}

@@ -13,6 +13,7 @@ values as far as a message has room.
 Axis legend: C concept, L layer, N neuron.
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +40,10 @@ __all__ = [
     "pack",
 ]
 
-MESSAGE_BYTES = 6 * 2**20
+MESSAGE_BYTES = 2 * 2**20
 """Values in one message: more would keep the socket busy for so long that the picture waits."""
+RESEND_SECONDS = 1.5
+"""Values that were sent and not acknowledged are on their way for so long; sending them at every poll would delay them."""
 
 _HERE = Path(__file__).parent
 _SCRIPTS = (
@@ -90,6 +93,27 @@ class Chosen:
     """(layer, neuron) whose card is open."""
 
 
+class OnTheirWay:
+    """Which values were sent to one browser a moment ago, so that a slow one is not sent them again and again."""
+
+    def __init__(self):
+        self.said = ""
+        self.epoch = ""
+        self.sent: dict[int, float] = {}
+
+    def hear(self, have: str, epoch: str) -> None:
+        """What the browser says now: once it says something new, what it still lacks was lost and may be sent again."""
+        if have != self.said or epoch != self.epoch:
+            self.sent.clear()
+        self.said, self.epoch = have, epoch
+
+    def send(self, indices: Sequence[int], now: float) -> list[int]:
+        """Those of `indices` that are not on their way, which they are from now on."""
+        fresh = [index for index in indices if now - self.sent.get(index, -RESEND_SECONDS) >= RESEND_SECONDS]
+        self.sent.update(dict.fromkeys(fresh, now))
+        return fresh
+
+
 def chosen(key: str, scene: CanvasScene) -> Chosen:
     """What was chosen in the canvas of this key, if it shows this scene."""
     state = st.session_state.get(key) or {}
@@ -131,9 +155,13 @@ def migration_canvas(
     Returns:
         The component result; ``action`` is None, or {"do": ..., "neuron": "L5.N123"} after a button of the card.
     """
-    start, control_start, wanted = _held(st.session_state.get(key), scene.epoch)
+    state = st.session_state.get(key)
+    start, control_start, wanted = _held(state, scene.epoch)
     if start > n_frames or control_start > len(control):
         start, control_start, wanted = 0, 0, range(0)
+    on_their_way = st.session_state.setdefault(f"{key} sent", OnTheirWay())
+    on_their_way.hear(str((state or {}).get("have") or ""), scene.epoch)
+    sent = on_their_way.send(_sent(scene, start, n_frames, wanted, live), time.monotonic())
     data = pack(
         scene,
         source.frames(start) if start < n_frames else (),
@@ -143,7 +171,7 @@ def migration_canvas(
         half_steps=half_steps,
         start=start,
         control_start=control_start,
-        values={index: source.values(index) for index in _sent(scene, start, n_frames, wanted, live)},
+        values={index: source.values(index) for index in sent},
         net=source.net(start, control_start) if len(control) > control_start or start < n_frames else {},
         card=card,
     )

@@ -122,7 +122,7 @@ function render(view) {
   const count = store.frames.length;
   const index = count ? shownIndex(playhead) : -1;
   const playing = isRunning(view) && isMoving(view);
-  Object.assign(chrome.root.dataset, { frames: count, index, playing });
+  Object.assign(chrome.root.dataset, { frames: count, index, playing, held: store.held });
   setText(chrome.status, store.status);
   showPlayer(chrome, { playing, following, speed, live: store.live, count, playhead });
   chrome.waiting.hidden = count > 0;

@@ -30,8 +30,8 @@ function savePicture({ chrome, layout, palette, store, playhead }) {
   write(context, palette, `${scene.concepts.map(({ title }) => title).join(", ")}: ${frameName(frame)}`,
     FILE_MARGIN, FILE_MARGIN + 8, { size: 18, weight: 650, alpha: 1 });
   write(context, palette, `Removed: ${removed.value}. Came back: ${back.value} (${back.detail}).`, FILE_MARGIN, FILE_MARGIN + 32);
-  write(context, palette, `Moved: ${moved.value}; ${moved.detail}. Colour: ${scene.unit}, full at ${formatUnit(scene.full_scale)}. `
-    + store.epoch.split("|")[0], FILE_MARGIN, FILE_MARGIN + 50);
+  write(context, palette, `Moved: ${moved.value}, ${moved.detail}. Colour: ${scene.unit}, full at ${formatUnit(scene.full_scale)}. `
+    + `Run ${store.epoch.split("|")[0]}.`, FILE_MARGIN, FILE_MARGIN + 50);
   for (const layer of [chrome.still, chrome.moving]) {
     context.drawImage(layer, FILE_MARGIN, FILE_MARGIN + heading, width, height);
   }

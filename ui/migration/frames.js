@@ -57,6 +57,8 @@ function absorb(store, message) {
   const { live, status, card } = message;
   Object.assign(store, { live, status, card: card ?? null, half: message.half_steps });
   if (message.start === 0 && !store.scene) openScene(store, message);
+  // A run that is continued gets more steps; all else of a scene stays.
+  if (store.scene) store.scene.total_steps = message.scene.total_steps;
   const connected = store.scene !== null && message.start <= store.frames.length
     && message.control_start <= store.control.length;
   if (!connected) return { restarted };

@@ -3,7 +3,7 @@
 // dropped, and asked for again when the playhead comes near. Knows snapshots; knows nothing of the page.
 
 const HELD_BYTES = 64 * 2 ** 20;
-const ASKED_BYTES = 6 * 2 ** 20;      // what one message has room for, as in __init__.py
+const ASKED_BYTES = 2 * 2 ** 20;      // what one message has room for, as in __init__.py
 const MIN_HELD = 8;
 
 const bytesOfFrame = ({ concepts, n_layers, n_neurons }) => concepts.length * n_layers * n_neurons;

@@ -73,13 +73,17 @@ function drawWords(context, palette, { words, fresh, similarity }, x, end, middl
   context.font = `400 ${SMALL}px ${palette.font}`;
   const tail = number && end - x > 90 ? context.measureText(signText(number)).width + WORD_GAP : 0;
   if (tail) write(context, palette, signText(number), end, middle, { align: "right", alpha: 0.6 });
+  const room = end - tail - x;
+  const widths = words.map((word) => context.measureText(visible(word)).width + WORD_GAP);
+  const fits = widths.reduce((sum, width) => sum + width, 0) <= room;
+  // Where not all have room, what is new comes first.
+  const order = fits ? words : [...words].sort((a, b) => fresh.has(b) - fresh.has(a));
   let at = x;
-  for (const word of words) {
+  for (const word of order) {
     const options = fresh.has(word) ? { weight: 600, color: hue } : { alpha: 0.85 };
     context.font = `${options.weight ?? 400} ${SMALL}px ${palette.font}`;
-    const room = end - tail - at;
-    const text = fitText(context, visible(word), room);
-    if (text.length < Math.min(3, word.length)) return;
+    const text = fitText(context, visible(word), end - tail - at);
+    if (text.length < Math.min(4, word.length)) return;
     write(context, palette, text, at, middle, options);
     at += context.measureText(text).width + WORD_GAP;
   }

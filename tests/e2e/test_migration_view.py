@@ -1,0 +1,124 @@
+"""The migration view in a real browser, on a run of a tiny model: keys, card, files, one step for the whole page."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, expect, sync_playwright
+
+from analysis import running, runs
+from analysis.concepts import Concept
+from analysis.edits import ComponentEdit, Selection
+from analysis.relearn import RelearnConfig
+
+pytestmark = pytest.mark.browser
+_ROOT = Path(__file__).parent.parent.parent
+_CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def server(tiny_folder: Path, tiny_concept: Concept, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    if _CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    home = tmp_path_factory.mktemp("home")
+    config = RelearnConfig(
+        model=str(tiny_folder),
+        concept=tiny_concept.name,
+        edit=ComponentEdit(selection=Selection(rule="top_k", value=5)),
+        steps=6,
+        snapshot_every=1,
+        batch_size=4,
+        learning_rate=1e-2,
+        known_threshold=0.0,
+        precision="float32",
+        device="cpu",
+    )
+    running.carry_out(runs.create(config, home / "runs" / "one", concepts={tiny_concept.name: tiny_concept}))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
+        cwd=_ROOT,
+        env={**os.environ, "PALIMPSEST_HOME": str(home), "HF_HUB_OFFLINE": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                urllib.request.urlopen(f"{url}/_stcore/health", timeout=1)
+                break
+            except OSError:
+                time.sleep(0.2)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+@pytest.fixture(params=["light", "dark"])
+def page(request: pytest.FixtureRequest) -> Iterator[Page]:
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
+        browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=arguments)
+        page = browser.new_page(viewport={"width": 1400, "height": 1400}, color_scheme=request.param)
+        complaints: list[str] = []
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.set_default_timeout(60_000)
+        yield page
+        browser.close()
+    assert complaints == []
+
+
+def _opened(page: Page, server: str) -> tuple[Locator, int]:
+    page.goto(f"{server}/relearn?run=one")
+    view = page.locator(".palimpsest").first
+    expect(view).to_have_attribute("data-playing", "true", timeout=60_000)
+    expect(view).to_have_attribute("data-playing", "false", timeout=60_000)
+    return view, int(view.get_attribute("data-frames") or 0)
+
+
+def test_the_view_follows_the_keys_and_the_page_follows_the_view(server: str, page: Page):
+    view, count = _opened(page, server)
+    assert count >= 4
+    page.locator(".palimpsest .stage").focus()
+    page.keyboard.press("Home")
+    expect(view).to_have_attribute("data-index", "0")
+    expect(page.get_by_role("heading", name="before the edit")).to_be_visible()
+    for _ in range(2):
+        page.keyboard.press("ArrowRight")
+    expect(view).to_have_attribute("data-index", "2")
+    expect(page.get_by_role("heading", name="at step")).to_be_visible()
+    expect(page.locator(".spoken")).to_contain_text("Came back")
+
+    box = page.locator(".palimpsest .stage").bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + 100, box["y"] + 60)
+    card = page.locator(".palimpsest .card")
+    expect(card).to_be_visible()
+    expect(card).to_contain_text("mlp.hook_post")
+    page.keyboard.press("Escape")
+    expect(card).to_be_hidden()
+    page.keyboard.press("?")
+    expect(page.locator(".palimpsest .help")).to_be_visible()
+
+    with page.expect_download() as saved:
+        page.locator(".palimpsest button", has_text="CSV").click()
+    lines = saved.value.path().read_text().splitlines()
+    assert lines[0].startswith("run,phase,step,p_answer_retrained")
+    assert sum(line.startswith("one,") for line in lines) == count
+    assert any(line.startswith("control,") for line in lines)
+    with page.expect_download() as picture:
+        page.locator(".palimpsest button", has_text="PNG").click()
+    assert picture.value.path().read_bytes().startswith(b"\x89PNG")
+    assert view.get_attribute("data-mounts") == "1"
