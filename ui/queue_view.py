@@ -15,13 +15,15 @@ _SEEN = "room_notice_seen"
 
 def queue_list() -> None:
     """Draw the queue, live while there is anything in it; nothing where it is empty."""
-    queue.tend()
-    active = bool(_entries())
+    active = isinstance(first := _entries(), list) and bool(first)
 
     @st.fragment(run_every=2.0 if active else None)
     def panel() -> None:
         queue.tend()
         found = _entries()
+        if isinstance(found, str):  # a queue that cannot be read must not hide the page
+            st.warning(escaped(found), icon=":material/warning:")
+            return
         if active and not found:
             st.rerun()  # the last one has ended: redraw the page once, without polling
         for device in dict.fromkeys(entry.device for entry in found):
@@ -49,12 +51,12 @@ def room_notice() -> None:
     button.button("Dismiss", key="room_notice_dismiss", on_click=dismiss, width="stretch")
 
 
-def _entries() -> list[Entry]:
+def _entries() -> list[Entry] | str:
+    """What is in the queue, or why it cannot be read."""
     try:
         return queue.entries()
-    except PalimpsestError as error:  # a queue that cannot be read must not hide the page
-        st.warning(escaped(str(error)), icon=":material/warning:")
-        return []
+    except PalimpsestError as error:
+        return str(error)
 
 
 def _row(entry: Entry) -> None:

@@ -128,8 +128,8 @@ class Watcher:
         self._said: dict[str, int] = {}
         self._answered: set[int] = set()
 
-    def update(self) -> None:
-        """Say what is held now; called whenever that has changed. A queue that cannot be written is logged."""
+    def update(self) -> dict[str, int]:
+        """Say what is held now, and return it; called whenever that has changed. A queue that fails is logged."""
         with self._lock:
             held = self._held()
             try:
@@ -145,13 +145,13 @@ class Watcher:
             if held and self._thread is None:
                 self._thread = threading.Thread(target=self._watch, name="makes room", daemon=True)
                 self._thread.start()
+        return held
 
     def _watch(self) -> None:
         while True:
             time.sleep(_LOOK_EVERY)
             with self._lock:
-                self.update()
-                held = self._held()
+                held = self.update()
                 if not held:
                     self._thread = None
                     return

@@ -12,6 +12,7 @@ from analysis.cli.common import (
     Device,
     Label,
     ModelName,
+    Now,
     print_json,
     progress_bar,
     quiet_transformers,
@@ -45,11 +46,12 @@ def relearn(
     seed: int = 0,
     device: Device = "auto",
     control: Annotated[bool, typer.Option(help="Also run the same training without the edit.")] = True,
+    now: Now = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove a concept, retrain, and record how it comes back, beside a control run without the edit."""
     from analysis import concepts as library
-    from analysis import migration, running, runs
+    from analysis import migration, queue, running, runs
     from analysis.edits import ComponentEdit, Selection
     from analysis.relearn import RelearnConfig
 
@@ -91,7 +93,11 @@ def relearn(
     )
     known = {one.name: one for one in (chosen, *others)}
     run = runs.create(config, out if out is not None else runs.new_path(config), concepts=known)
-    with progress_bar() as report, quiet_transformers():
+    with (
+        progress_bar() as report,
+        quiet_transformers(),
+        queue.turn(run.path, "run", device, say=lambda text: report(text, 0.0), now=now),
+    ):
         running.carry_out(run, lambda done: report(done.stage, done.done / done.total))
     summary = migration.summarise(run)
     if as_json:

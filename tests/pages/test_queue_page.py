@@ -1,0 +1,89 @@
+"""The queue on a page, and the notice on every page that the model made room."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from analysis import queue, queue_rules
+from analysis.room import Request
+from tests.queue_line import Line, opened, stand_in, wait
+from ui import host
+from ui.tokens import escaped
+
+_ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def line(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+    monkeypatch.setattr(queue_rules, "command", stand_in)
+    yield from opened(empty_home)
+
+
+def page() -> None:
+    from ui import queue_view
+
+    queue_view.queue_list()
+
+
+def texts(app: AppTest) -> str:
+    assert not app.exception, app.exception
+    return " | ".join(element.value for element in (*app.caption, *app.markdown, *app.warning, *app.info))
+
+
+def test_nothing_is_drawn_where_nothing_is_queued(line: Line):
+    assert texts(AppTest.from_function(page).run()) == ""
+
+
+def test_jobs_are_listed_with_their_owners_and_cancelled(line: Line):
+    first = line.submit("first *one*", 60.0)
+    second = line.job("second")
+    queue.submit(second.path, "nap", "cpu", owner="Ada")
+    wait(lambda: queue.place(first.path) == 0)
+    app = AppTest.from_function(page).run()
+    shown = texts(app)
+    assert "On **cpu**: 1 at work, 1 queued" in shown
+    assert r"first \*one\*" in shown
+    assert "Ada" in shown
+    assert [button.label for button in app.button] == ["Stop", "Cancel"]
+    app.button[1].click().run()
+    assert second.status().state == "stopped"
+    app.run()
+    assert [button.label for button in app.button] == ["Stop"]
+    app.button[0].click().run()
+    wait(lambda: not queue.entries())
+    assert first.status().state == "stopped"
+    assert texts(app.run()) == ""
+
+
+def test_a_queue_that_cannot_be_read_is_told(line: Line):
+    (line.home / "queue.sqlite3").write_bytes(b"no database" * 1000)
+    assert escaped("queue --rebuild") in texts(AppTest.from_function(page).run())
+
+
+def test_every_page_tells_that_the_model_made_room_until_it_is_dismissed(
+    empty_home: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    app = AppTest.from_file(str(_ROOT / "app.py"), default_timeout=60)
+    app.query_params["model"] = str(tiny_folder)
+    app.run()
+    try:
+        slot = host._slot()
+        assert slot.model is not None
+        slot.make_room(Request(number=1, device="cpu", bytes=3 * 2**30, job="20260101-capitals"))
+        assert slot.model is None
+        says = "The model was unloaded because 20260101-capitals needs 3.0 GiB on cpu."
+        for name in ("relearn", "board"):
+            app.switch_page(f"pages/{name}.py").run()
+            assert escaped(says) in [text.value for text in app.info], name
+        next(button for button in app.button if button.label == "Dismiss").click().run()
+        assert not any("was unloaded because" in text.value for text in app.info)
+        app.switch_page("pages/model.py").run()  # which needs it, and loads it again
+        assert not app.exception
+        assert slot.model is not None
+        next(button for button in app.button if button.label == "Load").click().run()
+        assert (slot.notice, slot.left) == (None, "")
+    finally:
+        host.unload()
+        host._slot().notice, host._slot().left = None, ""
