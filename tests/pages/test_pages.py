@@ -178,7 +178,7 @@ def test_confined_training_is_offered_and_starts(open_page, monkeypatch: pytest.
     monkeypatch.setattr(runs, "start", start)
     app = open_page("relearn", train_only="L1.MLP, L0.H2")
     assert _errors(app) == ""
-    assert any("training only **L1.MLP, L0.H2**" in text.value for text in app.markdown)
+    assert any("training only **L1\\.MLP, L0\\.H2**" in text.value for text in app.markdown)
     next(button for button in app.button if button.label == "Start relearning").click().run()
     assert "Not today" in _errors(app)
     assert [config.train_only for config in started] == ["L1.MLP, L0.H2"]

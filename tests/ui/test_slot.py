@@ -4,6 +4,7 @@ import gc
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,12 +71,15 @@ def test_what_is_held_is_written_down_and_taken_back(slot: Slot, tiny_folder: Pa
 
 def test_a_job_on_the_same_device_has_its_room_within_two_seconds(slot: Slot, tiny_folder: Path, empty_home: Path):
     slot.fill(Choice(), load(str(tiny_folder), device="cpu"))
+    assert slot.model is not None
+    gone = weakref.ref(slot.model)
     assert ask(empty_home, "cpu") < 2.5
     assert slot.model is None
     assert slot.notice is not None
     assert slot.notice.text == "The model was unloaded because 20260101-hungry needs 3.2 GiB on cpu."
     assert held() == {}
-    assert not [one for one in gc.get_objects() if type(one) is LanguageModel]
+    gc.collect()
+    assert gone() is None
 
 
 def test_from_a_gpu_it_moves_to_the_cpu_until_it_is_loaded_on_purpose(

@@ -1,0 +1,63 @@
+"""What can be done with a run that is not at work: go on, give it more steps, branch from one of its checkpoints."""
+
+import streamlit as st
+
+from analysis import running
+from analysis.run_directory import RunDirectory
+from ui import edit_form, shell
+from ui.tokens import escaped
+
+__all__ = ["run_controls"]
+
+
+def run_controls(run: RunDirectory, owner: str = "") -> None:
+    """Draw the buttons that fit the run's state; nothing while it is at work."""
+    status, control = run.status(), run.control
+    if status.active or (control is not None and control.status().active):
+        return
+    left, middle, right = st.columns(3)
+    undone = not run.is_complete() or (control is not None and not control.is_complete())
+    if undone and left.button("Go on", icon=":material/play_arrow:", width="stretch", help=_going_on(run)):
+        with shell.shown_errors():
+            running.restart(run, owner=owner)
+        st.rerun()
+    if not undone:
+        with left.popover("More steps", icon=":material/fast_forward:", width="stretch"):
+            _more(run, owner)
+    if run.checkpoints():
+        with middle.popover("Branch", icon=":material/call_split:", width="stretch"):
+            _branch(run, owner)
+    if run.config.origin is not None:
+        right.caption(f"A branch of **{escaped(run.config.origin.run)}** after step {run.config.origin.step}")
+
+
+def _going_on(run: RunDirectory) -> str:
+    last = max(run.checkpoints(), default=0)
+    return f"From the checkpoint after step {last}." if last else "From the edited model: there is no checkpoint yet."
+
+
+def _more(run: RunDirectory, owner: str) -> None:
+    st.caption("Goes on from the last checkpoint. A schedule of the learning rate is that of all the steps.")
+    now = run.config.steps
+    steps = int(st.number_input("Steps in all", now + 1, 1_000_000, 2 * now, key=f"more {run.name}"))
+    if st.button("Go on", key=f"more of {run.name}", type="primary"):
+        with shell.shown_errors():
+            running.restart(run, steps=steps, owner=owner)
+        st.rerun()
+
+
+def _branch(run: RunDirectory, owner: str) -> None:
+    edit = edit_form.chosen_edit(run.config.seed)
+    st.caption(
+        "A new run that begins with the weights of a checkpoint, with the edit chosen above under “New run” on top: "
+        f"**{escaped(edit.describe())}**."
+    )
+    step = st.selectbox("Checkpoint after step", run.checkpoints()[::-1], key=f"branch at {run.name}")
+    steps = int(st.number_input("Steps", 1, 1_000_000, run.config.steps, key=f"branch steps {run.name}"))
+    edited = st.toggle("With the edit", True, key=f"branch edit {run.name}", help="Off: only train on.")
+    if step is not None and st.button("Start the branch", key=f"branch of {run.name}", type="primary"):
+        with shell.shown_errors():
+            new = running.branch(run, int(step), edit=edit if edited else None, steps=steps)
+            running.restart(new, owner=owner)
+        st.session_state["run"] = new.name
+        st.rerun()
