@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 PORT ?= 8501
 
 .DEFAULT_GOAL := help
-.PHONY: help app setup setup-dev model test check format bench screenshots clean
+.PHONY: help app setup setup-dev model test check format bench report screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ bench: setup-dev model ## measure what docs/benchmarks.md reports (about 15 minu
 	$(BIN)/python benchmarks/saliency_pass.py
 	$(BIN)/python benchmarks/canvas_frames.py
 	$(BIN)/python -m analysis relearn --prune-top 0.01 --steps 24 --seed 0 --json
+
+report: setup-dev model ## measure what docs/removal.md reports; goes on where it was stopped (hours)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/removal_report.py
 
 screenshots: setup-dev model ## photograph every page, light and dark, into docs/screenshots
 	$(BIN)/python scripts/screenshots.py

@@ -1,0 +1,180 @@
+"""Part `surgery` of the removal report: LLM Surgery with the published constants and with ours.
+
+Eight known facts are unlearned and eight others get a new answer. Multiple choice is by likelihood, of four: the right
+answer, the new one and two others. KL(unedited || edited) is taken on general text that was not trained on (neutral
+sentences and text sampled from the unedited model), and on the maintained facts' statements.
+"""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from removal_bench import KEPT_SHARE, Bench, Cells, mean, pooled, shown
+
+from analysis.edits.descent import Training
+from analysis.edits.gradient_methods import RELEASED_LLM_SURGERY, LlmSurgery
+from analysis.edits.rows import Row
+from analysis.evaluate import offline_text
+from analysis.evaluate.kl import Reference, against, remember
+
+FACTS = 8
+SETTINGS: dict[str, tuple[bool, dict[str, Any]]] = {
+    "ours": (True, {}),
+    "ours, retain set drawn": (False, {}),
+    "published": (False, RELEASED_LLM_SURGERY),
+    "published, all facts retained": (True, RELEASED_LLM_SURGERY),
+}
+"""Whether every statement of a maintained fact is in the retain set, or only those among the edit's sample of 64 texts;
+and what is changed of the defaults."""
+SENTENCES = 48
+"""In a retain set with every statement."""
+SETS = ("unlearned", "updated: right answer", "updated: new answer", "maintained")
+
+
+def run(bench: Bench, cells: Cells, seeds: Sequence[int], settings: Sequence[str]) -> None:
+    """Measure every cell that is not there yet."""
+    with tempfile.TemporaryDirectory() as folder:
+        general: list[Reference] = []
+
+        def reference() -> Reference:
+            if not general:
+                text = offline_text(bench.model)
+                general.append(remember(bench.model, text.texts, folder=Path(folder)))
+            return general[0]
+
+        for name in settings:
+            for seed in seeds:
+                drawn: dict[str, Any] = {"seed": seed, "forget_count": FACTS, "update_count": FACTS}
+                edit = LlmSurgery(**(drawn | SETTINGS[name][1]))
+                key = {"part": "surgery", "setting": name, "seed": seed, "edit": edit.to_dict()}
+                retain = SETTINGS[name][0]
+                key |= {"all_facts_retained": retain}
+                cells.get(key, lambda e=edit, r=retain: _measured(bench, e, r, reference(), Path(folder)))
+
+
+def _measured(bench: Bench, edit: LlmSurgery, retain: bool, general: Reference, folder: Path) -> dict[str, Any]:
+    change = bench.plan(edit)
+    if retain:
+        change = _retaining(bench, change)
+    facts = change.facts
+    ((_, maintained),) = facts.maintain
+    statements = [next(iter(bench.concept.statements(fact)))[0] for fact in maintained]
+    kept = remember(bench.model, statements, folder=folder)
+    before = _measure(bench, change.facts, edit.seed)
+    with bench.put_back():
+        bench.train(change)
+        after = _measure(bench, change.facts, edit.seed)
+        after["kl"] = {
+            name: {
+                one.name: [round(value, 5) for value in (one.value, one.low, one.high)]
+                for one in against(bench.model, reference).measures()
+            }
+            for name, reference in (("general text", general), ("maintained facts", kept))
+        }
+    Path(kept.path).unlink()
+    return {"before": before, "after": after}
+
+
+def _retaining(bench: Bench, change: Training) -> Training:
+    """The same training with every statement of a maintained fact in the retain set, and some sentences."""
+    ((_, maintained),) = change.facts.maintain
+    texts = [text for fact in maintained for text, _ in bench.concept.statements(fact)]
+    texts += [sentence.text for sentence in bench.materials.neutral[:SENTENCES]]
+    ids = [bench.model.encode(text).ids for text in texts]
+    rows = [Row(one, tuple(range(1, len(one)))) for one in ids]
+    return replace(change, rows={**change.rows, "retain": rows})
+
+
+def _measure(bench: Bench, facts: Any, seed: int) -> dict[str, Any]:
+    ((_, maintained),) = facts.maintain
+    sets = dict(zip(SETS, (facts.forget, facts.update, facts.injected, maintained)))
+    return {
+        "p": {name: bench.p(chosen) for name, chosen in sets.items()},
+        "paraphrased": {name: bench.p(chosen, paraphrased=True) for name, chosen in sets.items()},
+        "perplexity": {name: bench.perplexity(chosen) for name, chosen in sets.items()},
+        "neutral_loss": bench.neutral_loss(),
+        "unlearned_choice": bench.choices(facts.forget, (), seed)["choice_true"],
+        "maintained_choice": bench.choices(maintained, (), seed)["choice_true"],
+        **{f"updated_{name}": found for name, found in bench.choices(facts.update, facts.injected, seed).items()},
+    }
+
+
+def report(cells: Cells, seeds: Sequence[int]) -> str:
+    """The part as Markdown, from the cells that are there."""
+    names = [name for name in SETTINGS if cells.of("surgery", setting=name)]
+    found = {name: [row for s in seeds for row in _current(cells, name, s)] for name in names}
+    found = {name: rows for name, rows in found.items() if rows}
+    lines = ["| | " + " | ".join(found) + " |", "|---|" + "---|" * len(found)]
+
+    def add(label: str, values: list[str]) -> None:
+        lines.append(f"| {label} | " + " | ".join(values) + " |")
+
+    kept = [rows[0]["key"]["all_facts_retained"] for rows in found.values()]
+    add("retain set", ["every maintained fact" if every else "64 texts drawn" for every in kept])
+    add("settings", ["`" + _settings(rows[0]) + "`" for rows in found.values()])
+    add("seeds", [", ".join(str(row["key"]["seed"]) for row in rows) for rows in found.values()])
+    for label, key in (
+        ("update set, new answer chosen", "updated_choice_new"),
+        ("update set, right answer chosen", "updated_choice_true"),
+        ("unlearn set, right answer chosen", "unlearned_choice"),
+        ("maintained, right answer chosen", "maintained_choice"),
+    ):
+        add(label, [f"{_two(rows, key)}" for rows in found.values()])
+    for kind, label in (("p", "P"), ("paraphrased", "P, paraphrased")):
+        for name in SETS:
+            add(f"{label}: {name}", [_two(rows, kind, name) for rows in found.values()])
+    add(
+        "maintained, share of before, by seed",
+        [", ".join(_share(row) for row in rows) for rows in found.values()],
+    )
+    for name in ("general text", "maintained facts"):
+        for measure in ("kl_median", "kl_mean"):
+            add(f"KL on {name}, {measure[3:]}, by seed", [_kl(rows, name, measure) for rows in found.values()])
+    for name in SETS:
+        add(f"perplexity of answers, median: {name}", [_perplexity(rows, name) for rows in found.values()])
+    add(
+        "loss on neutral sentences, by seed",
+        [
+            ", ".join(f"{row['before']['neutral_loss']:.2f} → {row['after']['neutral_loss']:.2f}" for row in rows)
+            for rows in found.values()
+        ],
+    )
+    return "\n".join(lines)
+
+
+def _current(cells: Cells, name: str, seed: int) -> list[dict[str, Any]]:
+    """The last cell of a setting and seed: earlier ones were measured with settings that have changed since."""
+    return cells.of("surgery", setting=name, seed=seed)[-1:]
+
+
+def _settings(row: dict[str, Any]) -> str:
+    edit = row["key"]["edit"]
+    shown_fields = ("steps", "learning_rate", "lambda_forget", "lambda_update", "lambda_retain", "cap")
+    confined = f", only {edit['only']}" if edit["only"] else ""
+    return ", ".join(f"{name} {edit[name]}" for name in shown_fields) + confined
+
+
+def _values(rows: Sequence[dict[str, Any]], when: str, key: str, name: str | None) -> list[float]:
+    sides = [{"of": row[when][key] if name is None else row[when][key][name]} for row in rows]
+    return pooled(sides, "of")
+
+
+def _two(rows: Sequence[dict[str, Any]], key: str, name: str | None = None) -> str:
+    return " → ".join(shown(_values(rows, when, key, name)) for when in ("before", "after"))
+
+
+def _share(row: dict[str, Any]) -> str:
+    share = mean(row["after"]["p"]["maintained"]) / mean(row["before"]["p"]["maintained"])
+    return f"{share:.2f}" + ("" if share >= KEPT_SHARE else " (missed)")
+
+
+def _kl(rows: Sequence[dict[str, Any]], name: str, measure: str) -> str:
+    return ", ".join("{:.3f} ({:.3f}–{:.3f})".format(*row["after"]["kl"][name][measure]) for row in rows)
+
+
+def _perplexity(rows: Sequence[dict[str, Any]], name: str) -> str:
+    before, after = (np.median(_values(rows, when, "perplexity", name)) for when in ("before", "after"))
+    return f"{before:,.1f} → {after:,.1f}"
