@@ -37,7 +37,8 @@ def main() -> None:
     parser.add_argument("--cells", type=Path, help="file of finished measurements; default: beside --out")
     parser.add_argument("--objectives", nargs="+", choices=list(removal_localized.OBJECTIVES), default=["unlearn"])
     parser.add_argument("--circuits", nargs="+", choices=removal_localized.CIRCUITS, default=removal_localized.CIRCUITS)
-    parser.add_argument("--settings", nargs="+", choices=list(removal_surgery.SETTINGS), default=["ours", "published"])
+    settings = [*removal_surgery.SETTINGS, *removal_surgery.TRIED]
+    parser.add_argument("--settings", nargs="+", choices=settings, default=settings)
     parser.add_argument("--write-only", action="store_true", help="measure nothing, write the document")
     options = parser.parse_args()
     logging.getLogger("transformers").setLevel(logging.ERROR)
@@ -69,9 +70,11 @@ def write(cells: Cells, path: Path, seeds: list[int]) -> None:
     findings = FINDINGS.read_text(encoding="utf-8").strip()
     parts = {
         "surgery": removal_surgery.report(cells, seeds) if cells.of("surgery") else "",
+        "surgery tried": removal_surgery.tried(cells, seeds) if cells.of("surgery") else "",
         "localized": removal_localized.report(cells, seeds) if cells.of("localized") else "",
         "paper": removal_localized.PAPER,
         "tars": removal_tars.report(cells, picture.name) if cells.of("tars") else "",
+        "tars sequence": removal_tars.sequence(cells) if cells.of(removal_tars.SEQUENCE) else "",
     }
     for name, table in parts.items():
         findings = findings.replace(f"<!-- {name} -->", table or "*Not measured.*")

@@ -6,8 +6,9 @@ sentences and text sampled from the unedited model), and on the maintained facts
 """
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,32 @@ SETTINGS: dict[str, tuple[bool, dict[str, Any]]] = {
 }
 """Whether every statement of a maintained fact is in the retain set, or only those among the edit's sample of 64 texts;
 and what is changed of the defaults."""
+_FIRST: dict[str, Any] = {
+    "steps": 48,
+    "learning_rate": 1e-4,
+    "lambda_forget": 0.1,
+    "lambda_update": 2.0,
+    "lambda_retain": 20.0,
+    "cap": 4.0,
+}
+TRIED: dict[str, dict[str, Any]] = {
+    "first": _FIRST,
+    "reversed": _FIRST | {"lambda_forget": 0.5},
+    "slower": _FIRST | {"lambda_forget": 0.5, "learning_rate": 5e-5, "steps": 96},
+    "larger batches": _FIRST | {"lambda_forget": 0.5, "batch_size": 16},
+    "late MLPs": _FIRST | {"lambda_forget": 0.5, "only": ", ".join(f"L{i}.MLP" for i in range(15, 30))},
+    "MLPs": _FIRST | {"lambda_forget": 0.5, "only": ", ".join(f"L{i}.MLP" for i in range(30))},
+    "no cap": _FIRST | {"lambda_forget": 0.5, "cap": None},
+    "less retained": _FIRST | {"lambda_retain": 5.0},
+}
+"""What our setting was chosen from, with the first seed, every maintained fact in the retain set."""
 SENTENCES = 48
 """In a retain set with every statement."""
 SETS = ("unlearned", "updated: right answer", "updated: new answer", "maintained")
 
 
 def run(bench: Bench, cells: Cells, seeds: Sequence[int], settings: Sequence[str]) -> None:
-    """Measure every cell that is not there yet."""
+    """Measure every cell that is not there yet: `settings` with all seeds, and what was tried with the first."""
     with tempfile.TemporaryDirectory() as folder:
         general: list[Reference] = []
 
@@ -46,16 +66,26 @@ def run(bench: Bench, cells: Cells, seeds: Sequence[int], settings: Sequence[str
             return general[0]
 
         for name in settings:
-            for seed in seeds:
-                drawn: dict[str, Any] = {"seed": seed, "forget_count": FACTS, "update_count": FACTS}
-                edit = LlmSurgery(**(drawn | SETTINGS[name][1]))
-                key = {"part": "surgery", "setting": name, "seed": seed, "edit": edit.to_dict()}
-                retain = SETTINGS[name][0]
-                key |= {"all_facts_retained": retain}
-                cells.get(key, lambda e=edit, r=retain: _measured(bench, e, r, reference(), Path(folder)))
+            for seed in seeds if name in SETTINGS else seeds[:1]:
+                edit, retain = _edit(name, seed)
+                work = partial(_measured, bench, edit, retain, reference, Path(folder))
+                cells.get(_key(edit, retain), work)
 
 
-def _measured(bench: Bench, edit: LlmSurgery, retain: bool, general: Reference, folder: Path) -> dict[str, Any]:
+def _edit(name: str, seed: int) -> tuple[LlmSurgery, bool]:
+    """A setting's edit, and whether every maintained fact is in the retain set."""
+    retain, changes = SETTINGS.get(name) or (True, TRIED[name])
+    return LlmSurgery(seed=seed, forget_count=FACTS, update_count=FACTS, **changes), retain
+
+
+def _key(edit: LlmSurgery, retain: bool) -> dict[str, Any]:
+    return {"part": "surgery", "seed": edit.seed, "edit": edit.to_dict(), "all_facts_retained": retain}
+
+
+def _measured(
+    bench: Bench, edit: LlmSurgery, retain: bool, reference: Callable[[], Reference], folder: Path
+) -> dict[str, Any]:
+    reference()  # of the unedited model
     change = bench.plan(edit)
     if retain:
         change = _retaining(bench, change)
@@ -70,9 +100,9 @@ def _measured(bench: Bench, edit: LlmSurgery, retain: bool, general: Reference, 
         after["kl"] = {
             name: {
                 one.name: [round(value, 5) for value in (one.value, one.low, one.high)]
-                for one in against(bench.model, reference).measures()
+                for one in against(bench.model, text).measures()
             }
-            for name, reference in (("general text", general), ("maintained facts", kept))
+            for name, text in (("general text", reference()), ("maintained facts", kept))
         }
     Path(kept.path).unlink()
     return {"before": before, "after": after}
@@ -104,8 +134,7 @@ def _measure(bench: Bench, facts: Any, seed: int) -> dict[str, Any]:
 
 def report(cells: Cells, seeds: Sequence[int]) -> str:
     """The part as Markdown, from the cells that are there."""
-    names = [name for name in SETTINGS if cells.of("surgery", setting=name)]
-    found = {name: [row for s in seeds for row in _current(cells, name, s)] for name in names}
+    found = {name: _rows(cells, name, seeds) for name in SETTINGS}
     found = {name: rows for name, rows in found.items() if rows}
     lines = ["| | " + " | ".join(found) + " |", "|---|" + "---|" * len(found)]
 
@@ -145,15 +174,40 @@ def report(cells: Cells, seeds: Sequence[int]) -> str:
     return "\n".join(lines)
 
 
-def _current(cells: Cells, name: str, seed: int) -> list[dict[str, Any]]:
-    """The last cell of a setting and seed: earlier ones were measured with settings that have changed since."""
-    return cells.of("surgery", setting=name, seed=seed)[-1:]
+def tried(cells: Cells, seeds: Sequence[int]) -> str:
+    """What our setting was chosen from, as Markdown: the first seed, values after training."""
+    columns = ("setting", "new answer chosen", "P(unlearned)", "paraphrased", "P(old answer)")
+    columns += ("maintained, share of before", "KL general, median / mean", "KL maintained, median / mean")
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    ours = _rows(cells, "ours", seeds[:1])
+    for name in TRIED:
+        for row in _rows(cells, name, seeds[:1]):
+            after, label = row["after"], f"`{_settings(row)}`"
+            label = f"**ours**: {label}" if row in ours else label
+            values = [mean(after["updated_choice_new"]), mean(after["p"]["unlearned"])]
+            values += [mean(after["paraphrased"]["unlearned"]), mean(after["p"]["updated: right answer"])]
+            kls = [
+                " / ".join(f"{after['kl'][text][measure][0]:.3f}" for measure in ("kl_median", "kl_mean"))
+                for text in ("general text", "maintained facts")
+            ]
+            shown_values = [f"{value:.3f}" for value in values]
+            lines.append("| " + " | ".join([label, *shown_values, _share(row), *kls]) + " |")
+    return "\n".join(lines)
+
+
+def _rows(cells: Cells, name: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """A setting's cells, one a seed; those of settings that have changed since are not found."""
+    found = [cells.find(_key(*_edit(name, seed))) for seed in seeds]
+    return [row for row in found if row is not None]
 
 
 def _settings(row: dict[str, Any]) -> str:
     edit = row["key"]["edit"]
     shown_fields = ("steps", "learning_rate", "lambda_forget", "lambda_update", "lambda_retain", "cap")
-    confined = f", only {edit['only']}" if edit["only"] else ""
+    if edit["batch_size"] != LlmSurgery().batch_size:
+        shown_fields += ("batch_size",)
+    only = edit["only"].split(", ")
+    confined = f", only {only[0]} to {only[-1]}" if edit["only"] else ""
     return ", ".join(f"{name} {edit[name]}" for name in shown_fields) + confined
 
 

@@ -24,12 +24,15 @@ CHOSEN = {"ours, 1 edit": 1.25, "published, 16 edits": 1.0}
 TOKENS = 2000
 PAPER = (0.0, 0.002)
 """P and median KL of the paper's abstract: Llama 3.1 8B after five concepts."""
+SEQUENCE = "tars in sequence"
+"""The part of cells with all five concepts removed one after another."""
 _SHOWN = ("p", "kl_median", "kl_mean", "neighbours", "bystanders", "bystanders_worst", "reverse")
 _COLOURS = ("#0072b2", "#d55e00", "#e69f00", "#cc79a7", "#009e73")
 
 
 def run(cells: Cells, seeds: Sequence[int]) -> None:
-    """Measure every cell that is not there yet: the whole frontier with the first seed, the chosen scales with all."""
+    """Measure every cell that is not there yet: the whole frontier with the first seed; the chosen scales, and five
+    concepts one after another, with all."""
     wanted = [
         (name, scale, seed)
         for seed in seeds
@@ -37,7 +40,8 @@ def run(cells: Cells, seeds: Sequence[int]) -> None:
         for scale in scales
         if seed == seeds[0] or CHOSEN.get(name) == scale
     ]
-    if all(cells.find(_key(*one)) for one in wanted):
+    ordered = [(method, seed) for seed in seeds for method in tars_frontier.SEQUENTIAL]
+    if all(cells.find(key) for key in [_key(*one) for one in wanted] + [_sequence_key(*one) for one in ordered]):
         return
     bench = tars_frontier.Bench(TOKENS)
     known: dict[str, Any] = {}
@@ -54,10 +58,21 @@ def run(cells: Cells, seeds: Sequence[int]) -> None:
             }
 
         cells.get(_key(name, scale, seed), work)
+    for method, seed in ordered:
+
+        def in_order(method: str = method, seed: int = seed) -> dict[str, Any]:
+            rows = tars_frontier.sequential(bench, list(bench.reported), [seed], lambda line: None, [method])
+            return {"steps": rows}
+
+        cells.get(_sequence_key(method, seed), in_order)
 
 
 def _key(name: str, scale: float, seed: int) -> dict[str, Any]:
     return {"part": "tars", "setting": name, "scale": scale, "seed": seed, "tokens": TOKENS}
+
+
+def _sequence_key(method: str, seed: int) -> dict[str, Any]:
+    return {"part": SEQUENCE, "setting": method, "seed": seed, "tokens": TOKENS}
 
 
 def report(cells: Cells, picture: str) -> str:
@@ -80,6 +95,31 @@ def report(cells: Cells, picture: str) -> str:
             f"{min(row['bystanders_worst']):.2f} | {mean(row['reverse']):.2f} |"
         )
     return "\n".join(lines)
+
+
+def sequence(cells: Cells) -> str:
+    """Five concepts one after another, as Markdown: the state after the last that could be removed."""
+    lines = [
+        "| one after another | seed | removed | P, mean | median KL | mean KL | neighbours kept | worst bystander | reverse kept |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in _ordered(cells):
+        last = _last(row)
+        lines.append(
+            f"| {row['key']['setting']} | {row['key']['seed']} | {len(last['removed'])} of 5 | {last['p']:.3f} | "
+            f"{last['kl_median']:.4f} | {last['kl_mean']:.3f} | {last['neighbours']:.3f} | "
+            f"{last['bystanders_worst']:.2f} | {last['reverse']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def _ordered(cells: Cells) -> list[dict[str, Any]]:
+    return sorted(cells.of(SEQUENCE), key=lambda row: (row["key"]["setting"], row["key"]["seed"]))
+
+
+def _last(row: dict[str, Any]) -> dict[str, Any]:
+    """The last measured state; a sequence that could not be finished ends with a step that has an error instead."""
+    return [step for step in row["steps"] if "error" not in step][-1]
 
 
 def draw(cells: Cells, path: Path) -> None:
@@ -124,6 +164,21 @@ def draw(cells: Cells, path: Path) -> None:
             )
         parts.append(f'<circle cx="{left + 14}" cy="{top + 14 + 18 * i}" r="3.5" fill="{colour}"/>')
         parts.append(f'<text x="{left + 24}" y="{top + 18 + 18 * i}">{escape(name)}</text>')
+    for row in _ordered(cells):
+        last = _last(row)
+        a, b = x(last["kl_median"]), y(last["p"])
+        colour = _COLOURS[0 if row["key"]["setting"] == "ours" else 1]
+        title = f"{row['key']['setting']}, {len(last['removed'])} one after another, seed {row['key']['seed']}"
+        parts.append(
+            f'<rect x="{a - 4:.1f}" y="{b - 4:.1f}" width="8" height="8" fill="none" stroke="{colour}" '
+            f'stroke-width="2"><title>{escape(title)}</title></rect>'
+        )
+    if cells.of(SEQUENCE):
+        y_legend = top + 14 + 18 * len(SETTINGS)
+        parts.append(
+            f'<rect x="{left + 10}" y="{y_legend - 4}" width="8" height="8" fill="none" stroke="black" stroke-width="2"/>'
+        )
+        parts.append(f'<text x="{left + 24}" y="{y_legend + 4}">five concepts, one after another</text>')
     a, b = x(PAPER[1]), y(PAPER[0])
     parts.append(f'<path d="M{a - 6:.1f} {b:.1f}h12M{a:.1f} {b - 6:.1f}v12" stroke="black" stroke-width="2"/>')
     parts.append(f'<text x="{a - 8:.1f}" y="{b - 10:.1f}" text-anchor="end">paper (8B, five concepts)</text>')

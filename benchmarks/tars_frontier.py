@@ -279,11 +279,16 @@ def grid(
 
 
 def sequential(
-    bench: Bench, names: Sequence[str], seeds: Sequence[int], say: Callable[[str], None]
+    bench: Bench,
+    names: Sequence[str],
+    seeds: Sequence[int],
+    say: Callable[[str], None],
+    methods: Sequence[str] = tuple(SEQUENTIAL),
 ) -> list[dict[str, Any]]:
     """All concepts removed one after another, each target made on the model as the earlier edits left it."""
     rows = []
-    for label, changes in SEQUENTIAL.items():
+    for label in methods:
+        changes = SEQUENTIAL[label]
         for seed in seeds:
             shuffled = np.random.default_rng(seed).permutation(len(names))
             order: list[str] = [names[int(i)] for i in (shuffled if seed else range(len(names)))]

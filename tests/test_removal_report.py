@@ -10,6 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
 
 import removal_localized
+import removal_surgery
 import removal_tars
 from removal_bench import Cells
 
@@ -72,10 +73,53 @@ def test_the_picture_has_every_cell_and_the_papers_point(tmp_path: Path) -> None
     assert "paper (8B" in picture
 
 
+def test_the_picture_and_the_table_show_the_last_state_of_a_sequence(tmp_path: Path) -> None:
+    cells = Cells(tmp_path / "cells.jsonl")
+    done = {"p": 0.25, "kl_median": 0.1, "kl_mean": 0.4, "neighbours": 0.9, "bystanders_worst": 0.5, "reverse": 0.7}
+    steps = [{"removed": ["Paris"], **done, "p": 0.5}, {"removed": ["Paris", "Potter"], **done}]
+    steps.append({"removed": ["Paris", "Potter", "Holmes"], "error": "no noisy copy triggers it"})
+    cells.rows.append({"key": removal_tars._sequence_key("published", 1), "steps": steps})
+    assert "| published | 1 | 2 of 5 | 0.250 | 0.1000 |" in removal_tars.sequence(cells)
+    removal_tars.draw(cells, tmp_path / "picture.svg")
+    assert "published, 2 one after another, seed 1" in (tmp_path / "picture.svg").read_text()
+
+
+def surgery(name: str, seed: int, *, maintained: float) -> dict[str, Any]:
+    def state(p: float, chosen: float) -> dict[str, Any]:
+        sets = {name: [p] for name in removal_surgery.SETS}
+        kl = {
+            text: {"kl_median": [0.01, 0, 1], "kl_mean": [0.03, 0, 1]} for text in ("general text", "maintained facts")
+        }
+        choices = {name: [1.0] for name in ("unlearned_choice", "maintained_choice", "updated_choice_true")}
+        found = {"p": sets, "paraphrased": sets, "perplexity": sets, "neutral_loss": 4.0, **choices, "kl": kl}
+        return found | {"updated_choice_new": [chosen]}
+
+    after = state(0.125, 1.0)
+    after["p"] = after["p"] | {"maintained": [maintained]}
+    key = removal_surgery._key(*removal_surgery._edit(name, seed))
+    return {"key": json.loads(json.dumps(key)), "before": state(0.5, 0.0), "after": after}
+
+
+def test_surgery_shows_the_settings_that_hold_now_and_what_they_were_chosen_from(tmp_path: Path) -> None:
+    cells = Cells(tmp_path / "cells.jsonl")
+    cells.rows = [surgery("ours", 0, maintained=0.5), surgery("published", 0, maintained=0.25)]
+    other = surgery("published", 1, maintained=0.5)
+    other["key"]["edit"]["steps"] += 1  # measured before the settings changed
+    cells.rows.append(other)
+    table = removal_surgery.report(cells, [0, 1])
+    (shares,) = [line for line in table.splitlines() if line.startswith("| maintained, share of before")]
+    assert shares == "| maintained, share of before, by seed | 1.00 | 0.50 (missed) |"
+    assert "| seeds | 0 | 0 |" in table
+    cells.rows.append(surgery("no cap", 0, maintained=0.25))
+    (_, _, *rows) = removal_surgery.tried(cells, [0, 1]).splitlines()
+    assert [("**ours**" in row, "0.50 (missed)" in row) for row in rows] == [(True, False), (False, True)]
+    assert all("0.010 / 0.030" in row for row in rows)
+
+
 def test_cells_are_plain_json() -> None:
     stored = Path(__file__).resolve().parent.parent / "docs" / "removal.jsonl"
     if not stored.is_file():
         pytest.skip("nothing measured yet")
     rows = [json.loads(line) for line in stored.read_text(encoding="utf-8").splitlines()]
-    assert {row["key"]["part"] for row in rows} <= {"localized", "surgery", "tars"}
+    assert {row["key"]["part"] for row in rows} <= {"localized", "surgery", "tars", "tars in sequence"}
     assert len({json.dumps(row["key"], sort_keys=True) for row in rows}) == len(rows)
