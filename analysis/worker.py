@@ -23,6 +23,8 @@ from analysis.queue_store import Entry
 __all__ = ["KINDS", "main", "serve"]
 
 _LEAVE_TRIES = 30
+_NICENESS = 10
+"""Of a worker that computes on the processor: the dashboard, which needs little, goes first."""
 _log = logging.getLogger(__name__)
 
 
@@ -68,6 +70,8 @@ def serve(device: str, kinds: Mapping[str, Callable[[Path], None]]) -> int:
         RunError: the queue cannot be used.
     """
     _print_to(paths.home() / f"worker-{device.replace(':', '-')}.log")
+    if device == "cpu" and hasattr(os, "setpriority"):
+        os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
     while True:
         entry = claim(device)
         if entry is not None:

@@ -13,14 +13,17 @@ with shell.shown_errors():
     concept = shell.chosen_concept()
 
 found = runs.list_runs()
-with st.expander("New run", expanded=not found, icon=":material/add:"), shell.shown_errors():
+if st.session_state.pop("started", False):
+    st.session_state["new_run"] = False  # make room for what was started
+form = st.expander("New run", expanded=not found, icon=":material/add:", key="new_run", on_change="rerun")
+with form, shell.shown_errors():
     config = run_form.run_form(concept)
     run_form.needs(config)
     if not concept.facts:
         st.info("This concept has no facts, so there is nothing to retrain on. Choose another, or upload facts.")
     if st.button("Start relearning", type="primary", icon=":material/play_arrow:", disabled=not concept.facts):
         run = runs.start(config, concepts={concept.name: concept})
-        st.session_state["run"] = run.name
+        st.session_state["run"], st.session_state["started"] = run.name, True
         st.rerun()
 queue_view.queue_list()
 

@@ -78,8 +78,26 @@ def sidebar_state(place: DeltaGenerator) -> None:
     """Fill in what the page may have changed: the model, and the runs that are active."""
     with place:
         st.caption(f"Model: **{escaped(host.chosen().reference)}** · {host.describe_state()}")
-        for run in [run for run in runs.list_runs()[:20] if run.status().active][:3]:
-            st.caption(f":material/progress_activity: {run.name}: {run.status().message or run.status().state}")
+        _active_runs()
+
+
+def _active_runs() -> None:
+    """What the first runs that are under way are doing, kept up to date while there are any."""
+
+    def lines() -> list[str]:
+        found = [(run, run.status()) for run in runs.list_runs()[:20]]
+        return [
+            f":material/progress_activity: {escaped(run.name)}: {escaped(status.message or status.state)}"
+            for run, status in found
+            if status.active
+        ][:3]
+
+    @st.fragment(run_every=2.0 if lines() else None)
+    def panel() -> None:
+        for line in lines():
+            st.caption(line)
+
+    panel()
 
 
 def chosen_concept() -> concepts.Concept:
