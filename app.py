@@ -10,6 +10,7 @@ ICON = Path(__file__).parent / "ui" / "assets" / "icon.svg"
 
 st.set_page_config(page_title="Palimpsest", page_icon=str(ICON), layout="wide")
 shell.mark_started()
+shell.keep_choices()
 page = st.navigation(shell.navigation())
 place = shell.sidebar()
 try:

@@ -15,6 +15,7 @@ __all__ = [
     "begin",
     "choose_concept",
     "chosen_concept",
+    "keep_choices",
     "mark_started",
     "navigation",
     "shown_errors",
@@ -24,6 +25,12 @@ __all__ = [
 
 _FLAG = "app_has_run"
 _CONCEPT = "concept"
+_KEPT = (
+    "run mode view_scale order moment_panel "
+    "steps rate batch seed control neutral sentences text_share text train_only lora optimiser precision schedule warmup "
+    "accumulate cadence every track track_methods pinned follow_top checkpoint_every keep_checkpoints"
+).split()
+"""Choices on the Relearn page that outlive a visit to another page."""
 
 
 def navigation() -> list:
@@ -43,6 +50,13 @@ def navigation() -> list:
 def mark_started() -> None:
     """Called by app.py: from here on pages run inside its navigation."""
     st.session_state[_FLAG] = True
+
+
+def keep_choices() -> None:
+    """Called by app.py before the page: Streamlit forgets what a widget was set to once a page without it is drawn."""
+    for key in _KEPT:
+        if key in st.session_state:
+            st.session_state[key] = st.session_state[key]
 
 
 def begin(title: str, purpose: str) -> None:

@@ -157,6 +157,17 @@ def test_the_main_job(server: str, page: Page):
     expect(page.get_by_text("facts retrained on").first).to_be_visible()
     _no_error_shown(page)
 
+    # A visit to another page changes nothing about what is shown here.
+    run = re.search(r"run=([\w-]+)", address)
+    assert run is not None
+    page.get_by_role("radio", name="raw", exact=True).click()
+    page.get_by_test_id("stSidebar").get_by_role("link", name="Compare").click()
+    expect(page.get_by_role("heading", name="Compare")).to_be_visible()
+    page.get_by_test_id("stSidebar").get_by_role("link", name="Relearn").click()
+    expect(page.get_by_role("radio", name="raw", exact=True)).to_have_attribute("aria-checked", "true")
+    expect(page).to_have_url(re.compile(rf"run={run[1]}"))
+    _no_error_shown(page)
+
 
 @pytest.mark.parametrize("path", ["", "saliency", "lens", "circuits", "surgery", "board", "relearn", "compare"])
 def test_every_page_opens_by_its_address(server: str, page: Page, path: str):
