@@ -1,4 +1,7 @@
-"""The command line: `python -m analysis models | fetch | concepts | import-concept | saliency | methods | localize | edit | edits | relearn | queue | runs | show`.
+"""The command line: `python -m analysis COMMAND`.
+
+The commands are models, fetch, concepts, import-concept, saliency, methods, localize, edit, edits, relearn, resume, branch,
+queue, runs and show.
 
 Progress goes to stderr, results to stdout; `--json` makes the last line of stdout one JSON object for machines. A wrong
 input ends with one line that says what to do, and exit code 2. What is slow to import (torch, pandas) is imported inside
@@ -9,7 +12,7 @@ import sys
 
 import typer
 
-from analysis.cli import concepts, edit, localize, models, queue, relearn, runs, saliency
+from analysis.cli import concepts, edit, localize, models, queue, relearn, resume, runs, saliency
 from analysis.cli.common import escape, stderr
 from analysis.errors import PalimpsestError
 
@@ -31,6 +34,8 @@ app.command()(localize.localize)
 app.command(context_settings={"ignore_unknown_options": True})(edit.edit)
 app.command()(edit.edits)
 app.command()(relearn.relearn)
+app.command()(resume.resume)
+app.command()(resume.branch)
 app.command()(queue.queue)
 app.command("runs")(runs.list_runs)
 app.command()(runs.show)

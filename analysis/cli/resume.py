@@ -1,0 +1,69 @@
+"""Commands that take up a run: go on where it was, give it more steps, branch from one of its checkpoints."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from analysis.cli.common import AsJson, Now
+from analysis.cli.run_options import (
+    Fill,
+    Hold,
+    Method,
+    Pick,
+    Prune,
+    PruneTop,
+    ReverseTop,
+    Settings,
+    carry_out,
+    component_edit,
+    read_settings,
+)
+
+__all__ = ["branch", "resume"]
+
+RunName = Annotated[str, typer.Argument(help="Name of a run, or its path.")]
+
+
+def resume(
+    run: RunName,
+    steps: Annotated[int | None, typer.Option(help="Steps in all; a finished run needs more than it has.")] = None,
+    now: Now = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take up a run that was stopped, failed or crashed where it was, or give a finished one more steps."""
+    from analysis import running, runs
+
+    found = runs.find(run)
+    running.prepare(found, steps=steps)
+    carry_out(found, now=now, as_json=as_json)
+
+
+def branch(
+    run: RunName,
+    step: Annotated[int | None, typer.Option(help="The checkpoint after so many steps (default: the last).")] = None,
+    prune_top: PruneTop = None,
+    prune: Prune = None,
+    reverse_top: ReverseTop = None,
+    fill: Fill = "zero",
+    hold: Hold = True,
+    method: Method = "probeless",
+    pick: Pick = "none",
+    steps: Annotated[int | None, typer.Option(help="Steps of the branch (default: as many as the run has).")] = None,
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option(help="New folder for the branch (default: in the runs folder).")] = None,
+    now: Now = False,
+    as_json: AsJson = False,
+) -> None:
+    """Begin a new run with the weights of a checkpoint and another edit on top; without an edit it only trains on."""
+    from analysis import branches, runs
+
+    found = runs.find(run)
+    edit = None
+    if any(choice is not None for choice in (prune_top, prune, reverse_top)):
+        edit = component_edit(
+            prune_top, prune, reverse_top, fill=fill, hold=hold, method=method, pick=pick, seed=found.config.seed
+        )
+    changes = read_settings(settings) | ({} if steps is None else {"steps": steps})
+    at = max(found.checkpoints(), default=0) if step is None else step
+    carry_out(branches.branch(found, at, edit=edit, path=out, **changes), now=now, as_json=as_json)

@@ -1,0 +1,116 @@
+"""What the commands that carry out a run share: the edit, further settings, waiting for the device, the result."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from analysis.cli.common import print_json, progress_bar, quiet_transformers
+from analysis.cli.runs import print_summary
+from analysis.errors import ConfigError
+
+if TYPE_CHECKING:  # slow to import
+    from analysis.edits import ComponentEdit
+    from analysis.run_directory import RunDirectory
+
+__all__ = [
+    "Fill",
+    "Hold",
+    "Method",
+    "Pick",
+    "Prune",
+    "PruneTop",
+    "ReverseTop",
+    "Settings",
+    "carry_out",
+    "component_edit",
+    "read_settings",
+]
+
+PruneTop = Annotated[float | None, typer.Option(help="Prune this share of all neurons (0.01 = 1%).")]
+Prune = Annotated[str | None, typer.Option(help="Prune these components: “L5.N123, L7.H3, L9.MLP”.")]
+ReverseTop = Annotated[float | None, typer.Option(help="Reverse this share of all neurons.")]
+Fill = Annotated[str, typer.Option(help="What pruned activations become: zero or mean.")]
+Hold = Annotated[bool, typer.Option(help="Hold pruned weights at zero through training.")]
+Method = Annotated[str, typer.Option(help="Saliency that ranks (see `methods`).")]
+Pick = Annotated[str, typer.Option(help="none, random or layer_matched (random controls).")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Any other setting as NAME=VALUE, repeatable: “--set cadence=log” (docs/runs.md)."),
+]
+
+
+def component_edit(
+    prune_top: float | None,
+    prune: str | None,
+    reverse_top: float | None,
+    *,
+    fill: str,
+    hold: bool,
+    method: str,
+    pick: str,
+    seed: int,
+) -> "ComponentEdit":
+    """The edit that the options describe; the top 1% is pruned where they name nothing.
+
+    Raises:
+        ConfigError: several of them name components, or a value is out of range.
+    """
+    from analysis.edits import ComponentEdit, Selection
+
+    if sum(choice is not None for choice in (prune_top, prune, reverse_top)) > 1:
+        raise ConfigError("Give one of --prune-top, --prune and --reverse-top, not several.")
+    selection = Selection(
+        rule="top_fraction" if prune is None else "explicit",
+        value=next((value for value in (prune_top, reverse_top) if value is not None), 0.01),
+        components=prune or "",
+        method=method,
+        control=pick,  # type: ignore[arg-type]
+        seed=seed,
+    )
+    return ComponentEdit(
+        kind="prune" if reverse_top is None else "reverse",
+        fill=fill,  # type: ignore[arg-type]
+        hold=hold,
+        selection=selection,
+    )
+
+
+def read_settings(given: Sequence[str] | None) -> dict[str, Any]:
+    """`NAME=VALUE` options as settings of a run: numbers, true, false, null and lists as in JSON, all else as text.
+
+    Raises:
+        ConfigError: there is no such setting, or its value is missing.
+    """
+    from analysis.relearn import RelearnConfig
+
+    known = {field.name for field in dataclasses.fields(RelearnConfig)} - {"model", "concept", "edit", "origin"}
+    found: dict[str, Any] = {}
+    for one in given or ():
+        name, equals, text = one.partition("=")
+        if not equals or name not in known:
+            raise ConfigError(f"“{one}” is no setting. Write NAME=VALUE, with one of: {', '.join(sorted(known))}.")
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        found[name] = tuple(value) if isinstance(value, list) else value
+    return found
+
+
+def carry_out(run: "RunDirectory", *, now: bool, as_json: bool) -> None:
+    """Wait for the run's turn on its device, carry it out in this process, and print what it found."""
+    from analysis import migration, queue, running
+
+    with (
+        progress_bar() as report,
+        quiet_transformers(),
+        queue.turn(run.path, "run", run.config.device, say=lambda text: report(text, 0.0), now=now),
+    ):
+        running.carry_out(run, lambda done: report(done.stage, done.done / done.total))
+    summary = migration.summarise(run)
+    if as_json:
+        return print_json(summary)
+    print_summary(summary)

@@ -1,0 +1,94 @@
+"""`resume` and `branch` as a user calls them."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import typer.testing
+
+from analysis import running, runs
+from analysis.cli import app
+from analysis.cli.run_options import read_settings
+from analysis.concepts import Concept
+from analysis.edits import ComponentEdit, Selection
+from analysis.errors import ConfigError, RunError
+from analysis.relearn import RelearnConfig
+from analysis.run_directory import RunDirectory
+
+runner = typer.testing.CliRunner()
+
+
+@pytest.fixture
+def stopped(empty_home: Path, tiny_folder: Path, tiny_concept: Concept) -> RunDirectory:
+    """A run of 6 steps that was stopped after its third."""
+    config = RelearnConfig(
+        model=str(tiny_folder),
+        concept=tiny_concept.name,
+        edit=ComponentEdit(selection=Selection(rule="top_k", value=5)),
+        steps=6,
+        cadence="steps",
+        batch_size=4,
+        known_threshold=0.0,
+        checkpoint_every=2,
+        keep_checkpoints=True,
+        device="cpu",
+        control=False,
+    )
+    run = runs.create(config, empty_home / "runs" / "mine", concepts={tiny_concept.name: tiny_concept})
+    running.carry_out(run, lambda report: run.request_stop() if report.done == 3 else None)
+    assert run.status().state == "stopped"
+    return run
+
+
+def call(*arguments: str) -> dict:
+    return json.loads(runner.invoke(app, [*arguments, "--json"], catch_exceptions=False).stdout.splitlines()[-1])
+
+
+def test_a_stopped_run_goes_on_and_a_finished_one_gets_more(stopped: RunDirectory):
+    assert call("resume", "mine")["state"] == "finished"
+    assert [event["step"] for event in stopped.events() if event["kind"] == "step"] == [1, 2, 3, 4, 5, 6]
+    with pytest.raises(RunError, match="more steps"):
+        call("resume", "mine")
+    assert call("resume", "mine", "--steps", "8")["state"] == "finished"
+    assert stopped.moments()[-1].step == RunDirectory(stopped.path).config.steps == 8
+
+
+def test_a_branch_begins_at_a_checkpoint_with_another_edit(stopped: RunDirectory, tmp_path: Path):
+    with pytest.raises(RunError, match="after 2, 3 steps"):
+        call("branch", "mine", "--step", "1")
+    out = tmp_path / "second"
+    arguments = ["--prune", "L1.N4", "--steps", "2", "--set", "optimiser=sgd", "--set", "learning_rate=1e-3"]
+    assert call("branch", "mine", "--step", "2", *arguments, "--out", str(out))["state"] == "finished"
+    config = RunDirectory(out).config
+    assert config.origin is not None
+    assert (config.origin.run, config.origin.step) == ("mine", 2)
+    assert config.edit == ComponentEdit(selection=Selection(rule="explicit", components="L1.N4", value=0.01))
+    assert config == replace(
+        stopped.config, origin=config.origin, edit=config.edit, steps=2, optimiser="sgd", learning_rate=1e-3
+    )
+    call("branch", str(out), "--steps", "1", "--out", str(tmp_path / "third"))
+    third = RunDirectory(tmp_path / "third").config
+    assert third.edit is None
+    assert third.origin is not None
+    assert third.origin.step == 2
+
+
+def test_settings_are_read_as_json_or_text():
+    given = [
+        "cadence=log",
+        "keep_checkpoints=true",
+        "tracking_share=0.2",
+        'methods=["probeless"]',
+        "pinned=L1.N2, L1.N3",
+    ]
+    assert read_settings(given) == {
+        "cadence": "log",
+        "keep_checkpoints": True,
+        "tracking_share": 0.2,
+        "methods": ("probeless",),
+        "pinned": "L1.N2, L1.N3",
+    }
+    for wrong in ("cadence", "no_such=1", "model=other"):
+        with pytest.raises(ConfigError, match="is no setting"):
+            read_settings([wrong])
