@@ -1,9 +1,11 @@
 """Photograph every page, light and dark, into docs/screenshots.
 
-    python scripts/screenshots.py [--url http://127.0.0.1:8501] [--run NAME] [--only NAME ...] [--out docs/screenshots]
+    python scripts/screenshots.py [--url http://127.0.0.1:8501] [--run NAME] [--operation NAME] [--only NAME ...]
+                                  [--out docs/screenshots]
 
-Without --url a server is started on a free port, with the runs of the current home; the Relearn and Compare pages are
-worth photographing only where there are runs. Agreement and Circuits measure first, which takes minutes without a GPU.
+Without --url a server is started on a free port, with the runs and operations of the current home; the Relearn, Compare
+and Board pages are worth photographing only where there are some. Agreement and Circuits measure first, which takes
+minutes without a GPU.
 """
 
 import argparse
@@ -28,11 +30,19 @@ SHOTS = {
     "lens": "lens",
     "circuits": "circuits",
     "surgery": "surgery",
+    "surgery-result": "surgery",
     "board": "board",
+    "relearn-edited": "relearn",
+    "relearn-early": "relearn",
+    "relearn-middle": "relearn",
     "relearn": "relearn",
+    "relearn-form": "relearn",
     "compare": "compare",
 }
 """Name -> address."""
+_MOMENTS = {"relearn-edited": 1, "relearn-early": 3, "relearn-middle": 6}
+"""Name -> index of the snapshot; `relearn` shows the last one."""
+_HEIGHTS = {"relearn": 1750, "surgery-result": 1650}
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -41,12 +51,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url")
     parser.add_argument("--run", help="the run that the Relearn page shows (default: the newest)")
+    parser.add_argument("--operation", help="the operation that the Surgery page shows (default: the newest)")
     parser.add_argument("--only", nargs="+", choices=list(SHOTS), default=list(SHOTS), metavar="NAME")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "screenshots")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     if options.url:
-        photograph(options.url, options.out, options.only, options.run)
+        photograph(options.url, options)
         return
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -56,13 +67,13 @@ def main() -> None:
     )
     try:
         time.sleep(8)
-        photograph(f"http://127.0.0.1:{port}", options.out, options.only, options.run)
+        photograph(f"http://127.0.0.1:{port}", options)
     finally:
         server.terminate()
         server.wait()
 
 
-def photograph(url: str, out: Path, names: list[str], run: str | None) -> None:
+def photograph(url: str, options: argparse.Namespace) -> None:
     """One picture a name of `SHOTS` and colour scheme."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
@@ -70,16 +81,24 @@ def photograph(url: str, out: Path, names: list[str], run: str | None) -> None:
             args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"],
         )
         for scheme in ("light", "dark"):
-            page = browser.new_page(viewport={"width": 1440, "height": 1250}, color_scheme=scheme)
-            page.set_default_timeout(600_000)
-            for name in names:
-                query = f"?run={run}" if run and name == "relearn" else ""
-                page.goto(f"{url}/{SHOTS[name]}{query}")
+            for name in options.only:
+                height = _HEIGHTS.get(name, _HEIGHTS["relearn"] if name in _MOMENTS else 1250)
+                page = browser.new_page(viewport={"width": 1440, "height": height}, color_scheme=scheme)
+                page.set_default_timeout(600_000)
+                page.goto(f"{url}/{SHOTS[name]}{_query(name, options)}")
                 _settle(page)
                 _prepare(page, name)
-                _save(page.screenshot(), out / f"{name}-{scheme}.png")
-            page.close()
+                _save(page.screenshot(), options.out / f"{name}-{scheme}.png")
+                page.close()
         browser.close()
+
+
+def _query(name: str, options: argparse.Namespace) -> str:
+    if options.run and SHOTS[name] == "relearn":
+        return f"?run={options.run}"
+    if options.operation and name == "surgery-result":
+        return f"?op={options.operation}"
+    return ""
 
 
 def _prepare(page: Page, name: str) -> None:
@@ -104,10 +123,26 @@ def _prepare(page: Page, name: str) -> None:
         page.get_by_role("button", name="Preview").click()
         page.wait_for_timeout(1500)
         _settle(page)
-    if name == "relearn":
-        page.locator(".palimpsest").first.wait_for()
-        page.keyboard.press("Escape")
-        page.wait_for_timeout(12_000)  # the replay plays through to the last snapshot
+    if name == "surgery-result":
+        page.get_by_role("heading", name="Operations").scroll_into_view_if_needed()
+        page.get_by_text("What it says").first.wait_for()
+        page.mouse.wheel(0, 700)
+        page.wait_for_timeout(1500)
+    if name == "relearn-form":
+        page.get_by_text("New run").first.click()
+        _settle(page)
+        page.get_by_role("button", name="Tracking").click()
+        page.wait_for_timeout(1000)
+    if name == "relearn" or name in _MOMENTS:
+        view = page.locator(".palimpsest").first
+        view.wait_for()
+        page.wait_for_timeout(14_000)  # the replay plays through to the last snapshot
+        if name in _MOMENTS:
+            view.locator(".stage").focus()
+            page.keyboard.press("Home")
+            for _ in range(_MOMENTS[name]):
+                page.keyboard.press("ArrowRight")
+            _settle(page)
 
 
 def _save(picture: bytes, path: Path) -> None:
