@@ -1,10 +1,13 @@
 """The removal report: finished cells are not measured again, and its tables show the cells that count."""
 
 import json
+import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "benchmarks"))
@@ -13,6 +16,9 @@ import removal_localized
 import removal_surgery
 import removal_tars
 from removal_bench import Cells
+
+from analysis.evaluate.kl import KL, Reference
+from analysis.models import TokenizedText
 
 
 def cell(circuit: str, seed: int, rate: float, *, p: float, reached: bool, attacked: bool = True) -> dict[str, Any]:
@@ -110,10 +116,26 @@ def test_surgery_shows_the_settings_that_hold_now_and_what_they_were_chosen_from
     (shares,) = [line for line in table.splitlines() if line.startswith("| maintained, share of before")]
     assert shares == "| maintained, share of before, by seed | 1.00 | 0.50 (missed) |"
     assert "| seeds | 0 | 0 |" in table
-    cells.rows.append(surgery("no cap", 0, maintained=0.25))
+    cells.rows.append(surgery("first", 0, maintained=0.25))
     (_, _, *rows) = removal_surgery.tried(cells, [0, 1]).splitlines()
-    assert [("**ours**" in row, "0.50 (missed)" in row) for row in rows] == [(True, False), (False, True)]
+    assert [("**ours**" in row, "0.50 (missed)" in row) for row in rows] == [(False, True), (True, False)]
     assert all("0.010 / 0.030" in row for row in rows)
+
+
+def test_kl_is_split_at_the_answer(tmp_path: Path) -> None:
+    words = {"the": 1, "capital": 2, "is": 3, "New": 4, "Delhi": 5, "Rome": 6}
+
+    def encode(text: str) -> TokenizedText:
+        found = list(re.finditer(r"\S+", text))
+        return TokenizedText(tuple(words[one.group()] for one in found), tuple(one.span() for one in found))
+
+    bench: Any = SimpleNamespace(model=SimpleNamespace(encode=encode))
+    statements = [("the capital is New Delhi", 15), ("the is Rome", 7)]
+    rows = ((1, 3, 6), (1, 2, 3, 4, 5))  # in the order of the reference, which is not that of the statements
+    kept = Reference(path="", rows=rows, vocabulary=7, model="")
+    kl = KL(kl_T=np.array([1.0, 2, 3, 10, 20, 30, 50, 60]), text_T=np.array([0, 0, 0, 1, 1, 1, 1, 1]))
+    where = removal_surgery._where(bench, kl, kept, statements)
+    assert where == {"inside the prompt": [1, 15], "the answer": [2, 40], "after the answer": [3, 60]}
 
 
 def test_cells_are_plain_json() -> None:

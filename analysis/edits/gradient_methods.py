@@ -75,11 +75,11 @@ class LlmSurgery(GradientEdit):
     """Names of the facts that get another answer; empty: as many as update_count says."""
     update_count: int = 0
     """Give this many further facts, drawn by the seed, another answer."""
-    lambda_forget: float = 0.1
+    lambda_forget: float = 0.5
     """Weight of the reversed terms: facts to remove, and old answers."""
     lambda_update: float = 2.0
     """Weight of the cross-entropy on new answers."""
-    lambda_retain: float = 20.0
+    lambda_retain: float = 50.0
     """Weight of the KL on maintained facts and ordinary sentences."""
     cap: float | None = 4.0
     """Nats a token: reversed terms stop pushing there. None: never, as released."""
