@@ -13,6 +13,7 @@ from analysis.edits import Edit
 from analysis.errors import ConfigError, RunError
 from analysis.records import read_facts, read_snapshot
 from analysis.relearn import Beginning, Origin, RelearnConfig
+from analysis.relearn.fine_tuning import VALUES
 from analysis.relearn.origin import stages
 from analysis.run_directory import TEXT, RunDirectory
 
@@ -21,6 +22,8 @@ __all__ = ["beginning_of", "branch"]
 _INHERITED = (
     "model",
     "concept",
+    "task",
+    "fine_tune_steps",
     "track",
     "methods",
     "precision",
@@ -102,6 +105,9 @@ def _filling(run: RunDirectory, step: int, *, same_text: bool) -> Callable[[Path
         if (edit := run.path / "edits" / "0000.safetensors").is_file():
             shutil.copyfile(edit, stage / edit.name)
         copy_values(state_path(run.path / "checkpoints", step), stage / "weights.safetensors")
+        if (tuned := run.fine_tuned / VALUES).is_file():
+            (folder / "fine_tuned").mkdir()
+            shutil.copyfile(tuned, folder / "fine_tuned" / VALUES)
         shutil.copyfile(run.path / "facts.json", origin / "facts.json")
         shutil.copyfile(run.path / "snapshots" / "000000.safetensors", origin / "base.safetensors")
         if same_text and run.config.text:

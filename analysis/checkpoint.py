@@ -22,7 +22,16 @@ from torch import Tensor, nn
 from analysis.errors import EditError
 from analysis.training import Deck
 
-__all__ = ["State", "copy_values", "load_state", "load_values", "save_state", "saved_steps", "state_path"]
+__all__ = [
+    "State",
+    "copy_values",
+    "load_state",
+    "load_values",
+    "save_state",
+    "save_values",
+    "saved_steps",
+    "state_path",
+]
 
 _FORMAT = "palimpsest training 1"
 
@@ -74,7 +83,7 @@ def save_state(
     Raises:
         OSError: the file cannot be written; earlier states are as they were.
     """
-    tensors = {f"{i}.value": one.detach() for i, one in enumerate(parameters)}
+    tensors = _named(parameters)
     for i, moments in optimiser.state_dict()["state"].items():
         tensors |= {f"{i}.moment.{name}": one.detach() for name, one in moments.items() if one is not None}
     tensors["random.cpu"] = torch.get_rng_state()
@@ -139,13 +148,23 @@ def load_state(
     return found
 
 
+def save_values(path: Path, step: int, parameters: Sequence[nn.Parameter]) -> None:
+    """Keep what is trained alone, in a file that `load_values` reads.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(path, _named(parameters), {"format": _FORMAT, "step": step})
+
+
 def load_values(path: Path, parameters: Sequence[nn.Parameter]) -> None:
     """Bring what is trained to a stored state, without moments and decks.
 
     Raises:
         EditError: the file is damaged, or belongs to another training.
     """
-    with _opened(path, "Make the branch anew.") as (file, _):
+    with _opened(path, "Make the branch or the run anew.") as (file, _):
         values = _values(file, parameters)
     with torch.no_grad():
         for parameter, value in zip(parameters, values):
@@ -188,6 +207,10 @@ class _opened:
 
     def _damaged(self, error: BaseException) -> EditError:
         return EditError(f"The training state in {self.path} is damaged ({error}). {self.advice}")
+
+
+def _named(parameters: Sequence[nn.Parameter]) -> dict[str, Tensor]:
+    return {f"{i}.value": one.detach() for i, one in enumerate(parameters)}
 
 
 def _values(file: Any, parameters: Sequence[nn.Parameter]) -> list[Tensor]:

@@ -1,6 +1,6 @@
 """How what a relearning run finds is written to files and read back: its facts, and its snapshots.
 
-Axes: `L` layer, `N` neuron in a layer, `F` fact.
+Axes: `L` layer, `N` neuron in a layer, `F` fact or labelled word.
 """
 
 import json
@@ -40,6 +40,8 @@ class RunFacts:
     """(layer, head)."""
     followed: NeuronSet = field(default_factory=lambda: NeuronSet([], (0, 0)))
     """Neurons whose words every snapshot has; empty in runs of older versions."""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """How many sentences and labelled words a task without facts has, by name."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,9 @@ def read_facts(path: Path, facts: Mapping[str, Fact]) -> RunFacts | None:
             ledger=data["ledger"],
             edited_heads=tuple((pair[0], pair[1]) for pair in data.get("edited_heads", ())),
             followed=NeuronSet(data.get("followed", ()), shape),
+            sizes={str(name): int(count) for name, count in data.get("sizes", {}).items()},
         )
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
         raise RunError(f"{path} is damaged ({error!r}).") from error
 
 
@@ -101,6 +104,7 @@ def write_facts(path: Path, found: RunStart, facts: Mapping[str, Fact]) -> None:
         "n_neutral_measured": found.n_neutral_measured,
         "ledger": found.ledger,
         "followed": found.followed.flat.tolist(),
+        "sizes": dict(found.sizes),
     }
     paths.write_atomically(path, json.dumps(data).encode())
 
@@ -117,6 +121,7 @@ def read_snapshot(path: Path, concepts: Sequence[str]) -> Snapshot:
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
         words = {int(neuron): tuple(found) for neuron, found in numbers.pop("words", {}).items()}
         similarity = {int(neuron): float(value) for neuron, value in numbers.pop("similarity", {}).items()}
+        metrics = {str(name): float(value) for name, value in numbers.pop("metrics", {}).items()}
         saliency: dict[str, dict[str, np.ndarray]] = {}
         for key, array in arrays.items():
             if key.startswith("saliency/"):
@@ -129,6 +134,7 @@ def read_snapshot(path: Path, concepts: Sequence[str]) -> Snapshot:
             saliency={name: saliency[name] for name in concepts},
             words=words,
             similarity=similarity,
+            metrics=metrics,
         )
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"Snapshot {path} cannot be read ({error}). Delete the run or the file.") from error
@@ -159,6 +165,7 @@ def write_snapshot(path: Path, snapshot: Snapshot) -> None:
         arrays |= {f"saliency/{concept}/{method}": scores for method, scores in methods.items()}
     numbers = {name: getattr(snapshot, name) for name in _NUMBERS}
     numbers["words"] = snapshot.words
+    numbers["metrics"] = snapshot.metrics
     numbers["similarity"] = {neuron: value for neuron, value in snapshot.similarity.items() if math.isfinite(value)}
     content = to_safetensors(arrays, metadata={"snapshot": json.dumps(numbers)})
     path.parent.mkdir(exist_ok=True)

@@ -17,6 +17,8 @@ __all__ = ["TEXT", "RunDirectory"]
 
 TEXT = "text.jsonl"
 """The further text that a run trains on."""
+_STEPS = ("fine_tune_step", "step")
+"""Events of which a run that goes on may write the same one again."""
 
 
 class RunDirectory(Job):
@@ -51,6 +53,13 @@ class RunDirectory(Job):
         """The control run, once it has begun."""
         path = self.path / "control"
         return RunDirectory(path) if (path / "config.json").is_file() else None
+
+    @property
+    def fine_tuned(self) -> Path:
+        """Where the model that the run begins with is kept, once it was fine-tuned; a control begins with that of its run."""
+        of_run = self.path.parent
+        is_control = self.path.name == "control" and (of_run / "config.json").is_file()
+        return (of_run if is_control else self.path) / "fine_tuned"
 
     def concepts(self) -> dict[str, Concept]:
         """The concepts stored with the run."""
@@ -138,17 +147,18 @@ class RunDirectory(Job):
         except FileNotFoundError:
             return []
         found: list[dict[str, Any]] = []
-        place: dict[int, int] = {}
+        place: dict[tuple[str, int], int] = {}
         for line in lines:
             try:
                 event = json.loads(line)
             except ValueError:
                 continue
-            if event.get("kind") == "step" and event["step"] in place:
-                found[place[event["step"]]] = event
-                continue
-            if event.get("kind") == "step":
-                place[event["step"]] = len(found)
+            if event.get("kind") in _STEPS:
+                key = event["kind"], event["step"]
+                if key in place:
+                    found[place[key]] = event
+                    continue
+                place[key] = len(found)
             found.append(event)
         return found
 

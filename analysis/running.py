@@ -159,6 +159,12 @@ def _one_run(
         run.append_event("step", step=done.step, loss=done.loss, seconds=done.seconds)
         tell(f"step {done.step} of {steps}")
 
+    def fine_tuning(done: relearn.StepReport) -> None:
+        text, total = f"Fine-tuning: step {done.step} of {run.config.fine_tune_steps}", run.config.fine_tune_steps
+        keeper.update(state="stopping" if main.stop_requested() else "running", message=text)
+        run.append_event("fine_tune_step", step=done.step, loss=done.loss, seconds=done.seconds)
+        report(RunReport(f"{prefix}{text}", done.step, total))
+
     def train() -> str:
         run.end_events_line()
         earlier = run.earlier()
@@ -173,15 +179,18 @@ def _one_run(
             earlier=earlier,
             folder=run.path,
             origin_folder=main.path / "origin" if run.config.origin else None,
+            tuned_folder=main.fine_tuned,
             on_start=run.write_start,
             on_step=step,
+            on_fine_tune=fine_tuning,
             on_progress=stage,
             should_stop=main.stop_requested,
         )
         for snapshot in snapshots:
             run.write_snapshot(snapshot)
             keeper.update(snapshots=snapshot.index + 1)
-            tell(f"snapshot {snapshot.index + 1}")
+            f1 = snapshot.metrics.get("f1")
+            tell(f"snapshot {snapshot.index + 1}" + ("" if f1 is None else f": F1 {f1:.3f}"))
             if main.stop_requested() and snapshot.phase != "training":
                 break  # asked to stop before the first training step
         return "Finished" if run.is_complete() else "Stopped on request"

@@ -3,6 +3,7 @@
     RUN/config.json               configuration, package versions, creation time; changes only when steps are added
     RUN/concepts/NAME.jsonl       the very concepts the run uses
     RUN/text.jsonl                the further text it trains on (where it has one)
+    RUN/fine_tuned/               the model it begins with, where that was fine-tuned (`relearn.fine_tuning`)
     RUN/origin/                   what a branch begins with (`relearn.origin`)
     RUN/facts.json                the facts chosen, the components edited, digests (written at the start)
     RUN/edits/0000.safetensors    what the edit changed, bit by bit
@@ -28,7 +29,7 @@ from analysis import paths, queue, training_text
 from analysis.concepts import Concept, dump_jsonl
 from analysis.errors import RunError
 from analysis.records import RunFacts
-from analysis.relearn import RelearnConfig
+from analysis.relearn import RelearnConfig, check_concept
 from analysis.run_directory import TEXT, RunDirectory
 
 __all__ = [
@@ -64,10 +65,11 @@ def create(
 
     Raises:
         RunError: `path` exists and is not empty, or cannot be written.
-        ConceptError: a tracked concept is unknown.
+        ConceptError: a tracked concept is unknown, or has nothing for the task.
         ConfigError: the text to train on cannot be read.
     """
     known = {name: (concepts or {}).get(name) or concept_library.load(name) for name in config.tracked}
+    check_concept(config, known[config.concept])
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise RunError(f"{path} already exists and is not empty. Name a new folder for the run.")
     record = {

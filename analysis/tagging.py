@@ -4,7 +4,7 @@ Every token gets one of three tags: outside the concept, the beginning of a word
 BIO). This is named entity recognition with one type of entity, the task of Lo et al. 2024 (arXiv 2401.01814). A causal
 model tags a token by what stands before it.
 
-Axes: `B` batch, `P` position, `D` d_model, `K` tag, `E` entity.
+Axes: `B` batch, `P` position, `D` d_model, `K` tag, `E` entity, `T` token of a probe, padding included.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from analysis import measure
 from analysis.concepts import HELD_OUT_SHARE, Concept, Sentence
 from analysis.errors import ConceptError
 from analysis.models import LanguageModel
-from analysis.text import MAX_LENGTH, bucket, pad, span_tokens
+from analysis.text import MAX_LENGTH, bucket, pad, span_tokens, to_device
 
 __all__ = [
     "TAGS",
@@ -33,7 +33,9 @@ __all__ = [
     "pad_tags",
     "prepare",
     "score",
+    "scored",
     "split_sentences",
+    "tag_log_p",
     "tag_loss",
     "tag_rows",
 ]
@@ -59,6 +61,8 @@ class TaggingProbe:
     """Tagged sentences as prepared batches of (tokens, tags), both [B, P]."""
 
     batches: tuple[tuple[Tensor, Tensor], ...]
+    tags: tuple[np.ndarray, ...]
+    """The batches' tags once more, on the CPU."""
     n_sentences: int
     n_entities: int
 
@@ -111,16 +115,15 @@ def split_sentences(concept: Concept) -> tuple[tuple[Sentence, ...], tuple[Sente
     return tuple(parts[0]), tuple(parts[1])
 
 
-def tag_rows(model: LanguageModel, sentences: Sequence[Sentence]) -> list[TaggedRow]:
-    """Tokenise sentences, cut to `MAX_LENGTH` tokens, and tag each token; sentences without a token are left out."""
-    rows = []
+def tag_rows(model: LanguageModel, sentences: Sequence[Sentence], limit: int = MAX_LENGTH) -> list[TaggedRow]:
+    """Tokenise sentences, cut to `limit` tokens, and tag each token; sentences without a token are left out."""
+    rows, limit = [], min(limit, model.context_length)
     for sentence in sentences:
         encoded = model.encode(sentence.text)
         tags = [TAGS.index("O") if end > start else _UNCOUNTED for start, end in encoded.offsets]
         for start, end in sentence.spans:
             for n, position in enumerate(span_tokens(encoded, start, end)):
                 tags[position] = TAGS.index("I" if n else "B")
-        limit = min(MAX_LENGTH, model.context_length)
         if any(tag != _UNCOUNTED for tag in tags[:limit]):
             rows.append(TaggedRow(encoded.ids[:limit], tuple(tags[:limit])))
     return rows
@@ -131,7 +134,7 @@ def pad_tags(rows: Sequence[TaggedRow], model: LanguageModel) -> tuple[Int[Tenso
     tokens = pad([row.ids for row in rows], model)
     longest = tokens.shape[1]
     tags = [[*row.tags, *[_UNCOUNTED] * (longest - len(row.tags))] for row in rows]
-    return tokens, torch.tensor(tags, device=model.device)
+    return tokens, to_device(torch.tensor(tags), model.device)
 
 
 def tag_loss(
@@ -156,32 +159,51 @@ def prepare(model: LanguageModel, sentences: Sequence[Sentence]) -> TaggingProbe
         )
     chosen = bucket([len(row.ids) for row in rows], _TOKENS_PER_BATCH)
     batches = tuple(pad_tags([rows[i] for i in batch], model) for batch in chosen)
-    return TaggingProbe(batches, len(rows), n_entities)
+    return TaggingProbe(batches, tuple(tags_BP.cpu().numpy() for _, tags_BP in batches), len(rows), n_entities)
 
 
 def score(model: LanguageModel, head: TagHead, probe: TaggingProbe, *, precision: str = "float32") -> TaggingScore:
     """Tag the probe's sentences and compare with the truth, entity by entity."""
-    p_E: list[float] = []
-    n_right = n_found = n_tokens = 0
-    total = 0.0
     with torch.inference_mode(), model.lock, measure.precision_context(model, precision):
-        for tokens_BP, tags_BP in probe.batches:
-            log_p_BPK = head(model.residual(tokens_BP)).float().log_softmax(-1)
-            counted_BP = tags_BP != _UNCOUNTED
-            right_BP = log_p_BPK.gather(2, tags_BP.clamp(min=0)[..., None])[..., 0] * counted_BP
-            guesses = torch.where(counted_BP, log_p_BPK.argmax(-1), _UNCOUNTED).tolist()
-            total -= float(right_BP.double().sum())
-            n_tokens += int(counted_BP.sum())
-            for b, truth in enumerate(tags_BP.tolist()):
-                entities, found = {*find_entities(truth)}, {*find_entities(guesses[b])}
-                p_E += [float(right_BP[b, first:stop].double().sum().exp()) for first, stop in sorted(entities)]
-                n_right, n_found = n_right + len(entities & found), n_found + len(found)
+        log_p_T, guess_T = tag_log_p(model, head, probe)
+    return scored(probe, log_p_T.cpu().numpy(), guess_T.cpu().numpy())
+
+
+def tag_log_p(
+    model: LanguageModel, head: TagHead, probe: TaggingProbe
+) -> tuple[Float[Tensor, " T"], Int[Tensor, " T"]]:
+    """Of every token, one batch after the other: log P of its right tag, and the most probable tag; both on the device."""
+    log_p, guesses = [], []
+    for tokens_BP, tags_BP in probe.batches:
+        log_p_BPK = head(model.residual(tokens_BP)).float().log_softmax(-1)
+        log_p.append(log_p_BPK.gather(2, tags_BP.clamp(min=0)[..., None]).flatten())
+        guesses.append(log_p_BPK.argmax(-1).flatten())
+    return torch.cat(log_p), torch.cat(guesses)
+
+
+def scored(probe: TaggingProbe, log_p_T: np.ndarray, guess_T: np.ndarray) -> TaggingScore:
+    """Compare what `tag_log_p` gives with the truth, entity by entity."""
+    p_E: list[float] = []
+    n_right = n_found = n_tokens = start = 0
+    total = 0.0
+    for tags_BP in probe.tags:
+        here = slice(start, start + tags_BP.size)
+        start = here.stop
+        counted_BP = tags_BP != _UNCOUNTED
+        right_BP = np.where(counted_BP, log_p_T[here].reshape(tags_BP.shape).astype(np.float64), 0.0)
+        guess_BP = np.where(counted_BP, guess_T[here].reshape(tags_BP.shape), _UNCOUNTED)
+        total -= right_BP.sum()
+        n_tokens += int(counted_BP.sum())
+        for truth, guess, right_P in zip(tags_BP.tolist(), guess_BP.tolist(), right_BP):
+            entities, found = {*find_entities(truth)}, {*find_entities(guess)}
+            p_E += [float(np.exp(right_P[first:stop].sum())) for first, stop in sorted(entities)]
+            n_right, n_found = n_right + len(entities & found), n_found + len(found)
     return TaggingScore(
         p_E=np.array(p_E),
         precision=n_right / n_found if n_found else float("nan"),
         recall=n_right / len(p_E),
         f1=2 * n_right / (n_found + len(p_E)),
-        loss=total / n_tokens,
+        loss=float(total) / n_tokens,
     )
 
 

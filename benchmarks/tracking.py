@@ -32,7 +32,8 @@ from analysis.catalog import DEFAULT_MODEL, resolve
 from analysis.fetch import locate
 from analysis.models import LanguageModel
 from analysis.relearn import RelearnConfig
-from analysis.relearn.mixture import Mixture, Row
+from analysis.relearn.fact_task import FactTask, Row
+from analysis.relearn.mixture import Mixture
 from analysis.text import pad
 
 
@@ -97,7 +98,7 @@ def _batches(model: LanguageModel, config: RelearnConfig) -> list[list[Row]]:
     concept = concepts.load(config.concept)
     facts = relearn.choose_facts(model, concept, config.known_threshold)
     train_text, _ = relearn.split_neutral(concepts.neutral_sentences())
-    mixture = Mixture(model, config, concept, facts, train_text)
+    mixture = Mixture(config, FactTask(model, config, concept, facts, train_text).rows)
     return [mixture.draw() for _ in range(config.steps)]
 
 

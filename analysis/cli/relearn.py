@@ -1,26 +1,37 @@
 """The command that removes a concept, retrains, and records how it comes back."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from analysis import catalog
-from analysis.cli.common import (
-    AsJson,
-    ConceptName,
-    Device,
-    Label,
-    ModelName,
-    Now,
-    print_json,
-    progress_bar,
-    quiet_transformers,
+from analysis.cli.common import AsJson, ConceptName, Device, Label, ModelName, Now
+from analysis.cli.run_options import (
+    Fill,
+    Hold,
+    Method,
+    Pick,
+    Prune,
+    PruneTop,
+    ReverseTop,
+    Settings,
+    carry_out,
+    component_edit,
+    read_settings,
 )
-from analysis.cli.runs import print_summary
 from analysis.errors import ConfigError
 
+if TYPE_CHECKING:  # slow to import
+    from analysis.concepts import Concept
+    from analysis.relearn import RelearnConfig
+
 __all__ = ["relearn"]
+
+_STEPS = 24
+_FINE_TUNE_EPOCHS, _EPOCHS = 5, 8
+"""Of the paper (Lo, Cohen & Barez 2024)."""
 
 
 def relearn(
@@ -28,78 +39,88 @@ def relearn(
     concept: ConceptName = "capitals",
     label: Label = None,
     out: Annotated[Path | None, typer.Option(help="New folder for the run (default: in the runs folder).")] = None,
-    prune_top: Annotated[float | None, typer.Option(help="Prune this share of all neurons (0.01 = 1%).")] = None,
-    prune: Annotated[str | None, typer.Option(help="Prune these components: “L5.N123, L7.H3, L9.MLP”.")] = None,
-    reverse_top: Annotated[float | None, typer.Option(help="Reverse this share of all neurons.")] = None,
+    task: Annotated[str, typer.Option(help="facts: recall them; tagging: find the concept's words (NER).")] = "facts",
+    prune_top: PruneTop = None,
+    prune: Prune = None,
+    reverse_top: ReverseTop = None,
     train_only: Annotated[str, typer.Option(help="Train these components alone: “L5.MLP, L7.H3”.")] = "",
-    fill: Annotated[str, typer.Option(help="What pruned activations become: zero or mean.")] = "zero",
-    hold: Annotated[bool, typer.Option(help="Hold pruned weights at zero through training.")] = True,
-    method: Annotated[str, typer.Option(help="Saliency that ranks (see `methods`).")] = "probeless",
-    pick: Annotated[str, typer.Option(help="none, random or layer_matched (random controls).")] = "none",
+    fill: Fill = "zero",
+    hold: Hold = True,
+    method: Method = "probeless",
+    pick: Pick = "none",
     track: Annotated[list[str] | None, typer.Option(help="Further concepts to track (repeatable).")] = None,
-    steps: int = 24,
+    fine_tune_epochs: Annotated[
+        int | None, typer.Option(help="For tagging: epochs of fine-tuning before anything is measured (default: 5).")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="For tagging, instead of --steps: epochs, a snapshot after each (default: 8).")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps (default: 24).")] = None,
     batch_size: Annotated[int, typer.Option(help="Texts in a batch.")] = 16,
     neutral_share: Annotated[float, typer.Option(help="Share of neutral sentences in a batch.")] = 0.375,
     learning_rate: float = 5e-5,
-    snapshot_every: Annotated[int, typer.Option(help="Steps between snapshots.")] = 3,
+    snapshot_every: Annotated[
+        int | None, typer.Option(help="Steps between snapshots (default: as often as a share of the time allows).")
+    ] = None,
     known_threshold: Annotated[float, typer.Option(help="Facts below this mean P(answer) are set aside.")] = 0.3,
     seed: int = 0,
     device: Device = "auto",
     control: Annotated[bool, typer.Option(help="Also run the same training without the edit.")] = True,
+    settings: Settings = None,
     now: Now = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove a concept, retrain, and record how it comes back, beside a control run without the edit."""
     from analysis import concepts as library
-    from analysis import migration, queue, running, runs
-    from analysis.edits import ComponentEdit, Selection
+    from analysis import runs
     from analysis.relearn import RelearnConfig
 
-    if sum(choice is not None for choice in (prune_top, prune, reverse_top)) > 1:
-        raise ConfigError("Give one of --prune-top, --prune and --reverse-top, not several.")
-    share = next((value for value in (prune_top, reverse_top) if value is not None), 0.01)
-    selection = Selection(
-        rule="top_fraction" if prune is None else "explicit",
-        value=share,
-        components=prune or "",
-        method=method,
-        control=pick,  # type: ignore[arg-type]
-        seed=seed,
-    )
-    edit = ComponentEdit(
-        kind="prune" if reverse_top is None else "reverse",
-        fill=fill,  # type: ignore[arg-type]
-        hold=hold,
-        selection=selection,
-    )
+    edit = component_edit(prune_top, prune, reverse_top, fill=fill, hold=hold, method=method, pick=pick, seed=seed)
     chosen = library.load(concept, label=label)
     others = [library.load(name) for name in track or ()]
     source = catalog.resolve(model)
+    if task != "tagging" and (epochs is not None or fine_tune_epochs is not None):
+        raise ConfigError("--epochs and --fine-tune-epochs belong to --task tagging. Give --steps instead.")
+    if epochs is not None and steps is not None:
+        raise ConfigError("Give --epochs or --steps, not both.")
     config = RelearnConfig(
         model=source.reference,
         concept=chosen.name,
+        task=task,  # type: ignore[arg-type]
+        fine_tune_steps=1 if task == "tagging" else 0,
         edit=edit,
         train_only=train_only,
         track=tuple(other.name for other in others),
-        steps=steps,
+        steps=_STEPS if steps is None else steps,
         batch_size=batch_size,
         neutral_share=neutral_share,
-        snapshot_every=snapshot_every,
+        cadence="adaptive" if snapshot_every is None else "steps",
+        snapshot_every=3 if snapshot_every is None else snapshot_every,
         known_threshold=known_threshold,
         seed=seed,
         device=device,
         control=control,
         learning_rate=learning_rate,
     )
+    if task == "tagging":
+        tuned = _FINE_TUNE_EPOCHS if fine_tune_epochs is None else fine_tune_epochs
+        trained = _EPOCHS if epochs is None and steps is None else epochs
+        config = _in_epochs(config, chosen, tuned, trained)
+    config = replace(config, **read_settings(settings))
     known = {one.name: one for one in (chosen, *others)}
     run = runs.create(config, out if out is not None else runs.new_path(config), concepts=known)
-    with (
-        progress_bar() as report,
-        quiet_transformers(),
-        queue.turn(run.path, "run", device, say=lambda text: report(text, 0.0), now=now),
-    ):
-        running.carry_out(run, lambda done: report(done.stage, done.done / done.total))
-    summary = migration.summarise(run)
-    if as_json:
-        return print_json(summary)
-    print_summary(summary)
+    carry_out(run, now=now, as_json=as_json)
+
+
+def _in_epochs(
+    config: "RelearnConfig", concept: "Concept", fine_tune_epochs: int, epochs: int | None
+) -> "RelearnConfig":
+    """Fine-tuning, and with `epochs` the training too, as so many epochs; then a snapshot after each unless one is set."""
+    from analysis.relearn import epoch_steps
+
+    epoch = epoch_steps(config, concept)
+    config = replace(config, fine_tune_steps=epoch * fine_tune_epochs)
+    if epochs is None:
+        return config
+    config = replace(config, steps=epoch * epochs)
+    return config if config.cadence == "steps" else replace(config, cadence="steps", snapshot_every=epoch)

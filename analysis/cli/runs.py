@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from analysis.cli.common import AsJson, escape, print_json, stdout
 from analysis.errors import ConfigError, PalimpsestError
@@ -62,7 +62,7 @@ def show(
 
 
 def print_summary(summary: dict[str, Any]) -> None:
-    known = summary["known_facts"]
+    known, tagging = summary["known_facts"], summary["tagging"]
     stdout.print(
         f"[bold]{summary['concept']}[/] in {escape(summary['model'])}: {summary['edit'] or 'no edit'}", soft_wrap=True
     )
@@ -74,6 +74,8 @@ def print_summary(summary: dict[str, Any]) -> None:
             f"{known['retrained']} facts retrained on, {known['held_out']} held out, {known['set_aside']} set aside "
             f"(P(answer) below {known['threshold']:g} in the unedited model)"
         )
+    if tagging:
+        _print_stages(tagging, (summary["control"] or {}).get("stages", []))
     table = Table(
         "", "P retrained", "P held out", "neutral loss", "centre of mass", "control: P retrained", "… held out"
     )
@@ -89,3 +91,29 @@ def print_summary(summary: dict[str, Any]) -> None:
     half = summary["half_life_steps"]
     stdout.print("half-life: " + ("not reached" if half is None else f"{half:g} steps") + f"; {summary['seconds']} s")
     stdout.print(f"kept in {summary['run']}", soft_wrap=True)
+
+
+def _print_stages(tagging: dict[str, Any], control: list[dict[str, Any]]) -> None:
+    """How well the concept's words are found, from stage to stage."""
+    sizes = tagging["sizes"]
+    stdout.print(
+        f"finding the words after {tagging['fine_tune_steps']} steps of fine-tuning; scored on "
+        f"{sizes['labelled words held out, scored']} words in {sizes['sentences held out, scored']} held-out sentences",
+        soft_wrap=True,
+    )
+    others = {(row["stage"], row["step"]): row["f1"] for row in control}
+    # the last two columns are F1 as well
+    table = Table(
+        Column("stage", no_wrap=True), "step", "epoch", "F1", "precision", "recall", "… trained on", "… control"
+    )
+    for row in tagging["stages"]:
+        values = [
+            row["f1"],
+            row.get("precision"),
+            row["recall"],
+            row["f1_trained"],
+            others.get((row["stage"], row["step"])),
+        ]
+        shown = ["" if value is None else f"{value:.3f}" for value in values]
+        table.add_row(row["stage"], str(row["step"]), f"{row['epoch']:.1f}", *shown)
+    stdout.print(table)

@@ -132,6 +132,7 @@ def relearning(
         ConfigError: a setting is out of range, or training diverged.
     """
     from analysis.relearn import FactTable, RelearnConfig
+    from analysis.relearn.fact_task import FactTask
     from analysis.relearn.split import split_neutral
     from analysis.relearn.trainer import Trainer
 
@@ -150,7 +151,7 @@ def relearning(
     probes = [measure.prepare_facts(model, concept, part) for part in (held_out, trained)]
     done = 0
     with restored(model), WeightMask(model) as mask:
-        trainer = Trainer(model, config, concept, table, train_text, mask)
+        trainer = Trainer(model, config, FactTask(model, config, concept, table, train_text), mask)
         for done in range(1, steps + 1):
             trainer.step()
             if progress is not None:

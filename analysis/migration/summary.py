@@ -7,7 +7,7 @@ from analysis.migration.measures import carrier_threshold, centre_of_carriers, c
 from analysis.migration.recovery import half_life
 from analysis.migration.roles import roles
 from analysis.neurons import NeuronSet
-from analysis.relearn import Snapshot
+from analysis.relearn import Snapshot, epoch_steps
 from analysis.runs import RunDirectory
 from analysis.saliency import rank_normalise
 
@@ -28,28 +28,39 @@ def summarise(run: RunDirectory) -> dict[str, Any]:
         "message": status.message,
         "model": config.model,
         "concept": config.concept,
+        "task": config.task,
         "edit": config.edit.describe() if config.edit else None,
         "train_only": config.train_only or None,
         "seed": config.seed,
         "known_facts": None,
+        "tagging": None,
         **_outcome(snapshots, config.concept, facts.edited if facts else None),
         "steps": snapshots[-1].step if snapshots else 0,
         "snapshots": len(snapshots),
         "seconds": round(status.seconds, 1),
         "control": None,
     }
-    if facts:
+    if facts and config.task == "tagging":
+        summary["tagging"] = {
+            "fine_tune_steps": config.fine_tune_steps,
+            "sizes": dict(facts.sizes),
+            "stages": _stages(run, snapshots),
+        }
+    elif facts:
         summary["known_facts"] = {
             "retrained": len(facts.table.retrained),
             "held_out": len(facts.table.held_out),
             "set_aside": facts.table.n_set_aside,
             "threshold": facts.table.threshold,
         }
+    if facts:
         summary["edited_neurons"] = len(facts.edited)
         summary["edited_heads"] = len(facts.edited_heads)
     if (control := run.control) is not None:
         taken = control.snapshots()
         summary["control"] = _outcome(taken, config.concept, NeuronSet([], facts.shape) if facts else None)
+        if config.task == "tagging":
+            summary["control"]["stages"] = _stages(run, taken)
         summary["control"]["seconds"] = round(control.status().seconds, 1)
         summary["seconds"] = round(status.seconds + control.status().seconds, 1)
     return summary
@@ -84,6 +95,22 @@ def _outcome(snapshots: list[Snapshot], concept: str, edited: NeuronSet | None) 
             scale: _recruits(base, after or base, final, concept, edited, scale) for scale in ("raw", "standardised")
         }
     return outcome
+
+
+def _stages(run: RunDirectory, snapshots: list[Snapshot]) -> list[dict[str, Any]]:
+    """How well the words are found at every snapshot; an epoch is the steps that draw every labelled sentence once."""
+    epoch = epoch_steps(run.config, run.concepts()[run.config.concept])
+    names = {"base": "fine-tuned", "edited": "edited", "training": "retrained"}
+    return [
+        {
+            "stage": names[one.phase],
+            "step": one.step,
+            "epoch": round(one.step / epoch, 2),
+            **{name: round(value, 4) for name, value in one.metrics.items()},
+            "p_held_out": _finite(one.held_out),
+        }
+        for one in snapshots
+    ]
 
 
 def _knowledge(snapshot: Snapshot | None) -> dict[str, float | None] | None:

@@ -31,6 +31,12 @@ class RelearnConfig:
     """Model reference (catalog name, hub id, folder, GGUF file)."""
     concept: str
     """The concept that is removed and relearned."""
+    task: Literal["facts", "tagging"] = "facts"
+    """What is trained and scored. facts: to recall the concept's facts. tagging: to find the concept's words in its labelled
+    sentences, by a head on the final residual stream (`tagging`)."""
+    fine_tune_steps: int = 0
+    """With “tagging”: the model and a new head are trained for so many steps before anything is measured. That model is what
+    the run begins with; `train_only` does not confine this."""
     edit: Edit | None = field(default_factory=ComponentEdit)
     """None trains the unedited model."""
     origin: Origin | None = None
@@ -49,11 +55,12 @@ class RelearnConfig:
     accumulate: int = 1
     """Equal parts that a batch is run in, one after the other, to save memory; the step is the same up to rounding."""
     neutral_share: float = 0.375
-    """Share of each batch that is neutral sentences (6 of 16)."""
+    """Share of each batch that is neutral sentences (6 of 16); with “tagging” nothing is to be found in them."""
     sentence_share: float = 0.0
     """Share of each batch that is the concept's own sentences: those that saliency is measured on."""
     text_share: float = 0.0
-    """Share of each batch that is `text`. What all shares leave of a batch is statements of the facts to retrain on."""
+    """Share of each batch that is `text`. What all shares leave of a batch is statements of the facts to retrain on, or
+    with “tagging” the concept's labelled sentences."""
     text: str = ""
     """Another text to train on: a .txt or .jsonl file with one text a line, or a hub data set (`owner/name` or
     `owner/name:configuration`)."""
@@ -101,7 +108,7 @@ class RelearnConfig:
     track: tuple[str, ...] = ()
     """Further concepts whose saliency is tracked; the concept itself always is."""
     known_threshold: float = measure.KNOWN_THRESHOLD
-    """Facts below this mean P(answer) in the unedited model are set aside."""
+    """Facts below this mean P(answer) in the unedited model are set aside; not for “tagging”."""
     seed: int = 0
     device: str = "auto"
     control: bool = True
@@ -115,7 +122,7 @@ class RelearnConfig:
         """Texts of each kind in a batch."""
         shares = {"sentence": self.sentence_share, "neutral": self.neutral_share, "text": self.text_share}
         counts = {kind: round(self.batch_size * share) for kind, share in shares.items()}
-        return {"fact": self.batch_size - sum(counts.values()), **counts}
+        return {"tagged" if self.task == "tagging" else "fact": self.batch_size - sum(counts.values()), **counts}
 
     @property
     def n_neutral(self) -> int:
@@ -147,7 +154,8 @@ class RelearnConfig:
 
     def describe(self) -> str:
         """One phrase for titles: `capitals: prune (zero, held): top 1.00% by probeless; training only L5.MLP`."""
-        begun = f" from {self.origin.run} step {self.origin.step}" if self.origin else ""
+        begun = ", token classification" if self.task == "tagging" else ""
+        begun += f" from {self.origin.run} step {self.origin.step}" if self.origin else ""
         confined = f"; training only {short_list(self.train_only)}" if self.train_only else ""
         return f"{self.concept}{begun}: {self.edit.describe() if self.edit else 'no edit'}{confined}"
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from analysis.checkpoint import load_state, save_state
 from analysis.relearn.cadence import Cadence, tracking_share
 from analysis.relearn.config import RelearnConfig
 from analysis.relearn.observer import Observer, Pending
@@ -63,7 +62,7 @@ class Course:
             self.cadence.training += time.perf_counter() - begun
             if self._keeps(step) or stopping:
                 yield from self._arrived(wait=True)
-                self._keep(step)
+                self._keep()
             yield from self._look(step, due=stopping or self.cadence.due(step))
             if stopping:
                 break
@@ -101,7 +100,7 @@ class Course:
         every = self.config.checkpoint_every
         return self.folder is not None and (step == self.config.steps or (every > 0 and step % every == 0))
 
-    def _keep(self, step: int) -> None:
+    def _keep(self) -> None:
         if self.folder is None:
             return
         details = {
@@ -110,19 +109,13 @@ class Course:
             "tracking": self.cadence.tracking,
             "last": self.cadence.last,
         }
-        save_state(self.folder, step, *self._state(), details=details, keep=self.config.keep_checkpoints)
+        self.trainer.save(self.folder, details, keep=self.config.keep_checkpoints)
 
     def _load(self, folder: Path) -> None:
-        state = load_state(folder, *self._state())
+        state = self.trainer.resume(folder)
         if state is None:
             return
-        self.trainer.trained.mask_update()
-        self.trainer.done = state.step
         self.losses = {int(step): float(loss) for step, loss in state.details["losses"]}
         self.cadence.training, self.cadence.tracking, self.cadence.last = (
             state.details[name] for name in ("training", "tracking", "last")
         )
-
-    def _state(self) -> tuple:
-        trainer = self.trainer
-        return trainer.trained.parameters, trainer.optimiser, trainer.mixture.decks, {"text": trainer.mixture.digest}

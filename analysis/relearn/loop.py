@@ -17,10 +17,12 @@ from analysis.neurons import NeuronSet
 from analysis.relearn import needs, origin
 from analysis.relearn.config import RelearnConfig
 from analysis.relearn.course import Course
+from analysis.relearn.fine_tuning import fine_tune
 from analysis.relearn.followed import choose_followed
 from analysis.relearn.observer import Observer
 from analysis.relearn.record import Beginning, Earlier, RunStart, Snapshot, StepReport
-from analysis.relearn.split import choose_facts, split_neutral
+from analysis.relearn.split import split_neutral
+from analysis.relearn.tasks import prepare_task
 from analysis.relearn.trainable import trainable
 from analysis.relearn.trainer import Trainer
 from analysis.training import reproducible
@@ -39,8 +41,10 @@ def run(
     earlier: Earlier | None = None,
     folder: Path | None = None,
     origin_folder: Path | None = None,
+    tuned_folder: Path | None = None,
     on_start: Callable[[RunStart], None] | None = None,
     on_step: Callable[[StepReport], None] | None = None,
+    on_fine_tune: Callable[[StepReport], None] | None = None,
     on_progress: Callable[[str], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Iterator[Snapshot]:
@@ -59,10 +63,13 @@ def run(
         earlier: What this very run has left in `folder` before it was interrupted.
         folder: Keep what the edit changed in `edits/` and the state of the training in `checkpoints/`.
         origin_folder: The weights that a branch begins with.
+        tuned_folder: Where the fine-tuned model is kept, which a run and its control share; default: `fine_tuned/` in
+            `folder`.
         on_start: Called once with the chosen facts and components; not for a run that goes on.
         on_step: Called after every training step, on CUDA once its loss has arrived.
+        on_fine_tune: Called after every step of fine-tuning.
         on_progress: Called with a phrase before every long stage.
-        should_stop: Asked after every step; True ends the run after one last snapshot.
+        should_stop: Asked after every step; True ends the run after one last snapshot, while it is fine-tuned at once.
 
     Raises:
         PalimpsestError: the model or a concept cannot be used, or there is too little memory or room on the disk.
@@ -83,14 +90,18 @@ def run(
     needs.memory_estimate(config, size, str(model.device), loaded=True).check()
     if folder is not None:
         needs.check_disk(config, size, folder)
+    train_text, measured_text = split_neutral(neutral or concept_library.neutral_sentences())
     with reproducible(config.seed, model.device):
-        if begun is None:
-            say("Finding the facts the model knows")
-            facts = choose_facts(model, concept, config.known_threshold)
-        else:
-            facts = begun.facts
-        train_text, measured_text = split_neutral(neutral or concept_library.neutral_sentences())
-        observer = Observer(model, config, list(by_name.values()), facts, measured_text, clock)
+        task = prepare_task(model, config, concept, train_text, text, begun, say)
+        if config.fine_tune_steps:
+            say("Fine-tuning")
+            kept = tuned_folder or (folder and folder / "fine_tuned")
+            done = fine_tune(model, config, task, kept, clock=clock, on_step=on_fine_tune, should_stop=should_stop)
+            if not done:
+                return
+    with reproducible(config.seed, model.device):
+        facts = task.facts
+        observer = Observer(model, config, list(by_name.values()), task, measured_text, clock)
         if begun is None:
             say("Measuring the unedited model")
             base = observer.take("base", 0).snapshot()
@@ -106,7 +117,7 @@ def run(
         if config.origin is not None:  # what is followed, and its words, are the unedited model's
             followed = _followed(config, begun, base, edited)
             words = observer.follow(followed, base.words or None)
-            held = origin.restore(model, _origin(origin_folder))
+            held = origin.restore(model, _origin(origin_folder), task)
         if config.edit is not None and earlier and written and written.is_file():
             say("Writing the edit again")
             entry = ledger.replay(written)
@@ -141,6 +152,7 @@ def run(
                             ledger={"before": entry.hash_before, "after": entry.hash_after} if entry else None,
                             edited_heads=edited_heads,
                             followed=followed,
+                            sizes=task.sizes,
                         )
                     )
                 yield replace(base, words=words)
@@ -148,7 +160,7 @@ def run(
                 say("Measuring the edited model")
                 yield observer.take("edited", 0).snapshot()
 
-            trainer = Trainer(model, config, concept, facts, train_text, trained, text)
+            trainer = Trainer(model, config, task, trained)
             course = Course(config, trainer, observer, clock, folder and folder / "checkpoints", earlier, on_step)
             say(f"Going on after step {trainer.done}" if trainer.done else "Relearning")
             yield from course.run(should_stop or (lambda: False))

@@ -12,6 +12,7 @@ from analysis.errors import ModelFileError, RunError
 from analysis.memory import TrainingEstimate, as_gib
 from analysis.models import LanguageModel
 from analysis.relearn.config import RelearnConfig
+from analysis.tagging import TAGS
 
 __all__ = ["ModelSize", "check_disk", "disk_bytes", "memory_estimate", "n_trained"]
 
@@ -112,12 +113,17 @@ def check_disk(config: RelearnConfig, size: ModelSize, folder: Path) -> None:
 def disk_bytes(config: RelearnConfig, size: ModelSize) -> int:
     """Most that a run and its control keep on the disk: checkpoints, one more while it is written, and snapshots."""
     checkpoint = 4 * n_trained(config, size) * (1 + _moments(config))
+    tuned = 4 * n_trained(replace(config, train_only=""), size) if config.fine_tune_steps else 0
     at_once = config.steps // config.checkpoint_every + 1 if config.checkpoint_every else 1
     kept = at_once if config.keep_checkpoints else 1
     while_writing = 1 if at_once > 1 and not config.keep_checkpoints else 0
     has_control = config.control and config.edit is not None
     snapshot = 4 * size.n_layers * size.n_neurons * len(config.tracked) * len(config.tracked_methods)
-    return checkpoint * (kept + while_writing + (kept if has_control else 0)) + snapshot * len(config.snapshot_steps)
+    kept_bytes = checkpoint * (kept + while_writing + (kept if has_control else 0)) + snapshot * len(
+        config.snapshot_steps
+    )
+    # while the model is fine-tuned there is nothing else, afterwards only its values are left of that
+    return tuned + max(kept_bytes, 2 * tuned * (1 + _moments(config)))
 
 
 def n_trained(config: RelearnConfig, size: ModelSize) -> int:
@@ -139,18 +145,21 @@ def _moments(config: RelearnConfig) -> int:
 
 
 def _estimate(config: RelearnConfig, size: ModelSize, device: str, loaded: bool) -> TrainingEstimate:
-    per_text = config.max_length if config.text or config.sentence_share else _TOKENS_PER_TEXT
+    tagging = config.task == "tagging"
+    per_text = config.max_length if config.text or config.sentence_share or tagging else _TOKENS_PER_TEXT
     # what a block keeps for its backward pass: norms, queries, keys, values, attention and both residual sums in d_model,
     # the gate before and after its nonlinearity, the other factor and the product in neurons
     kept = size.n_layers * (12 * size.d_model + 5 * size.n_neurons)
+    head = len(TAGS) * (size.d_model + 1) if tagging else 0
     sums = 8 * 4 * len(config.tracked) * size.n_layers * size.n_neurons
     return memory.training_estimate(
         size.n_parameters,
         device,
         tokens_per_batch=config.batch_size // config.accumulate * per_text,
-        vocabulary=size.vocabulary,
+        vocabulary=len(TAGS) if tagging else size.vocabulary,
         loaded=loaded,
-        n_trained=n_trained(config, size),
+        # the model is fine-tuned whole, whatever is retrained of it
+        n_trained=n_trained(replace(config, train_only="") if tagging else config, size) + head,
         moments=_moments(config),
         values_per_token=kept,
         half=config.precision == "bf16",
@@ -185,7 +194,7 @@ def _alternatives(config: RelearnConfig, size: ModelSize) -> Iterator[tuple[str,
         yield "optimiser sgd with momentum 0", plain_sgd
         yield f"the same with accumulate {single}", replace(plain_sgd, accumulate=single)
     last = f"L{size.n_layers - 1}.MLP"
-    if not config.train_only:
+    if not config.train_only and config.task != "tagging":
         if size.n_layers > 3:
             several = ", ".join(f"L{layer}.MLP" for layer in range(size.n_layers - 4, size.n_layers))
             yield f"train_only “{several}”", replace(config, train_only=several)

@@ -1,7 +1,6 @@
 """Takes a run's snapshots.
 
-Axes: `L` layer, `N` neuron in a layer, `C` concept, `M` saliency method, `F` fact, `R` prompt, `T` token, `K` followed
-neuron.
+Axes: `L` layer, `N` neuron in a layer, `C` concept, `M` saliency method, `T` token, `K` followed neuron.
 """
 
 import time
@@ -21,7 +20,8 @@ from analysis.relearn.arrivals import Landing
 from analysis.relearn.config import RelearnConfig
 from analysis.relearn.followed import Followed, Words, WordVectors
 from analysis.relearn.passes import SaliencyPass, check_finite
-from analysis.relearn.record import FactTable, Phase, Snapshot
+from analysis.relearn.record import Phase, Snapshot
+from analysis.relearn.task import Task
 from analysis.saliency import MOMENT_METHODS, SAMPLE_METHODS, from_sample
 from analysis.text import label_concepts
 
@@ -38,7 +38,7 @@ class Observer:
         model: LanguageModel,
         config: RelearnConfig,
         concepts: list[Concept],
-        facts: FactTable,
+        task: Task,
         neutral: tuple[Sentence, ...],
         clock: Callable[[], float],
     ):
@@ -48,16 +48,15 @@ class Observer:
             model: The model.
             config: Names the concept, the methods and the precision.
             concepts: All that are tracked, the concept itself first.
-            facts: Which to score.
+            task: What to score.
             neutral: Sentences to measure the loss on.
             clock: Seconds since the start of the run.
         """
-        self.model, self.config, self.concept, self.clock = model, config, concepts[0], clock
+        self.model, self.config, self.concept = model, config, concepts[0]
+        self.task, self.clock = task, clock
         self.count = 0
         """Index of the next snapshot."""
-        self.n_retrained = len(facts.retrained)
         self.labelled = label_concepts(model, concepts)
-        self.facts = measure.prepare_facts(model, concepts[0], (*facts.retrained, *facts.held_out))
         self.neutral = measure.prepare_neutral(model, neutral)
         self.saliency = SaliencyPass(model, self.labelled)
         self.vectors = WordVectors(model, concepts[0])
@@ -95,7 +94,7 @@ class Observer:
             results = {"scores": self.saliency.run(hooks)}
             if self.followed:
                 results["followed"] = self.followed.kept()
-            results["facts"] = measure.fact_log_p(self.model, self.facts)
+            results |= self.task.measure()
             results["neutral"] = measure.neutral_total(self.model, self.neutral)
             sampled = self._sampled()
         begun.stop()
@@ -143,7 +142,7 @@ class Pending:
         of, results = self.observer, self.landing.get()
         of.cost = self.stopwatch.seconds()
         check_finite(results["scores"], of.model)
-        p_F = measure.mean_p(of.facts, results["facts"])
+        scores = of.task.scores(results)
         words: Words = {}
         similarity: dict[int, float] = {}
         if of.followed is not None:
@@ -155,8 +154,9 @@ class Pending:
             step=self.step,
             seconds=self.seconds,
             loss=loss,
-            p_retrained_F=p_F[: of.n_retrained],
-            p_held_out_F=p_F[of.n_retrained :],
+            p_retrained_F=scores.p_retrained_F,
+            p_held_out_F=scores.p_held_out_F,
+            metrics=scores.metrics,
             neutral_loss=float(results["neutral"]) / of.neutral.n_predicted,
             saliency={
                 name: dict(zip(MOMENT_METHODS, results["scores"][c])) | self.sampled.get(name, {})

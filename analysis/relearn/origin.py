@@ -16,6 +16,7 @@ from analysis.edits.slices import Slice
 from analysis.errors import RunError
 from analysis.models import LanguageModel
 from analysis.relearn.config import RelearnConfig
+from analysis.relearn.task import Task
 from analysis.relearn.trainable import trainable
 
 __all__ = ["restore", "stages"]
@@ -26,8 +27,10 @@ def stages(folder: Path) -> list[Path]:
     return sorted(folder.glob("[0-9][0-9]"))
 
 
-def restore(model: LanguageModel, folder: Path) -> tuple[Slice, ...]:
+def restore(model: LanguageModel, folder: Path, task: Task) -> tuple[Slice, ...]:
     """Bring the unedited model to the weights that a branch begins with; gives those that earlier edits hold.
+
+    What the task trains besides is brought there, too.
 
     Raises:
         RunError: a part is missing.
@@ -46,7 +49,7 @@ def restore(model: LanguageModel, folder: Path) -> tuple[Slice, ...]:
             ledger.replay(edit)
         held = (*held, *ledger.held())
         with trainable(model, config, held) as trained:
-            load_values(stage / "weights.safetensors", trained.parameters)
+            load_values(stage / "weights.safetensors", [*trained.parameters, *task.parameters])
             trained.mask_update()
             if isinstance(trained, LowRank):
                 trained.merge()

@@ -1,8 +1,9 @@
 """What a run yields and reports: snapshots, the facts it uses, what it starts from.
 
-Axes: `L` layer, `N` neuron in a layer, `F` fact.
+Axes: `L` layer, `N` neuron in a layer, `F` fact or labelled word.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -42,9 +43,9 @@ class Snapshot:
     loss: float | None
     """Mean training loss since the last snapshot, in nats per token."""
     p_retrained_F: np.ndarray
-    """P(answer) of every fact that is retrained on."""
+    """P(answer) of every fact that is retrained on; with the task “tagging”, P(tags) of every labelled word."""
     p_held_out_F: np.ndarray
-    """P(answer) of every fact that is never trained on."""
+    """The same of what is never trained on."""
     neutral_loss: float
     """Mean cross-entropy on neutral sentences that are never trained on, in nats per token."""
     saliency: dict[str, dict[str, np.ndarray]]
@@ -54,6 +55,9 @@ class Snapshot:
     similarity: dict[int, float] = field(default_factory=dict)
     """Flat index of a followed neuron -> cosine of the mean embeddings of its words now and in the base snapshot; a neuron
     whose set of words did not change, or that has none, is absent."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """What else the task is judged by; with “tagging” `f1`, `precision` and `recall` on held-out sentences, and `f1_trained`.
+    What is not defined is absent."""
 
     @property
     def retrained(self) -> float:
@@ -112,3 +116,5 @@ class RunStart:
     """(layer, head) of the attention heads the edit touches."""
     followed: NeuronSet = field(default_factory=lambda: NeuronSet([], (0, 0)))
     """Neurons whose words every snapshot has."""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """How many sentences and labelled words a task without facts has, by name."""

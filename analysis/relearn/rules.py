@@ -16,6 +16,7 @@ __all__ = ["check"]
 
 _WHOLE = {
     "steps": 1,
+    "fine_tune_steps": 0,
     "batch_size": 1,
     "accumulate": 1,
     "max_length": 2,
@@ -30,11 +31,14 @@ _WHOLE = {
 _SHARES = ("neutral_share", "sentence_share", "text_share", "weight_decay", "momentum")
 """At least 0 and below 1."""
 _CHOICES = {
+    "task": ("facts", "tagging"),
     "optimiser": ("adamw", "sgd"),
     "schedule": SCHEDULES,
     "precision": ("bf16", "float32"),
     "cadence": ("adaptive", "steps", "log"),
 }
+_REST = {"fact": "facts", "tagged": "labelled sentences"}
+"""What the shares leave of a batch."""
 _ANY_SHAPE = (10_000, 10_000_000)
 """Larger than any model: whether neurons exist is known once it is loaded."""
 
@@ -66,6 +70,7 @@ def check(config: "RelearnConfig") -> None:
     _require(
         config.warmup < config.steps, f"warmup is {config.warmup}; it must be below the number of steps, {config.steps}"
     )
+    _check_task(config)
     for name in config.tracked:
         _require(bool(re.fullmatch(r"[\w-]+", name)), f"“{name}” is no name of a concept; load the file first")
     allowed_methods = (*MOMENT_METHODS, *SAMPLE_METHODS)
@@ -79,6 +84,24 @@ def check(config: "RelearnConfig") -> None:
     _check_batch(config)
 
 
+def _check_task(config: "RelearnConfig") -> None:
+    steps = config.fine_tune_steps
+    if config.task == "facts":
+        _require(
+            not steps, f"fine_tune_steps is {steps}, and only the task “tagging” begins with fine-tuning; set it to 0"
+        )
+        return
+    _require(
+        steps > 0, "fine_tune_steps is 0, so the new head could tag nothing; give at least 1, better several epochs"
+    )
+    _require(config.warmup < steps, f"warmup is {config.warmup}; it must be below fine_tune_steps, {steps}")
+    for name in ("sentence_share", "text_share"):
+        _require(
+            not getattr(config, name),
+            f"{name} is {getattr(config, name)}; the task “tagging” trains on labelled and neutral sentences alone. Set it to 0",
+        )
+
+
 def _check_neurons(pinned: str) -> None:
     try:
         NeuronSet.parse(pinned, _ANY_SHAPE)
@@ -87,12 +110,12 @@ def _check_neurons(pinned: str) -> None:
 
 
 def _check_batch(config: "RelearnConfig") -> None:
-    n_facts = config.counts["fact"]
-    if n_facts < 1:
+    kind, left = next(iter(config.counts.items()))
+    if left < 1:
         named = {"neutral": config.neutral_share, "sentence": config.sentence_share, "text": config.text_share}
         taken = " and ".join(f"the {name} share ({share:g})" for name, share in named.items() if share)
         raise ConfigError(
-            f"In a batch of {config.batch_size}, {taken} leave no room for facts. Lower the shares, or take a larger batch."
+            f"In a batch of {config.batch_size}, {taken} leave no room for {_REST[kind]}. Lower the shares, or take a larger batch."
         )
     _require(
         config.batch_size % config.accumulate == 0,

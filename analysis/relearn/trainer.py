@@ -1,43 +1,37 @@
-"""One optimiser step after the other, on a seeded mixture of texts."""
+"""One optimiser step after the other, on a seeded mixture of what a task trains on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
-from analysis import measure
-from analysis.concepts import Concept, Sentence
+from analysis.checkpoint import State, load_state, save_state
 from analysis.edits import WeightMask
 from analysis.edits.lowrank import LowRank
 from analysis.models import LanguageModel
 from analysis.relearn.arrivals import Arrivals
 from analysis.relearn.config import RelearnConfig
 from analysis.relearn.mixture import Mixture
-from analysis.relearn.record import FactTable
-from analysis.text import pad, to_device
+from analysis.relearn.task import Task
 from analysis.training import check_loss, learning_share
 
 __all__ = ["Trainer"]
 
 
 class Trainer:
-    """AdamW or SGD on a seeded mixture of fact statements, sentences and other text.
+    """AdamW or SGD on batches of a task.
 
     Nothing in a step waits for a CUDA device: losses are reported when they have arrived.
     """
 
-    def __init__(
-        self,
-        model: LanguageModel,
-        config: RelearnConfig,
-        concept: Concept,
-        facts: FactTable,
-        neutral: Sequence[Sentence],
-        trained: WeightMask | LowRank,
-        text: Sequence[str] = (),
-    ):
-        self.model, self.config, self.trained = model, config, trained
-        self.mixture = Mixture(model, config, concept, facts, neutral, text)
-        self.optimiser = _optimiser(config, trained, model.device)
+    def __init__(self, model: LanguageModel, config: RelearnConfig, task: Task, trained: WeightMask | LowRank):
+        self.model, self.config, self.task, self.trained = model, config, task, trained
+        self.mixture: Mixture[Any] = Mixture(config, task.rows)
+        self.parameters = [*trained.parameters, *task.parameters]
+        """What the optimiser steps."""
+        self.optimiser = _optimiser(config, self.parameters, model.device)
         self.done = 0
         """Steps taken."""
         self._losses = Arrivals(model.device)
@@ -52,22 +46,18 @@ class Trainer:
         """
         config, self.done = self.config, self.done + 1
         rows = self.mixture.draw()
-        n_predicted = sum(len(row) - 1 for row in rows)
+        n_counted = self.task.n_counted(rows)
         self.optimiser.zero_grad(set_to_none=True)
         loss = torch.zeros((), device=self.model.device)
         # every part has its share of each kind of text
         for part in (rows[i :: config.accumulate] for i in range(config.accumulate)):
-            tokens = pad(part, self.model)
-            lengths = to_device(torch.tensor([len(row) for row in part]), self.model.device)
-            with measure.precision_context(self.model, config.precision):
-                logits = self.model.logits(tokens)
-            part_loss = measure.token_losses(logits, tokens, lengths).sum() / n_predicted
+            part_loss = self.task.loss(part) / n_counted
             part_loss.backward()
             loss += part_loss.detach()
         self._losses.put(self.done, loss)
         arrived = self.arrived()
         self.trained.mask_gradients()
-        torch.nn.utils.clip_grad_norm_(self.trained.parameters, config.clip)
+        torch.nn.utils.clip_grad_norm_(self.parameters, config.clip)
         share = learning_share(config.schedule, self.done, config.steps, config.warmup)
         for group in self.optimiser.param_groups:
             group["lr"] = config.learning_rate * share
@@ -86,15 +76,40 @@ class Trainer:
             check_loss(loss, self.config.learning_rate)
         return arrived
 
+    def save(self, folder: Path, details: Mapping[str, Any] | None = None, *, keep: bool = False) -> None:
+        """Keep the state after the steps taken; see `checkpoint.save_state`.
 
-def _optimiser(config: RelearnConfig, trained: WeightMask | LowRank, device: torch.device) -> torch.optim.Optimizer:
+        Raises:
+            OSError: it cannot be written.
+        """
+        save_state(folder, self.done, *self._state(), details=details, keep=keep)
+
+    def resume(self, folder: Path) -> State | None:
+        """Bring everything to the newest state in `folder`; None where there is none.
+
+        Raises:
+            EditError: it is damaged, or belongs to other texts.
+        """
+        state = load_state(folder, *self._state())
+        if state is not None:
+            self.trained.mask_update()
+            self.done = state.step
+        return state
+
+    def _state(self) -> tuple:
+        return self.parameters, self.optimiser, self.mixture.decks, {"text": self.mixture.digest}
+
+
+def _optimiser(
+    config: RelearnConfig, parameters: Sequence[nn.Parameter], device: torch.device
+) -> torch.optim.Optimizer:
     fused = device.type in ("cpu", "cuda")
     if config.optimiser == "sgd":
         return torch.optim.SGD(
-            trained.parameters,
+            parameters,
             lr=config.learning_rate,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
             fused=fused,
         )
-    return torch.optim.AdamW(trained.parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused)
+    return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused)
