@@ -19,9 +19,10 @@ form = st.expander("New run", expanded=not found, icon=":material/add:", key="ne
 with form, shell.shown_errors():
     config = run_form.run_form(concept)
     run_form.needs(config)
-    if not concept.facts:
+    ready = bool(concept.facts) or config.task == "tagging"
+    if not ready:
         st.info("This concept has no facts, so there is nothing to retrain on. Choose another, or upload facts.")
-    if st.button("Start relearning", type="primary", icon=":material/play_arrow:", disabled=not concept.facts):
+    if st.button("Start relearning", type="primary", icon=":material/play_arrow:", disabled=not ready):
         run = runs.start(config, concepts={concept.name: concept})
         st.session_state["run"], st.session_state["started"] = run.name, True
         st.rerun()

@@ -13,7 +13,7 @@ from analysis.errors import PalimpsestError
 from analysis.jobs import JobStatus, is_alive
 from analysis.neurons import Neuron, NeuronSet
 from analysis.runs import RunDirectory, RunFacts
-from ui import moment_view, neuron_card, scene, scene_card, scene_control
+from ui import moment_view, neuron_card, scene, scene_card, scene_control, tagging_view
 from ui.edit_form import use_components
 from ui.migration import CanvasScene, Source, chosen, migration_canvas
 from ui.scene_store import View
@@ -98,6 +98,8 @@ def _panel(run: RunDirectory, view: View, *, was_active: bool) -> None:
             key=key,
         )
     _carry_out(getattr(result, "action", None), drawn)
+    if run.config.task == "tagging":
+        tagging_view.f1_over_steps(run, facts, count)
     if count > 2 and not active:  # while snapshots arrive, the canvas alone shows what changes
         moment_view.draw(run, view, facts, index)
 
@@ -165,11 +167,17 @@ def _afterwards(run: RunDirectory) -> None:
 
 
 def _numbers(summary: dict) -> None:
-    known = summary["known_facts"]
+    known, tagging = summary["known_facts"], summary["tagging"]
     half = summary["half_life_steps"]
+    if known:
+        on = (
+            f"{known['retrained']} facts retrained on, {known['held_out']} held out, {known['set_aside']} set aside because "
+            f"the unedited model does not know them (P below {known['threshold']:g})."
+        )
+    else:
+        on = f"Fine-tuned for {tagging['fine_tune_steps']} steps before the edit; P is that of a word's right tags."
     st.caption(
-        f"{known['retrained']} facts retrained on, {known['held_out']} held out, {known['set_aside']} set aside because "
-        f"the unedited model does not know them (P below {known['threshold']:g}). Half of what was lost was regained "
+        f"{on} Half of what was lost was regained "
         + (f"after {half:g} steps." if half is not None else "never.")
         + f" Seed {summary['seed']}."
     )
@@ -189,3 +197,6 @@ def _numbers(summary: dict) -> None:
                     }
                 )
     st.dataframe(rows, hide_index=True)
+    if tagging:
+        stages = {"this run": tagging["stages"], "control": (summary["control"] or {}).get("stages", [])}
+        st.dataframe([{"run": name, **row} for name, found in stages.items() for row in found], hide_index=True)

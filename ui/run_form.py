@@ -1,5 +1,6 @@
 """The form of a new run: what is trained on what, how, what is tracked, and what that needs before it starts."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import streamlit as st
@@ -8,7 +9,7 @@ from analysis import catalog, concepts, fetch, paths, queue
 from analysis.concepts import Concept
 from analysis.edits import Edit, short_list
 from analysis.memory import as_gib
-from analysis.relearn import RelearnConfig
+from analysis.relearn import RelearnConfig, epoch_steps
 from analysis.relearn.needs import ModelSize, disk_bytes, memory_estimate
 from analysis.saliency import MOMENT_METHODS, SAMPLE_METHODS
 from ui import edit_form, host
@@ -16,6 +17,7 @@ from ui.tokens import escaped
 
 __all__ = ["needs", "run_form"]
 
+_TASKS = {"Recall facts": "facts", "Find the words (NER)": "tagging"}
 _CADENCES = {
     "adaptive": "As often as a tenth of the training time allows (a twentieth on a GPU), and at least eight times.",
     "steps": "Every so many steps.",
@@ -28,10 +30,23 @@ def run_form(concept: Concept) -> RelearnConfig:
 
     Raises:
         ConfigError: a value is out of range.
+        ConceptError: the concept labels too few words to find.
     """
     what, change = st.columns([3, 1], vertical_alignment="center")
     with change.popover("Change the edit", icon=":material/content_cut:", width="stretch"):
         edit_form.edit_form(concept)
+    left, right = st.columns([2, 2], vertical_alignment="bottom")
+    label = left.segmented_control(
+        "Task", list(_TASKS), default="Recall facts", required=True, key="task", bind="query-params",
+        help="Finding the words: the model is fine-tuned to tag the concept's words before anything is measured, then "
+        "edited, then retrained to tag them (Lo, Cohen & Barez 2024).",
+    )  # fmt: skip
+    task = _TASKS[label]
+    tuned = 0
+    if task == "tagging":
+        tuned = int(
+            right.number_input("Epochs of fine-tuning", 1, 1000, 5, key="fine_tune_epochs", bind="query-params")
+        )
     a, b, c, d = st.columns(4)
     steps = int(a.number_input("Steps", 1, 100_000, 24, key="steps", bind="query-params"))
     rate = b.number_input("Learning rate", 1e-7, 0.1, 5e-5, 1e-5, format="%.1e", key="rate", bind="query-params")
@@ -40,7 +55,7 @@ def run_form(concept: Concept) -> RelearnConfig:
     edit = edit_form.chosen_edit(seed)
     data, training, tracking, keeping = st.columns(4)
     with data.popover("Data", icon=":material/dataset:", width="stretch"):
-        mixture = _data(concept)
+        mixture = _data(concept, task)
     with training.popover("Training", icon=":material/tune:", width="stretch"):
         how = _training(batch)
     with tracking.popover("Tracking", icon=":material/visibility:", width="stretch"):
@@ -52,9 +67,11 @@ def run_form(concept: Concept) -> RelearnConfig:
         help="The same training, batch for batch, without the edit: it is drawn as a ghost behind every curve.",
     )  # fmt: skip
     what.markdown(_sentence(concept, edit, str(how["train_only"])))
-    return RelearnConfig(
+    config = RelearnConfig(
         model=host.chosen().reference,
         concept=concept.name,
+        task=task,  # type: ignore[arg-type]
+        fine_tune_steps=int(str(how["warmup"])) + 1 if tuned else 0,  # until the number of sentences is known
         edit=edit,
         steps=steps,
         batch_size=batch,
@@ -67,6 +84,11 @@ def run_form(concept: Concept) -> RelearnConfig:
         **watched,  # type: ignore[arg-type]
         **kept,  # type: ignore[arg-type]
     )
+    if not tuned:
+        return config
+    epoch = epoch_steps(config, concept)
+    right.caption(f"An epoch is {epoch} steps: {config.counts['tagged']} labelled sentences in a batch.")
+    return replace(config, fine_tune_steps=tuned * epoch)
 
 
 def needs(config: RelearnConfig) -> None:
@@ -93,14 +115,18 @@ def _sentence(concept: Concept, edit: Edit, train_only: str) -> str:
     return f"Relearn **{escaped(concept.title)}** in **{model}** after: **{escaped(edit.describe())}**{confined}"
 
 
-def _data(concept: Concept) -> dict[str, object]:
-    st.caption(
-        "Shares of each batch; the rest is statements of the facts to retrain on. Held-out facts are never used."
-    )
+def _data(concept: Concept, task: str) -> dict[str, object]:
+    rest = {
+        "facts": "statements of the facts to retrain on. Held-out facts are never used.",
+        "tagging": "labelled sentences of the concept. About a third of them is held out and never used.",
+    }
+    st.caption(f"Shares of each batch; the rest is {rest[task]}")
     neutral = st.slider(
         "Neutral sentences", 0.0, 0.9, 0.375, 0.025, key="neutral", bind="query-params",
         help="Without them the model unlearns ordinary language.",
     )  # fmt: skip
+    if task == "tagging":
+        return {"neutral_share": neutral}
     own = 0.0
     if concept.sentences:
         own = st.slider("The concept's own sentences", 0.0, 0.9, 0.0, 0.025, key="sentences", bind="query-params")

@@ -14,7 +14,7 @@ from analysis.errors import ConfigError
 from analysis.neurons import NeuronSet
 from analysis.relearn import Snapshot
 from analysis.runs import RunDirectory, RunFacts
-from ui.migration import CanvasConcept, CanvasFrame, CanvasScene, Marks
+from ui.migration import CanvasConcept, CanvasFrame, CanvasScene, CanvasTask, Marks
 from ui.scene_store import View, kept, mass, scaled, snapshot, threshold
 
 __all__ = [
@@ -36,6 +36,15 @@ MODES = {
     "level": "saliency itself (it hardly moves)",
 }
 ORDERS = ("before the edit", "by number")
+_TASKS = {
+    "facts": CanvasTask(),
+    "tagging": CanvasTask(
+        question="Does it find the words?",
+        measure="P(tags)",
+        trained="words in retrained sentences",
+        held_out="words in held-out sentences",
+    ),
+}
 
 
 def scene(run: RunDirectory, view: View, facts: RunFacts, n_snapshots: int) -> CanvasScene:
@@ -69,6 +78,7 @@ def _scene(run: RunDirectory, view: View, facts: RunFacts, n_snapshots: int) -> 
         pruned=facts.edited.flat.astype(np.uint32),
         edit_label=edit_label(run),
         total_steps=run.config.steps,
+        task=_TASKS[run.config.task],
         tracked=tuple(titles[name] for name in tracked),
         followed=facts.followed.flat.astype(np.uint32),
     )

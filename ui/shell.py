@@ -27,7 +27,7 @@ _FLAG = "app_has_run"
 _CONCEPT = "concept"
 _KEPT = (
     "run mode view_scale order moment_panel "
-    "steps rate batch seed control neutral sentences text_share text train_only lora optimiser precision schedule warmup "
+    "task fine_tune_epochs steps rate batch seed control neutral sentences text_share text train_only lora optimiser precision schedule warmup "
     "accumulate cadence every track track_methods pinned follow_top checkpoint_every keep_checkpoints"
 ).split()
 """Choices on the Relearn page that outlive a visit to another page."""

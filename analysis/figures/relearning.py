@@ -13,7 +13,7 @@ from analysis.figures.style import HUES, LEGEND, MARGINS
 from analysis.migration import PrimedNeurons, layer_mass
 from analysis.relearn import Snapshot
 
-__all__ = ["layer_shift", "priming_scatter", "recovery"]
+__all__ = ["f1_curve", "layer_shift", "priming_scatter", "recovery"]
 
 _BINS = 64
 
@@ -33,6 +33,29 @@ def recovery(runs: Mapping[str, Sequence[Snapshot]]) -> go.Figure:
     figure.update_layout(height=380, margin=MARGINS, legend={"orientation": "h", "y": 1.2}, uirevision="recovery")
     figure.update_xaxes(title="training steps since the edit")
     figure.update_yaxes(title="mean P(answer)", range=[0, 1])
+    return figure
+
+
+def f1_curve(runs: Mapping[str, Sequence[Snapshot]]) -> go.Figure:
+    """F1 on held-out (solid) and retrained (dashed) sentences over training steps, one hue a run; dotted before the edit."""
+    figure = go.Figure()
+    for i, (name, snapshots) in enumerate(runs.items()):
+        hue = HUES[i % len(HUES)]
+        after = [one for one in snapshots if one.phase != "base"] or list(snapshots)
+        steps = [one.step for one in after]
+        for metric, label, dash in (
+            ("f1", "held-out sentences", "solid"),
+            ("f1_trained", "retrained sentences", "dash"),
+        ):
+            values = [one.metrics.get(metric) for one in after]
+            line = {"color": hue, "width": 2, "dash": dash}
+            figure.add_trace(go.Scatter(x=steps, y=values, name=f"{name}: {label}", line=line, mode="lines+markers"))
+        base = [one.metrics.get("f1") for one in snapshots if one.phase == "base"][:1]
+        if i == 0 and base and base[0] is not None:
+            figure.add_hline(y=base[0], line={"color": hue, "width": 1, "dash": "dot"})
+    figure.update_layout(height=320, margin=MARGINS, legend={"orientation": "h", "y": 1.25}, uirevision="f1")
+    figure.update_xaxes(title="training steps since the edit", rangemode="tozero")
+    figure.update_yaxes(title="F1 of whole words", range=[-0.03, 1.03])
     return figure
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import streamlit as st
 from streamlit.components.v2 import component
 
-from ui.migration.contents import CanvasConcept, CanvasCurve, CanvasFrame, CanvasScene, Marks, Ribbons
+from ui.migration.contents import CanvasConcept, CanvasCurve, CanvasFrame, CanvasScene, CanvasTask, Marks, Ribbons
 from ui.migration.wire import pack
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "CanvasCurve",
     "CanvasFrame",
     "CanvasScene",
+    "CanvasTask",
     "Chosen",
     "Marks",
     "Ribbons",

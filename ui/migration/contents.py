@@ -15,6 +15,7 @@ __all__ = [
     "CanvasCurve",
     "CanvasFrame",
     "CanvasScene",
+    "CanvasTask",
     "Marks",
     "Ribbons",
     "require_flat_indices",
@@ -26,6 +27,16 @@ MAX_CONCEPTS = 3
 
 Ribbons = Sequence[tuple[int, int, float]]
 """(from layer, to layer, share of all mass) of one concept's flow."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CanvasTask:
+    """What recovery is measured by, as it is called on screen."""
+
+    question: str = "Does it know the answers?"
+    measure: str = "P(answer)"
+    trained: str = "retrained facts"
+    held_out: str = "facts never retrained"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +81,8 @@ class CanvasScene:
     """The moment that changes, flow and distance are counted from: "the edit" or "the base"."""
     tracked: tuple[str, ...] = ()
     """Titles of all tracked concepts, drawn or not: what a mark can also carry."""
+    task: CanvasTask = field(default_factory=CanvasTask)
+    """How the two curves of recovery are called."""
     followed: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint32))
     """uint32 flat indices of the neurons whose words are known over time, axis F."""
 
@@ -124,9 +137,9 @@ class CanvasCurve:
     distance_C: Sequence[float]
     """Wasserstein distance of the layer distribution from the one counted from, in layers."""
     retrained: float
-    """P(answer) on the retrained facts, 0 to 1."""
+    """The task's measure on what is retrained, 0 to 1."""
     held_out: float
-    """P(answer) on facts never retrained, 0 to 1."""
+    """The same on what is never retrained."""
     neutral_loss: float
     """Loss on neutral text, nats per token."""
 

@@ -37,12 +37,12 @@ function removedText({ scene, pruned }, frame) {
 
 const momentOf = ({ frames }, phase) => frames.find((frame) => frame.phase === phase);
 
-// Of what the edit took, on the facts that were never retrained: nothing reminded the model of these.
+// Of what the edit took, on what was never retrained: nothing reminded the model of it.
 function backText(store, frame) {
   const [base, edited] = [momentOf(store, "base"), momentOf(store, "edited")];
   const path = [base, edited, frame].filter((one, i, all) => one && all.indexOf(one) === i)
     .map((one) => formatMeasured(one.held_out)).join(" \u2192 ");
-  const detail = `P(answer) on facts never retrained: ${path}`;
+  const detail = `${store.scene.task.measure} on ${store.scene.task.held_out}: ${path}`;
   const taken = base && edited && base.held_out !== null && edited.held_out !== null
     ? base.held_out - edited.held_out : null;
   if (frame.phase !== "training") return { value: frame.phase === "base" ? "not removed yet" : "nothing yet", detail };

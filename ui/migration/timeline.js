@@ -21,7 +21,7 @@ function panelContent(name, palette, store) {
   });
   if (name === "answer") {
     return {
-      title: "Does it know the answers?", note: "", range: [0, Math.min(1, niceCeil(extent.answer * 1.02))], ticks: 2,
+      title: scene.task.question, note: "", range: [0, Math.min(1, niceCeil(extent.answer * 1.02))], ticks: 2,
       curves: [inInk("retrained", "retrained ", [], 2.4), inInk("held_out", "never retrained ", [7, 4], 2)],
       baseline: true,
     };
@@ -96,8 +96,8 @@ function drawKey(context, palette, store, panel, from) {
   };
   const sample = (stroke, width, dash) => (at, middle) =>
     line(context, at, middle, at + 24, middle, stroke, width, dash);
-  entry("retrained facts", 24, sample(palette.ink(0.95), 2.4, []));
-  entry("facts never retrained", 24, sample(palette.ink(0.8), 2, [7, 4]));
+  entry(store.scene.task.trained, 24, sample(palette.ink(0.95), 2.4, []));
+  entry(store.scene.task.held_out, 24, sample(palette.ink(0.8), 2, [7, 4]));
   if (Object.values(store.half).some((step) => step !== null)) {
     entry("half regained", 9, (at, middle) => diamond(context, palette, at + 4.5, middle));
   }

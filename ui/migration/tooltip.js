@@ -78,10 +78,10 @@ function describeFlow(store, playhead, layer) {
   return [...lines, `least-cost transport between layers since ${store.scene.since}${frame.net ? ", net of the control" : ""}`];
 }
 
-function describeMoment(frame, { concepts }) {
+function describeMoment(frame, { concepts, task }) {
   const number = (value, digits) => (value === null ? "not measured" : value.toFixed(digits));
   return [frameName(frame),
-    `P(answer): retrained ${number(frame.retrained, 3)}, never retrained ${number(frame.held_out, 3)}`,
+    `${task.measure}: retrained ${number(frame.retrained, 3)}, never retrained ${number(frame.held_out, 3)}`,
     `neutral loss ${number(frame.neutral_loss, 3)} nats per token`,
     ...concepts.map(({ title }, c) => `${title}: centre at layer ${number(frame.centre[c], 2)}, `
       + `moved ${number(frame.distance[c], 2)} layers`)];

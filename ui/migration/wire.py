@@ -16,6 +16,7 @@ import json
 import math
 import struct
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -98,6 +99,7 @@ def _scene_json(scene: CanvasScene) -> dict[str, Any]:
         "signed": scene.signed,
         "unit": scene.unit,
         "since": scene.since,
+        "task": asdict(scene.task),
         "full_scale": scene.full_scale,
         "edit_label": scene.edit_label,
         "total_steps": scene.total_steps,
