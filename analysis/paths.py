@@ -11,12 +11,21 @@ from pathlib import Path
 
 from analysis.errors import ConfigError
 
-__all__ = ["concepts_root", "home", "models_root", "operations_root", "runs_root", "write_atomically"]
+__all__ = [
+    "concepts_root",
+    "expanded",
+    "home",
+    "models_root",
+    "operations_root",
+    "real",
+    "runs_root",
+    "write_atomically",
+]
 
 
 def home() -> Path:
     """The directory that holds everything Palimpsest writes; created on first use."""
-    root = Path(os.environ.get("PALIMPSEST_HOME") or Path.home() / ".palimpsest").expanduser().absolute()
+    root = expanded(os.environ.get("PALIMPSEST_HOME") or Path.home() / ".palimpsest").absolute()
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -38,6 +47,26 @@ def operations_root() -> Path:
 
 def runs_root() -> Path:
     return home() / "runs"
+
+
+def expanded(name: str | Path) -> Path:
+    """A path in which `~` and `~user` stand for home folders.
+
+    Raises:
+        ConfigError: there is no such user.
+    """
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{name} cannot be used ({error}). Write the whole path instead of “~…”.") from error
+
+
+def real(path: Path) -> Path:
+    """The one name of a file or folder that may be reached in several ways: absolute, with symbolic links followed.
+
+    Whoever asks whether two paths are the same compares these. Neither need exist.
+    """
+    return Path(os.path.realpath(path))
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -30,7 +30,7 @@ def read(reference: str) -> tuple[str, ...]:
         FetchError: the data set cannot be read.
     """
     if is_file_name(reference):
-        return _read_file(Path(reference).expanduser())
+        return _read_file(paths.expanded(reference))
     from analysis.evaluate import from_hub
 
     name, _, configuration = reference.partition(":")
@@ -39,7 +39,7 @@ def read(reference: str) -> tuple[str, ...]:
 
 def store(path: Path, texts: Sequence[str]) -> None:
     """Keep texts where `load` finds them."""
-    paths.write_atomically(path, "".join(json.dumps(text, ensure_ascii=False) + "\n" for text in texts).encode())
+    paths.write_atomically(path, "".join(json.dumps(text) + "\n" for text in texts).encode())
 
 
 def load(path: Path) -> tuple[str, ...]:
@@ -53,8 +53,9 @@ def load(path: Path) -> tuple[str, ...]:
 
 def _read_file(path: Path) -> tuple[str, ...]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        # not `splitlines`, which also ends a line at separators that may stand in a text, such as U+2028
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, ValueError) as error:
         raise ConfigError(f"The text {path} cannot be read ({error}). Give a .txt or .jsonl file in UTF-8.") from error
     texts = []
     for number, line in enumerate(lines, 1):
@@ -78,4 +79,6 @@ def _text(line: str, where: str) -> str:
         raise ConfigError(f"{where} is no text ({error!r}). Write a JSON string, or an object with “text”.") from error
     if not isinstance(text, str):
         raise ConfigError(f"{where} is no text. Write a JSON string, or an object with “text”.")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ConfigError(f"{where} holds half a character (a lone surrogate such as \\ud800). Remove or complete it.")
     return text

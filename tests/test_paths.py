@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from analysis import paths
+from analysis.errors import ConfigError
 
 
 def test_home_is_made_and_holds_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -76,3 +77,18 @@ def test_threads_may_write_the_same_file(tmp_path: Path):
     assert errors == []
     assert path.read_bytes() in {letter * 5000 for letter in (b"a", b"b", b"c")}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_home_of_an_unknown_user_is_told(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PALIMPSEST_HOME", "~no-such-user/home")
+    with pytest.raises(ConfigError, match="whole path"):
+        paths.home()
+
+
+def test_one_name_for_what_links_lead_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    monkeypatch.chdir(tmp_path)
+    for name in ("folder/run", "link/run", tmp_path / "link" / ".."):
+        expected = tmp_path if str(name).endswith("..") else tmp_path / "folder" / "run"
+        assert paths.real(Path(name)) == expected
