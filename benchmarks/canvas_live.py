@@ -46,7 +46,9 @@ def _follow(page: Page, url: str, options: argparse.Namespace) -> dict:
             began = now - (seen - 1) * options.every  # snapshot 1 is there from the start
         first_seen.setdefault(seen, now)
         if seen >= len(heap) * options.snapshots / 10 + 1:
-            heap.append({"snapshots": seen, "browser_mib": _browser_mib(page), "server_mib": _server_mib(url)})
+            mounts = int(canvas.get_attribute("data-mounts") or 0)
+            memory = {"browser_mib": _browser_mib(page), "server_mib": _server_mib(url)}
+            heap.append({"snapshots": seen, "mounts": mounts, **memory})
         page.wait_for_timeout(50)
     assert began is not None
     # relative to the quickest one: when the app began to count is not known from here

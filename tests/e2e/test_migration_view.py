@@ -17,6 +17,7 @@ from analysis import running, runs
 from analysis.concepts import Concept
 from analysis.edits import ComponentEdit, Selection
 from analysis.relearn import RelearnConfig
+from ui.migration import _MODULE
 
 pytestmark = pytest.mark.browser
 _ROOT = Path(__file__).parent.parent.parent
@@ -122,3 +123,30 @@ def test_the_view_follows_the_keys_and_the_page_follows_the_view(server: str, pa
         page.locator(".palimpsest button", has_text="PNG").click()
     assert picture.value.path().read_bytes().startswith(b"\x89PNG")
     assert view.get_attribute("data-mounts") == "1"
+
+
+def test_an_update_that_another_overtakes_leaves_the_picture(page: Page):
+    """Streamlit then calls the cleanup of the first update, before the second one is here."""
+    found = page.evaluate(
+        """async (source) => {
+          const module = await import(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+          const host = document.body.appendChild(document.createElement("div"));
+          const parentElement = host.attachShadow({ mode: "open" });
+          const update = () => module.default({ parentElement, data: {}, setStateValue() {}, setTriggerValue() {} });
+          const wait = (time) => new Promise((done) => setTimeout(done, time));
+          const mounts = () => [...parentElement.children].map((one) => one.dataset.mounts).join();
+          const overtaken = update();
+          const seen = [mounts()];
+          overtaken();
+          await wait(50);
+          const last = update();
+          await wait(1500);
+          seen.push(mounts());
+          last();
+          await wait(1500);
+          seen.push(mounts());
+          return seen;
+        }""",
+        _MODULE,
+    )
+    assert found == ["1", "1", ""]

@@ -69,6 +69,7 @@ _SCRIPTS = (
     "canvas.js",
 )
 """Concatenated in this order into the one module that an inline component may have."""
+_MODULE = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,6 +214,6 @@ def _no_callback() -> None:
 
 _component = component(
     "palimpsest_migration",
-    js="\n".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS),
+    js=_MODULE,
     css=(_HERE / "canvas.css").read_text(encoding="utf-8"),
 )

@@ -14,21 +14,30 @@ export default function migrationCanvas({ data, parentElement, setStateValue, se
   }
   Object.assign(view, { setStateValue, setTriggerValue });
   receive(view, data);
-  return () => {
-    view.stop.abort();
-    cancelAnimationFrame(view.request);
-    view.observer.disconnect();
-    clearTimeout(view.rested);
-    view.chrome.root.remove();
-    instances.delete(parentElement);
-  };
+  const call = ++view.calls;
+  return () => setTimeout(() => {
+    if (view.calls === call) unmount(view, parentElement);
+  }, STAY);
+}
+
+// Streamlit calls the cleanup of an update that the next one has overtaken, too, and does so before that next one is
+// here. So whoever goes waits for a moment, and stays if there was another call.
+const STAY = 1000;
+
+function unmount(view, parent) {
+  view.stop.abort();
+  cancelAnimationFrame(view.request);
+  view.observer.disconnect();
+  clearTimeout(view.rested);
+  view.chrome.root.remove();
+  if (instances.get(parent) === view) instances.delete(parent);
 }
 
 function mount(parent) {
   const chrome = buildChrome();
   parent.append(chrome.root);
   const view = {
-    chrome, store: createStore(), stop: new AbortController(), counters: null,
+    chrome, calls: 0, store: createStore(), stop: new AbortController(), counters: null,
     playhead: 0, playing: false, following: false, rest: 0, pending: 0, speed: 1, started: false,
     motion: matchMedia("(prefers-reduced-motion: reduce)"),
     width: 0, request: 0, clock: 0, drawn: null, layout: null, palette: null, surface: null,
