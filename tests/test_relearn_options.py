@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from analysis.errors import ConceptError, ConfigError
 from analysis.models import LanguageModel
 from analysis.models import load as load_model
 from analysis.relearn import RelearnConfig, RunStart, Snapshot, mixture, trainer
+from analysis.relearn.rules import kind_of
 
 CONFIG = RelearnConfig(
     model="unused: the tests hand over a model",
@@ -303,11 +305,44 @@ def test_a_text_that_cannot_be_read_leaves_no_run(tiny_concept: Concept, tmp_pat
         ({"follow_top": -1}, "follow_top"),
         ({"checkpoint_every": -1}, "checkpoint_every"),
         ({"max_length": 1}, "max_length"),
+        ({"keep_checkpoints": "False"}, "keep_checkpoints is 'False'; it must be true or false"),
+        ({"control": 1}, "control is 1; it must be true or false"),
+        ({"learning_rate": "abc"}, "learning_rate is 'abc'; it must be a number"),
+        ({"momentum": True}, "momentum is True; it must be a number"),
+        ({"clip": float("inf")}, "clip is inf; it must be a number"),
+        ({"lora_alpha": 10**400}, "lora_alpha .* must be a number"),
+        ({"tracking_share": "0.1"}, "tracking_share is '0.1'; it must be a number"),
+        ({"known_threshold": None}, "known_threshold is None; it must be a number"),
+        ({"steps": 1e20}, "steps is 1e[+]20; it must be a whole number"),
+        ({"steps": 10**23}, "it must be at most 1000000"),
+        ({"batch_size": 10**23}, "batch_size .* at most 1000000000"),
+        ({"seed": 2**63}, "seed is"),
+        ({"snapshot_density": 1e-300}, "snapshot_density is 1e-300; it must be above 0 and at most 100"),
+        ({"track": "sports"}, "track is 'sports'; it must be a tuple of texts"),
+        ({"track": ("sports", 3)}, "it must be a tuple of texts"),
+        ({"methods": "probeless"}, "methods is 'probeless'; it must be a tuple of texts"),
+        ({"cadence": ["log"]}, "cadence must be a text"),
+        ({"edit": "prune"}, "edit is 'prune'; it must be an edit or None"),
+        ({"origin": 3}, "origin is 3; it must name a run and a step"),
+        ({"origin": relearn.Origin(run="before", step=-1)}, "it must name a run and a step"),
     ],
 )
 def test_settings_that_are_refused(changes: dict[str, object], message: str):
     with pytest.raises(ConfigError, match=message):
         replace(CONFIG, **changes)  # type: ignore[arg-type]
+
+
+def test_the_kind_of_every_setting_is_that_of_its_annotation():
+    """So that a setting added later is checked as what it is."""
+    kinds = {int: "whole number", float: "number", bool: "switch", tuple[str, ...]: "list", str: "text"}
+    for name, annotation in get_type_hints(RelearnConfig).items():
+        if name not in ("edit", "origin"):
+            options = [one for one in get_args(annotation) if one not in (type(None), ...)]
+            if get_origin(annotation) is Literal:
+                annotation = str
+            elif get_origin(annotation) is not tuple and options:
+                (annotation,) = options
+            assert kind_of(name) == kinds[annotation], name
 
 
 def test_a_configuration_comes_back_from_json():

@@ -41,6 +41,14 @@ Settings = Annotated[
     typer.Option("--set", help="Any other setting as NAME=VALUE, repeatable: “--set cadence=log” (docs/runs.md)."),
 ]
 
+_WRITTEN = {
+    "whole number": "{name}=10",
+    "number": "{name}=0.5",
+    "switch": "{name}=true or {name}=false",
+    "list": """'{name}=["a", "b"]'""",
+}
+"""How a setting of each kind is given on the command line; what is text is taken as it stands."""
+
 
 def component_edit(
     prune_top: float | None,
@@ -79,12 +87,13 @@ def component_edit(
 
 
 def read_settings(given: Sequence[str] | None) -> dict[str, Any]:
-    """`NAME=VALUE` options as settings of a run: numbers, true, false, null and lists as in JSON, all else as text.
+    """`NAME=VALUE` options as settings of a run: numbers, true, false, null and lists as in JSON, texts with or without quotes.
 
     Raises:
-        ConfigError: there is no such setting, or its value is missing.
+        ConfigError: there is no such setting, or its value is missing or of another type; says how it is written.
     """
     from analysis.relearn import RelearnConfig
+    from analysis.relearn.rules import check_kind, kind_of
 
     known = {field.name for field in dataclasses.fields(RelearnConfig)} - {"model", "concept", "edit", "origin"}
     found: dict[str, Any] = {}
@@ -92,12 +101,24 @@ def read_settings(given: Sequence[str] | None) -> dict[str, Any]:
         name, equals, text = one.partition("=")
         if not equals or name not in known:
             raise ConfigError(f"“{one}” is no setting. Write NAME=VALUE, with one of: {', '.join(sorted(known))}.")
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
+        kind, value = kind_of(name), _from_json(text)
+        if kind == "text":
+            found[name] = value if isinstance(value, str) else text
+            continue
         found[name] = tuple(value) if isinstance(value, list) else value
+        try:
+            check_kind(name, found[name])
+        except ConfigError as error:
+            raise ConfigError(f"{error} Write: --set {_WRITTEN[kind].format(name=name)}") from error
     return found
+
+
+def _from_json(text: str) -> Any:
+    """The value that `text` is in JSON, or else the text itself."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
 
 
 def carry_out(run: "RunDirectory", *, now: bool, as_json: bool) -> None:

@@ -1,6 +1,7 @@
 """`resume` and `branch` as a user calls them."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,6 +90,34 @@ def test_settings_are_read_as_json_or_text():
         "methods": ("probeless",),
         "pinned": "L1.N2, L1.N3",
     }
+    assert read_settings(["text=12", 'device="cpu"', "tracking_share=null"]) == {
+        "text": "12",
+        "device": "cpu",
+        "tracking_share": None,
+    }
     for wrong in ("cadence", "no_such=1", "model=other"):
         with pytest.raises(ConfigError, match="is no setting"):
             read_settings([wrong])
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("keep_checkpoints=False", "true or false. Write: --set keep_checkpoints=true or keep_checkpoints=false"),
+        ("control=no", "control is 'no'; it must be true or false. Write: --set control=true"),
+        ("learning_rate=abc", "must be a number. Write: --set learning_rate=0.5"),
+        ("learning_rate=true", "must be a number"),
+        ("clip=[1]", "must be a number"),
+        ("lora_alpha=Infinity", "must be a number"),
+        ("steps=1e20", "must be a whole number. Write: --set steps=10"),
+        ("seed=1.0", "must be a whole number"),
+        ("track=sports", """a tuple of texts. Write: --set 'track=["a", "b"]'"""),
+        ("track=5", "a tuple of texts"),
+        ("methods=probeless", """a tuple of texts. Write: --set 'methods=["a", "b"]'"""),
+        ("methods=[1]", "a tuple of texts"),
+        ("control=" + "[" * 100_000, "true or false"),
+    ],
+)
+def test_a_setting_of_another_type_says_how_it_is_written(given: str, says: str):
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        read_settings([given])
