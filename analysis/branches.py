@@ -89,7 +89,9 @@ def beginning_of(run: RunDirectory) -> Beginning | None:
     if found is None:
         raise RunError(f"{folder} holds no facts to begin with. Make the branch anew.")
     base = read_snapshot(folder / "base.safetensors", run.config.tracked)
-    return Beginning(facts=found.table, base=base, followed=found.followed)
+    return Beginning(
+        facts=found.table, base=base, followed=found.followed, edited=found.edited, edited_heads=found.edited_heads
+    )
 
 
 def _filling(run: RunDirectory, step: int, *, same_text: bool) -> Callable[[Path], None]:

@@ -9,7 +9,7 @@ import gc
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from analysis import catalog, fetch, queue, relearn, runs
@@ -57,6 +57,8 @@ def carry_out(run: RunDirectory, report: Callable[[RunReport], None] | None = No
             found = run.facts()
             assert found is not None  # a finished run has written it
             beginning = Beginning(facts=found.table, base=run.snapshot(0), followed=found.followed)
+            if (before := beginning_of(run)) is not None:  # what the run's own edit touched is whole in the control
+                beginning = replace(beginning, edited=before.edited, edited_heads=before.edited_heads)
             gc.collect()  # the run's model, before the control loads its own
             _one_run(control, run, report, prefix="control: ", beginning=beginning)
     return status

@@ -362,7 +362,8 @@ def test_a_branch_begins_with_the_weights_and_the_head_of_its_checkpoint(make, t
         assert all(torch.equal(weights_then[key], value) for key, value in weights.items())
         assert torch.equal(head_then, head)
         before = new
-    base, last = before.snapshots()
+    base, begun, last = before.snapshots()
+    assert begun.phase == "edited"
     gone = RunDirectory(tmp_path / "branch: gone").snapshots()
     assert told(base)[4:] == told(gone[0])[4:]
     # up to rounding: factors are merged now, and were not when the last snapshot was taken

@@ -13,6 +13,7 @@ from analysis import migration
 from analysis.errors import ConfigError
 from analysis.neurons import NeuronSet
 from analysis.relearn import Snapshot
+from analysis.relearn import origin as relearn_origin
 from analysis.runs import RunDirectory, RunFacts
 from ui.migration import CanvasConcept, CanvasFrame, CanvasScene, CanvasTask, Marks
 from ui.scene_store import View, kept, mass, scaled, snapshot, threshold
@@ -20,6 +21,7 @@ from ui.scene_store import View, kept, mass, scaled, snapshot, threshold
 __all__ = [
     "MODES",
     "ORDERS",
+    "beginning_index",
     "curve_numbers",
     "edit_label",
     "frames",
@@ -62,7 +64,7 @@ def _scene(run: RunDirectory, view: View, facts: RunFacts, n_snapshots: int) -> 
     titles = {name: concept.title for name, concept in run.concepts().items()}
     unit = {"raw": "activation units (probeless)", "standardised": "standard deviations (d')", "rank": "rank (0 to 1)"}
     # until the moment after the edit exists, changes are counted from the base: another picture, another epoch
-    moment = "" if n_snapshots > 1 or run.config.edit is None else "before"
+    moment = "" if n_snapshots > 1 or not run.config.begins_changed else "before"
     return CanvasScene(
         epoch="|".join([run.name, run.created, *view.concepts, view.mode, view.scale, view.order, moment]),
         n_layers=n_layers,
@@ -85,8 +87,9 @@ def _scene(run: RunDirectory, view: View, facts: RunFacts, n_snapshots: int) -> 
 
 
 def edit_label(run: RunDirectory) -> str:
-    """What happened to the edited neurons: pruned, or reversed."""
-    method = run.config.edit.method if run.config.edit else "prune"
+    """What happened to the edited neurons: pruned, or reversed; a branch without an edit has them from the run before."""
+    edits = (run.config.edit, *(config.edit for config in reversed(relearn_origin.configs(run.path / "origin"))))
+    method = next((edit.method for edit in edits if edit is not None), "prune")
     return {"prune": "pruned", "mean_ablate": "pruned"}.get(method, "reversed")
 
 
@@ -138,8 +141,18 @@ def half_steps(taken: Sequence[CanvasFrame | Snapshot]) -> dict[str, float | Non
 
 
 def reference_index(run: RunDirectory, view: View, n_snapshots: int) -> int:
-    """The snapshot that changes are counted from: right after the edit, or the base if so chosen or not yet edited."""
-    return 1 if run.config.edit is not None and n_snapshots > 1 and view.mode != "since the base" else 0
+    """The snapshot that changes are counted from: what training began from, or the base if so chosen or not yet edited."""
+    return 0 if view.mode == "since the base" else beginning_index(run, n_snapshots)
+
+
+def beginning_index(run: RunDirectory, n_snapshots: int) -> int:
+    """The snapshot of the weights that training began from: right after the edit, at a branch's checkpoint, or the base.
+
+    Its phase decides: branches of older versions have none at their checkpoint.
+    """
+    if n_snapshots < 2:
+        return 0
+    return kept(run.path, ("begins at",), lambda: int(snapshot(run.path, 1).phase == "edited"), lambda _: 64)
 
 
 def curve_numbers(run_path: Path, index: int, view: View, reference: int) -> dict[str, Any]:
@@ -161,7 +174,7 @@ def curve_numbers(run_path: Path, index: int, view: View, reference: int) -> dic
 
 def _frame(run: RunDirectory, view: View, facts: RunFacts, index: int, stop: int) -> CanvasFrame:
     taken = snapshot(run.path, index)
-    after_edit = 1 if run.config.edit is not None and stop > 1 else 0
+    after_edit = beginning_index(run, stop)
     recruits, survivors = [], []
     for name in view.concepts:
         least = threshold(run, name, view.scale)

@@ -1,7 +1,8 @@
 """The control run behind the migration canvas: its curves, and the flow net of it.
 
 The control is trained in the same way without an edit, usually after the run itself, and with fewer snapshots: between
-two of them its layer mass is taken as linear in the steps.
+two of them its layer mass is taken as linear in the steps. It begins from what its training begins from: the unedited
+model, or in a branch the checkpoint.
 
 Axes: `T` snapshot, `C` concept, `L` layer.
 """
@@ -18,21 +19,22 @@ __all__ = ["curves", "net_flows"]
 
 
 def curves(run: RunDirectory, view: View) -> list[CanvasCurve]:
-    """The control run's curves as far as it has got; its changes count from its own base."""
+    """The control run's curves as far as it has got, from what its training begins from."""
     control = run.control
     if control is None:
         return []
-    path = control.path
+    path, count = control.path, control.n_snapshots()
+    reference = scene.reference_index(control, view, count)
 
     def curve(index: int) -> CanvasCurve:
         return scene_store.kept(
             path,
-            ("curve", view.concepts, view.scale, index),
-            lambda: CanvasCurve(**scene.curve_numbers(path, index, view, 0)),
+            ("curve", view.concepts, view.scale, reference, index),
+            lambda: CanvasCurve(**scene.curve_numbers(path, index, view, reference)),
             lambda _: 4096,
         )
 
-    return [curve(index) for index in range(control.n_snapshots())]
+    return [curve(index) for index in range(_first(control, count), count)]
 
 
 def net_flows(
@@ -46,15 +48,18 @@ def net_flows(
         reference: Snapshot that flow is counted from.
         start: Snapshots from here on are all told, up to `stop`.
         stop: Number of snapshots.
-        control_start: Of those before `start` only the ones that the control reached with its snapshots from here on.
+        control_start: Of those before `start` only the ones that the control reached with its curves from here on.
     """
     control = run.control
     reached = control.n_snapshots() if control is not None else 0
-    if control is None or not reached:
+    if control is None or reached <= (first := _first(control, reached)):
         return {}
-    known = _step(control, control_start - 1) if control_start else -1
-    steps_T = np.array([_step(control, index) for index in range(reached)], dtype=np.float64)
-    mass_TCL = np.stack([scene_store.mass(control.path, index, view) for index in range(reached)])
+    if control.config.origin is not None and first == 0:
+        return {}  # of an older version, which did not measure what the control of a branch begins from
+    known = _step(control, first + control_start - 1) if control_start else -1
+    steps_T = np.array([_step(control, index) for index in range(first, reached)], dtype=np.float64)
+    mass_TCL = np.stack([scene_store.mass(control.path, index, view) for index in range(first, reached)])
+    from_CL = scene_store.mass(control.path, scene.reference_index(control, view, reached), view)
     found: dict[int, list[Ribbons]] = {}
     for index in range(reference + 1, stop):
         step = _step(run, index)
@@ -67,9 +72,16 @@ def net_flows(
         for c in range(len(view.concepts)):
             control_L = migration.interpolated(steps_T, mass_TCL[:, c], step)
             if control_L is not None:
-                masses = (then_CL[c], now_CL[c], mass_TCL[0, c], control_L)
+                masses = (then_CL[c], now_CL[c], from_CL[c], control_L)
                 found[index].append(scene.ribbons(migration.net_transport, *masses))
     return found
+
+
+def _first(control: RunDirectory, n_snapshots: int) -> int:
+    """The first snapshot that is shown of a control: in a branch that of its checkpoint, even before it is there."""
+    if control.config.origin is not None and n_snapshots < 2:
+        return 1
+    return scene.beginning_index(control, n_snapshots)
 
 
 def _step(run: RunDirectory, index: int) -> int:

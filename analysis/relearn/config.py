@@ -145,12 +145,18 @@ class RelearnConfig:
         return planned_steps(self.cadence, self.steps, self.snapshot_every, self.snapshot_density)
 
     @property
+    def begins_changed(self) -> bool:
+        """Whether training begins from other weights than the base snapshot is of: an edit, or those of another run. They
+        have a snapshot of their own, in the phase “edited”, from which changes count."""
+        return self.edit is not None or self.origin is not None
+
+    @property
     def n_snapshots(self) -> int | None:
-        """Snapshots of the whole run: the base, the edited model (if there is an edit) and the training steps; None where
-        the cadence decides on the way."""
+        """Snapshots of the whole run: the base, what training begins from (if that is not the base) and the training
+        steps; None where the cadence decides on the way."""
         if self.cadence == "adaptive":
             return None
-        return len(self.snapshot_steps) + 1 + (self.edit is not None)
+        return len(self.snapshot_steps) + 1 + self.begins_changed
 
     def describe(self) -> str:
         """One phrase for titles: `capitals: prune (zero, held): top 1.00% by probeless; training only L5.MLP`."""

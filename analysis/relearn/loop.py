@@ -5,12 +5,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from analysis import concepts as concept_library
 from analysis import models
 from analysis.activations import stream_moments
 from analysis.concepts import Concept, Sentence
 from analysis.edits import Ledger, Materials, Training, plan
 from analysis.edits.lowrank import LowRank
+from analysis.edits.slices import Head
 from analysis.errors import RunError
 from analysis.models import LanguageModel
 from analysis.neurons import NeuronSet
@@ -49,6 +52,8 @@ def run(
     should_stop: Callable[[], bool] | None = None,
 ) -> Iterator[Snapshot]:
     """Edit the model, retrain it, and yield a snapshot before, right after the edit, and every few steps.
+
+    Where training begins from the weights of another run, these have the snapshot “right after the edit” without one, too.
 
     With a `folder` for its state a run that was interrupted goes on from there, with the losses and snapshots of one that
     was not, bit for bit on the same device.
@@ -134,6 +139,7 @@ def run(
         if config.origin is None:
             followed = _followed(config, begun, base, edited)
             words = observer.follow(followed, base.words or None)
+        edited, edited_heads = _with_earlier(begun, edited, edited_heads)
         if change is not None:
             if isinstance(change, Training):
                 change.should_stop, change.hold = should_stop, held
@@ -156,8 +162,8 @@ def run(
                         )
                     )
                 yield replace(base, words=words)
-            if entry is not None and (earlier is None or earlier.n_snapshots < 2):
-                say("Measuring the edited model")
+            if config.begins_changed and (earlier is None or earlier.n_snapshots < 2):
+                say("Measuring the edited model" if entry else "Measuring what training begins from")
                 yield observer.take("edited", 0).snapshot()
 
             trainer = Trainer(model, config, task, trained)
@@ -174,6 +180,17 @@ def _followed(config: RelearnConfig, begun: Beginning | None, base: Snapshot, ed
         return begun.followed
     scores_LN = base.saliency[config.concept][config.tracked_methods[0]]
     return choose_followed(scores_LN, edited, config.pinned, config.follow_top)
+
+
+def _with_earlier(
+    begun: Beginning | None, edited: NeuronSet, heads: tuple[Head, ...]
+) -> tuple[NeuronSet, tuple[Head, ...]]:
+    """What the edit touches and what those before it touched."""
+    if begun is None or begun.edited is None:
+        return edited, heads
+    return NeuronSet(np.union1d(edited.flat, begun.edited.flat), edited.shape), tuple(
+        sorted({*heads, *begun.edited_heads})
+    )
 
 
 def _origin(folder: Path | None) -> Path:

@@ -19,12 +19,21 @@ from analysis.relearn.config import RelearnConfig
 from analysis.relearn.task import Task
 from analysis.relearn.trainable import trainable
 
-__all__ = ["restore", "stages"]
+__all__ = ["configs", "restore", "stages"]
 
 
 def stages(folder: Path) -> list[Path]:
     """The folders of the earlier runs, the first one first."""
     return sorted(folder.glob("[0-9][0-9]"))
+
+
+def configs(folder: Path) -> list[RelearnConfig]:
+    """The configurations of the earlier runs, the first one first; none where the run is no branch.
+
+    Raises:
+        RunError: one is missing or damaged.
+    """
+    return [_config(stage) for stage in stages(folder)]
 
 
 def restore(model: LanguageModel, folder: Path, task: Task) -> tuple[Slice, ...]:
@@ -40,11 +49,7 @@ def restore(model: LanguageModel, folder: Path, task: Task) -> tuple[Slice, ...]
     if not stages(folder):
         raise RunError(f"{folder} holds no weights to begin from. Make the branch anew.")
     for stage in stages(folder):
-        try:
-            config = RelearnConfig.from_dict(json.loads((stage / "config.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise RunError(f"{stage} cannot be read ({error}). Make the branch anew.") from error
-        ledger = Ledger(model, stage)
+        config, ledger = _config(stage), Ledger(model, stage)
         if (edit := stage / "0000.safetensors").is_file():
             ledger.replay(edit)
         held = (*held, *ledger.held())
@@ -54,3 +59,10 @@ def restore(model: LanguageModel, folder: Path, task: Task) -> tuple[Slice, ...]
             if isinstance(trained, LowRank):
                 trained.merge()
     return held
+
+
+def _config(stage: Path) -> RelearnConfig:
+    try:
+        return RelearnConfig.from_dict(json.loads((stage / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{stage} cannot be read ({error}). Make the branch anew.") from error

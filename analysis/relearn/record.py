@@ -35,7 +35,8 @@ class Snapshot:
 
     index: int
     phase: Phase
-    """base: before the edit; edited: right after it; training: after `step` steps."""
+    """base: the unedited model; edited: what training begins from, right after the edit or, without one, at the checkpoint
+    that a branch begins with; training: after `step` steps."""
     step: int
     """Training steps done."""
     seconds: float
@@ -76,6 +77,10 @@ class Beginning:
     base: Snapshot
     followed: NeuronSet | None = None
     """Neurons whose words are followed; None chooses them anew."""
+    edited: NeuronSet | None = None
+    """What the edits before touched, where the run begins from another one's checkpoint."""
+    edited_heads: tuple[Head, ...] = ()
+    """(layer, head) of the attention heads among it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,13 +112,14 @@ class RunStart:
     shape: tuple[int, int]
     facts: FactTable
     edited: NeuronSet
-    """The neurons the edit touches, those of whole MLP layers among them (none for a control)."""
+    """The neurons the edit touches, those of whole MLP layers among them, and in a branch those that edits before touched
+    (none for the control of a run that is no branch)."""
     n_neutral_train: int
     n_neutral_measured: int
     ledger: dict[str, Any] | None
     """Digests of the touched weights before and after the edit."""
     edited_heads: tuple[Head, ...] = ()
-    """(layer, head) of the attention heads the edit touches."""
+    """(layer, head) of the attention heads the edits touch."""
     followed: NeuronSet = field(default_factory=lambda: NeuronSet([], (0, 0)))
     """Neurons whose words every snapshot has."""
     sizes: Mapping[str, int] = field(default_factory=dict)

@@ -1,0 +1,188 @@
+"""Branches: what training begins from is measured, and changes count from there."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from analysis import migration, running, runs
+from analysis.concepts import Concept
+from analysis.edits import ComponentEdit, Selection
+from analysis.relearn import RelearnConfig
+from analysis.run_directory import RunDirectory
+from ui import scene, scene_control
+from ui.scene_store import View
+
+STILL = {"learning_rate": 1e-12, "steps": 4}
+"""A training that moves nothing."""
+OTHER = ComponentEdit(selection=Selection(rule="explicit", components="L1.N3, L1.N4, L1.H0"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("branches")
+
+
+@pytest.fixture(scope="module")
+def parent(tiny_folder: Path, tiny_concept: Concept, folder: Path) -> RunDirectory:
+    config = RelearnConfig(
+        model=str(tiny_folder),
+        concept=tiny_concept.name,
+        edit=ComponentEdit(selection=Selection(rule="top_k", value=5)),
+        steps=4,
+        cadence="steps",
+        snapshot_every=2,
+        batch_size=4,
+        learning_rate=1e-2,
+        known_threshold=0.0,
+        precision="float32",
+        follow_top=3,
+        device="cpu",
+        control=False,
+    )
+    run = runs.create(config, folder / "parent", concepts={tiny_concept.name: tiny_concept})
+    running.carry_out(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def edited(parent: RunDirectory, folder: Path) -> RunDirectory:
+    """A branch with an edit and a control, neither of which learns anything."""
+    run = running.branch(parent, 4, edit=OTHER, path=folder / "edited", control=True, **STILL)
+    running.carry_out(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def unedited(parent: RunDirectory, folder: Path) -> RunDirectory:
+    run = running.branch(parent, 4, edit=None, path=folder / "unedited", **STILL)
+    running.carry_out(run)
+    return run
+
+
+def moments(run: RunDirectory) -> list[tuple[str, int]]:
+    return [(one.phase, one.step) for one in run.moments()]
+
+
+def view(run: RunDirectory, mode: str = "since the edit") -> View:
+    return View(concepts=(run.config.concept,), mode=mode)
+
+
+def test_a_branch_without_an_edit_measures_its_checkpoint(parent: RunDirectory, unedited: RunDirectory):
+    assert moments(unedited) == [("base", 0), ("edited", 0), ("training", 2), ("training", 4)]
+    assert unedited.config.n_snapshots == 4
+    then, now = parent.snapshot(3), unedited.snapshot(1)
+    assert np.array_equal(now.p_held_out_F, then.p_held_out_F)
+    assert now.neutral_loss == then.neutral_loss
+    for method, scores_LN in then.saliency[parent.config.concept].items():
+        assert np.array_equal(now.saliency[parent.config.concept][method], scores_LN)
+    base = parent.snapshot(0)
+    assert not np.array_equal(base.p_held_out_F, then.p_held_out_F)  # the training did something
+
+
+def test_the_control_of_a_branch_measures_the_checkpoint_too(parent: RunDirectory, edited: RunDirectory):
+    control = edited.control
+    assert control is not None
+    assert moments(control) == [("base", 0), ("edited", 0), ("training", 4)]
+    assert control.config.n_snapshots == 3
+    assert control.snapshot(1).neutral_loss == parent.snapshot(3).neutral_loss
+    assert edited.snapshot(1).neutral_loss != parent.snapshot(3).neutral_loss
+
+
+def test_a_branch_that_goes_on_takes_the_snapshot_once(parent: RunDirectory, folder: Path, monkeypatch):
+    run = running.branch(parent, 4, edit=None, path=folder / "interrupted", **STILL)
+    (run.path / "stop").touch()  # after the first snapshot
+    running.carry_out(run)
+    assert moments(run) == [("base", 0)]
+    running.resume(run)
+    assert moments(run) == [("base", 0), ("edited", 0), ("training", 2), ("training", 4)]
+    running.resume(run, steps=6)
+    assert moments(run)[4:] == [("training", 6)]
+
+
+def test_what_edits_before_touched_counts_as_edited(parent: RunDirectory, edited: RunDirectory, unedited: RunDirectory):
+    before, after, without = (run.facts() for run in (parent, edited, unedited))
+    assert before
+    assert after
+    assert without
+    own = [1 * before.shape[1] + 3, 1 * before.shape[1] + 4]
+    assert after.edited.flat.tolist() == sorted({*before.edited.flat.tolist(), *own})
+    assert after.edited_heads == ((1, 0),)
+    assert without.edited.flat.tolist() == before.edited.flat.tolist()
+    control = edited.control.facts() if edited.control else None
+    assert control is not None
+    assert control.edited.flat.tolist() == before.edited.flat.tolist()
+    assert control.edited_heads == ()
+
+
+def test_a_branch_of_a_branch_knows_of_all_edits(edited: RunDirectory, folder: Path):
+    run = running.branch(edited, 4, edit=None, path=folder / "second", **STILL)
+    running.carry_out(run)
+    found, before = run.facts(), edited.facts()
+    assert found
+    assert before
+    assert found.edited.flat.tolist() == before.edited.flat.tolist()
+    assert found.edited_heads == before.edited_heads == ((1, 0),)
+
+
+def test_where_nothing_was_learnt_no_ribbon_moves(edited: RunDirectory, unedited: RunDirectory):
+    """The control counted from the unedited model moved by all that the run before had learnt."""
+    for run in (edited, unedited):
+        count = run.n_snapshots()
+        facts = run.facts()
+        assert facts
+        assert scene.reference_index(run, view(run), count) == 1
+        assert scene.scene(run, view(run), facts, count).since == "the edit"
+        last = scene.frames(run, view(run), facts, 0, count)[-1]
+        assert sum(moved for i, j, moved in last.flow_C[0] if i != j) < 1e-4
+        assert np.abs(last.layer_change_CL).max() < 1e-3
+        assert not last.recruits[0].cells.size
+    net = scene_control.net_flows(edited, view(edited), 1, 0, edited.n_snapshots(), 0)
+    assert net.keys() == {2, 3}
+    for (ribbons,) in net.values():
+        assert sum(moved for i, j, moved in ribbons if i != j) < 1e-4
+
+
+def test_the_flow_net_of_a_control_is_that_of_both_trainings(parent: RunDirectory, folder: Path):
+    run = running.branch(parent, 4, edit=OTHER, path=folder / "learns", control=True, steps=4)
+    running.carry_out(run)
+    assert run.control is not None
+
+    def mass_L(snapshot) -> np.ndarray:
+        return migration.layer_mass(migration.scaled(snapshot, run.config.concept, "standardised"))
+
+    of_run, of_control = ([mass_L(one) for one in each.snapshots()] for each in (run, run.control))
+    expected = migration.net_transport(of_run[1], of_run[3], of_control[1], of_control[2]).moved_LL
+    ((ribbons,),) = [scene_control.net_flows(run, view(run), 1, 0, 4, 0)[3]]
+    assert {(i, j) for i, j, _ in ribbons} == {(i, j) for i, j in np.argwhere(expected > 1e-5).tolist()}
+    assert all(moved == pytest.approx(expected[i, j]) for i, j, moved in ribbons)
+    from_base = scene_control.net_flows(run, view(run, "since the base"), 0, 0, 4, 0)[3]
+    expected = migration.net_transport(of_run[0], of_run[3], of_control[0], of_control[2]).moved_LL
+    assert all(moved == pytest.approx(expected[i, j]) for i, j, moved in from_base[0])
+
+
+def test_the_curves_of_a_branchs_control_begin_at_its_checkpoint(edited: RunDirectory):
+    curves = scene_control.curves(edited, view(edited))
+    assert [(one.phase, one.step) for one in curves] == [("edited", 0), ("training", 4)]
+    assert curves[0].distance_C == pytest.approx([0])
+    assert curves[1].distance_C == pytest.approx([0], abs=1e-4)
+    # told of the control's first curve before, the browser still lacks what its second one reaches
+    assert scene_control.net_flows(edited, view(edited), 1, 4, 4, 1).keys() == {2, 3}
+    assert scene_control.net_flows(edited, view(edited), 1, 4, 4, 2) == {}
+
+
+def test_a_summary_counts_from_the_checkpoint(unedited: RunDirectory):
+    found = migration.summarise(unedited)
+    assert found["edited"]["neutral_loss"] == pytest.approx(found["final"]["neutral_loss"], abs=1e-6)
+    assert found["recruits"]["standardised"]["recruits"] == 0
+
+
+def test_a_branch_without_an_edit_has_the_label_of_the_run_before(parent: RunDirectory, folder: Path):
+    run = running.branch(parent, 4, edit=None, path=folder / "label")
+    assert scene.edit_label(run) == "pruned"
+    path = run.path / "origin" / "00" / "config.json"
+    before = json.loads(path.read_text())
+    path.write_text(json.dumps({**before, "edit": replace(OTHER, kind="reverse").to_dict()}))
+    assert scene.edit_label(run) == "reversed"
