@@ -178,7 +178,7 @@ def draw(cells: Cells, path: Path) -> None:
         parts.append(
             f'<rect x="{left + 10}" y="{y_legend - 4}" width="8" height="8" fill="none" stroke="black" stroke-width="2"/>'
         )
-        parts.append(f'<text x="{left + 24}" y="{y_legend + 4}">five concepts, one after another</text>')
+        parts.append(f'<text x="{left + 24}" y="{y_legend + 4}">five concepts (one: three), one after another</text>')
     a, b = x(PAPER[1]), y(PAPER[0])
     parts.append(f'<path d="M{a - 6:.1f} {b:.1f}h12M{a:.1f} {b - 6:.1f}v12" stroke="black" stroke-width="2"/>')
     parts.append(f'<text x="{a - 8:.1f}" y="{b - 10:.1f}" text-anchor="end">paper (8B, five concepts)</text>')
