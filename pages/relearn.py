@@ -16,7 +16,7 @@ found = runs.list_runs()
 if st.session_state.pop("started", False):
     st.session_state["new_run"] = False  # make room for what was started
 form = st.expander("New run", expanded=not found, icon=":material/add:", key="new_run", on_change="rerun")
-with form, shell.shown_errors():
+with form, shell.shown_errors(stop=False):  # runs below must stay in sight
     config = run_form.run_form(concept)
     run_form.needs(config)
     ready = bool(concept.facts) or config.task == "tagging"

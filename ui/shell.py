@@ -125,10 +125,15 @@ def choose_concept(name: str) -> None:
 
 
 @contextmanager
-def shown_errors() -> Iterator[None]:
-    """Show an error meant for users where it happens, and stop the page there; bugs surface as they are."""
+def shown_errors(*, stop: bool = True) -> Iterator[None]:
+    """Show an error meant for users where it happens; bugs surface as they are.
+
+    Args:
+        stop: End the page there; otherwise go on with what follows the block.
+    """
     try:
         yield
     except PalimpsestError as error:
         st.error(escaped(str(error)), icon=":material/error:")
-        st.stop()
+        if stop:
+            st.stop()

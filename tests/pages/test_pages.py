@@ -183,3 +183,9 @@ def test_confined_training_is_offered_and_starts(open_page, monkeypatch: pytest.
     assert "Not today" in _errors(app)
     assert [config.train_only for config in started] == ["L1.MLP, L0.H2"]
     assert "“everything” is no component" in _errors(open_page("relearn", train_only="everything"))
+
+
+def test_a_half_filled_form_leaves_the_runs_in_sight(open_page, finished_run: RunDirectory):
+    app = open_page("relearn", accumulate="3")
+    assert "accumulate is 3" in _errors(app)
+    assert [box.label for box in app.selectbox if box.label == "Run"] == ["Run"]
