@@ -122,9 +122,9 @@ def load_state(
     advice = f"Choose another folder, or delete {path} to begin anew."
     with _opened(path, advice) as (file, state):
         for key, value in json.loads(json.dumps(identity)).items():
-            if state["identity"].get(key) != value:
+            if key in state["identity"] and state["identity"][key] != value:  # older versions kept less of it
                 raise EditError(
-                    f"The state in {folder} belongs to another {key}, so training cannot go on from it. {advice}"
+                    f"The state in {folder} belongs to another {key.replace('_', ' ')}, so training cannot go on from it. {advice}"
                 )
         values = _values(file, parameters)
         moments: dict[int, dict[str, Tensor]] = {}

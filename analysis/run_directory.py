@@ -12,6 +12,7 @@ from analysis.errors import ConfigError, RunError
 from analysis.jobs import Job, read_json
 from analysis.records import Moment, RunFacts, read_facts, read_moment, read_snapshot, write_facts, write_snapshot
 from analysis.relearn import Beginning, Earlier, RelearnConfig, RunStart, Snapshot
+from analysis.training import learning_share
 
 __all__ = ["TEXT", "RunDirectory"]
 
@@ -140,7 +141,7 @@ class RunDirectory(Job):
     def events(self) -> list[dict[str, Any]]:
         """All complete lines of the event log; of a step that was done twice, only the last.
 
-        A line that was being written when the disk was full or the worker died is left out.
+        A line that was being written when the disk was full or the worker died is left out, as is one that is no event.
         """
         try:
             lines = (self.path / "events.jsonl").read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
@@ -149,11 +150,10 @@ class RunDirectory(Job):
         found: list[dict[str, Any]] = []
         place: dict[tuple[str, int], int] = {}
         for line in lines:
-            try:
-                event = json.loads(line)
-            except ValueError:
+            event = _event(line)
+            if event is None:
                 continue
-            if event.get("kind") in _STEPS:
+            if event["kind"] in _STEPS:
                 key = event["kind"], event["step"]
                 if key in place:
                     found[place[key]] = event
@@ -171,22 +171,58 @@ class RunDirectory(Job):
         except FileNotFoundError:
             return
 
-    def set_steps(self, steps: int) -> None:
-        """Let the run have so many steps in all; config.json remembers how many it had before.
+    def reread(self) -> None:
+        """Read the configuration again when it is next asked for: another process may have changed it."""
+        self._config = None
+
+    def steps_done(self) -> int:
+        """Steps that need not be done again, or have a snapshot."""
+        return max((*self.checkpoints(), *(moment.step for moment in self.moments())), default=0)
+
+    def check_steps(self, steps: int) -> RelearnConfig:
+        """The configuration with so many steps in all; nothing is changed.
 
         Raises:
             ConfigError: that is not more than are done, or does not fit the other settings.
         """
-        record = self.record
-        changed = RelearnConfig.from_dict({**record["config"], "steps": steps})
-        done = max((moment.step for moment in self.moments()), default=0)
+        changed = RelearnConfig.from_dict({**self.record["config"], "steps": steps})
+        done = self.steps_done()
         if steps <= done:
             raise ConfigError(f"{done} steps are done already. Give more than that.")
+        return changed
+
+    def set_steps(self, steps: int) -> None:
+        """Let the run have so many steps in all; config.json remembers how many it had before.
+
+        Where the steps after the newest checkpoint, which are done again, are now taken at another learning rate, their
+        snapshots and events are removed.
+
+        Raises:
+            ConfigError: that is not more than are done, or does not fit the other settings.
+        """
+        record, changed = self.record, self.check_steps(steps)
+        self._remove_other_course(changed)
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         continued = [*record.get("continued", ()), {"from": self.config.steps, "to": steps, "at": now}]
         record |= {"config": changed.to_dict(), "continued": continued}
         paths.write_atomically(self.path / "config.json", json.dumps(record, indent=2).encode())
         self._config = None
+
+    def _remove_other_course(self, changed: RelearnConfig) -> None:
+        """Remove what is left of steps that will be done again in another way."""
+        before, kept = self.config, max(self.checkpoints(), default=0)
+        moments, events = self.moments(), self.events()
+        done = max(
+            (*(one.step for one in moments), *(one["step"] for one in events if one["kind"] == "step")), default=0
+        )
+        if all(_share(before, step) == _share(changed, step) for step in range(kept + 1, done + 1)):
+            return
+        for index in reversed(range(len(moments))):  # the last first: what is left has no gap
+            if moments[index].step > kept:
+                self._snapshot_path(index).unlink()
+        left = [one for one in events if one["kind"] != "step" or one["step"] <= kept]
+        lines = "".join(json.dumps(one) + "\n" for one in left)
+        paths.write_atomically(self.path / "events.jsonl", lines.encode())
 
     def write_start(self, found: RunStart) -> None:
         write_facts(self.path / "facts.json", found, self.facts_by_name())
@@ -196,3 +232,19 @@ class RunDirectory(Job):
 
     def _snapshot_path(self, index: int) -> Path:
         return self.path / "snapshots" / f"{index:06d}.safetensors"
+
+
+def _share(config: RelearnConfig, step: int) -> float | None:
+    """Of the learning rate, what a step takes; None for one that the run does not have."""
+    return learning_share(config.schedule, step, config.steps, config.warmup) if step <= config.steps else None
+
+
+def _event(line: str) -> dict[str, Any] | None:
+    """What a line of the event log tells; None where it is no event."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(event, dict) or not isinstance(event.get("kind"), str):
+        return None
+    return event if event["kind"] not in _STEPS or isinstance(event.get("step"), int) else None

@@ -9,12 +9,13 @@ import gc
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from analysis import catalog, fetch, queue, relearn, runs
+from analysis import catalog, fetch, queue, relearn, run_lock, runs
 from analysis.branches import beginning_of, branch
-from analysis.errors import PalimpsestError, RunError
+from analysis.errors import ConfigError, PalimpsestError, RunError
 from analysis.jobs import JobStatus, StatusKeeper
 from analysis.memory import as_gib
 from analysis.relearn import Beginning
@@ -23,6 +24,8 @@ from analysis.run_directory import TEXT, RunDirectory
 
 __all__ = ["RunReport", "branch", "carry_out", "prepare", "restart", "resume"]
 
+_WAIT = 5.0
+"""Seconds to wait for somebody who changes the run; whoever carries it out takes longer."""
 _RESERVE = ".reserve"
 _RESERVE_BYTES = 64 * 2**10
 """Kept free for the last words of a run whose disk is full."""
@@ -42,11 +45,17 @@ def carry_out(run: RunDirectory, report: Callable[[RunReport], None] | None = No
     """Carry out a run and its control, or what is left of them, store everything, and return the run's final status.
 
     Raises:
-        PalimpsestError: the run failed; its status says so too.
+        PalimpsestError: the run failed; its status says so too. Or another process carries it out; then nothing is written.
     """
     # Must be set before CUDA starts, for deterministic matrix products.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    report = report or (lambda _: None)
+    with run_lock.held(run.path, wait=_WAIT):
+        return _carry_out(run, report or (lambda _: None))
+
+
+def _carry_out(run: RunDirectory, report: Callable[[RunReport], None]) -> JobStatus:
+    run.reread()
+    _check_steps(run)
     if run.is_complete():
         status = _write_finished(run)
     else:
@@ -65,24 +74,20 @@ def carry_out(run: RunDirectory, report: Callable[[RunReport], None] | None = No
 
 
 def prepare(run: RunDirectory, *, steps: int | None = None) -> None:
-    """Make a run ready to be carried out again.
+    """Make a run ready to be carried out again. Where it may not be, nothing is changed.
 
     Args:
         run: Stopped, failed, crashed, or finished and to be continued.
         steps: Steps in all from now on; the schedule of the learning rate is that of so many steps. None: as before.
 
     Raises:
-        RunError: it is at work or queued, or there is nothing left to do.
+        RunError: it or its control is at work or queued, or there is nothing left to do.
         ConfigError: so many steps are done already.
     """
-    status = run.status()
-    if status.active and not (status.state == "starting" and status.pid is None):
-        raise RunError(f"“{run.name}” is {status.state}. Stop it first, or wait until it has ended.")
-    if steps is not None and steps != run.config.steps:
-        run.set_steps(steps)
-    if run.is_complete() and (not _has_control(run) or _control_of(run).is_complete()):
-        raise RunError(f"“{run.name}” has finished. Give it more steps to go on.")
-    (run.path / "stop").unlink(missing_ok=True)
+    with run_lock.held(run.path):
+        _check(run, steps)
+        _change_steps(run, steps)
+        (run.path / "stop").unlink(missing_ok=True)
 
 
 def resume(
@@ -97,6 +102,23 @@ def resume(
     return carry_out(run, report)
 
 
+def _check(run: RunDirectory, steps: int | None) -> None:
+    """Refuse what `prepare` refuses, without a change."""
+    run.reread()
+    _check_at_rest(run, run.name)
+    control = run.control
+    if control is not None:
+        _check_at_rest(control, f"{run.name}: control")
+    if _is_queued(run):
+        raise RunError(f"“{run.name}” is in the queue already. Cancel it there, or wait until it has ended.")
+    if steps is not None and steps != run.config.steps:
+        run.check_steps(steps)
+        return
+    _check_steps(run)
+    if run.is_complete() and (not _has_control(run) or (control is not None and _has_followed(control, run))):
+        raise RunError(f"“{run.name}” has finished. Give it more steps to go on.")
+
+
 def restart(run: RunDirectory, *, steps: int | None = None, owner: str = "") -> None:
     """Put a run that is not at work into the queue of its device; see `prepare`. A new branch is started like this, too.
 
@@ -105,8 +127,47 @@ def restart(run: RunDirectory, *, steps: int | None = None, owner: str = "") -> 
         ConfigError: so many steps are done already, or its device does not exist here.
     """
     queue.device_of(run.config.device)
-    prepare(run, steps=steps)
-    queue.submit(run.path, "run", run.config.device, owner)
+    # the worker that the queue starts waits for the lock, so that it finds the steps changed
+    with run_lock.held(run.path):
+        _check(run, steps)
+        queue.submit(run.path, "run", run.config.device, owner)
+        try:
+            _change_steps(run, steps)
+        except BaseException:
+            queue.cancel(run.path)
+            raise
+
+
+def _change_steps(run: RunDirectory, steps: int | None) -> None:
+    if steps is not None and steps != run.config.steps:
+        run.set_steps(steps)
+
+
+def _check_at_rest(run: RunDirectory, name: str) -> None:
+    status = run.status()
+    if status.active and not (status.state == "starting" and status.pid is None):
+        raise RunError(f"“{name}” is {status.state}. Stop it first, or wait until it has ended.")
+
+
+def _check_steps(run: RunDirectory) -> None:
+    """Refuse a configuration that was changed by hand to fewer steps than are done."""
+    if run.config.steps < (done := run.steps_done()):
+        raise ConfigError(
+            f"“{run.name}” is to have {run.config.steps} steps, but {done} are done already. Give it more."
+        )
+
+
+def _is_queued(run: RunDirectory) -> bool:
+    with suppress(RunError):  # a queue that cannot be read is told of by whoever needs it
+        if queue.place(run.path) is not None:
+            queue.tend()  # it may have died there
+            return queue.place(run.path) is not None
+    return False
+
+
+def _has_followed(control: RunDirectory, run: RunDirectory) -> bool:
+    """Whether the control has done all the steps of its run."""
+    return control.config.steps == run.config.steps and control.is_complete()
 
 
 def _has_control(run: RunDirectory) -> bool:

@@ -166,7 +166,8 @@ def run(
                 say("Measuring the edited model" if entry else "Measuring what training begins from")
                 yield observer.take("edited", 0).snapshot()
 
-            trainer = Trainer(model, config, task, trained)
+            made = {"edit": config.edit.to_dict(), "weights": entry.hash_after} if config.edit and entry else None
+            trainer = Trainer(model, config, task, trained, edit=made)
             course = Course(config, trainer, observer, clock, folder and folder / "checkpoints", earlier, on_step)
             say(f"Going on after step {trainer.done}" if trainer.done else "Relearning")
             yield from course.run(should_stop or (lambda: False))

@@ -1,6 +1,7 @@
 """One optimiser step after the other, on a seeded mixture of what a task trains on."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,31 @@ from analysis.training import check_loss, learning_share
 
 __all__ = ["Trainer"]
 
+_DETERMINING = (
+    "task",
+    "fine_tune_steps",
+    "origin",
+    "train_only",
+    "lora_rank",
+    "lora_alpha",
+    "batch_size",
+    "accumulate",
+    "neutral_share",
+    "sentence_share",
+    "text_share",
+    "max_length",
+    "optimiser",
+    "momentum",
+    "learning_rate",
+    "schedule",
+    "warmup",
+    "weight_decay",
+    "clip",
+    "precision",
+    "seed",
+)
+"""The settings that decide what a step does, besides the edit and the texts."""
+
 
 class Trainer:
     """AdamW or SGD on batches of a task.
@@ -26,7 +52,24 @@ class Trainer:
     Nothing in a step waits for a CUDA device: losses are reported when they have arrived.
     """
 
-    def __init__(self, model: LanguageModel, config: RelearnConfig, task: Task, trained: WeightMask | LowRank):
+    def __init__(
+        self,
+        model: LanguageModel,
+        config: RelearnConfig,
+        task: Task,
+        trained: WeightMask | LowRank,
+        *,
+        edit: Mapping[str, Any] | None = None,
+    ):
+        """Begin where the model is.
+
+        Args:
+            model: Its weights change.
+            config: Of the run.
+            task: What to train.
+            trained: What of the model.
+            edit: What tells apart the edit that was made before, as JSON: a state of another one is refused.
+        """
         self.model, self.config, self.task, self.trained = model, config, task, trained
         self.mixture: Mixture[Any] = Mixture(config, task.rows)
         self.parameters = [*trained.parameters, *task.parameters]
@@ -34,6 +77,7 @@ class Trainer:
         self.optimiser = _optimiser(config, self.parameters, model.device)
         self.done = 0
         """Steps taken."""
+        self._edit = dict(edit or {})
         self._losses = Arrivals(model.device)
 
     def step(self) -> list[tuple[int, float]]:
@@ -88,7 +132,7 @@ class Trainer:
         """Bring everything to the newest state in `folder`; None where there is none.
 
         Raises:
-            EditError: it is damaged, or belongs to other texts.
+            EditError: it is damaged, or belongs to another edit, other texts or other settings.
         """
         state = load_state(folder, *self._state())
         if state is not None:
@@ -97,7 +141,13 @@ class Trainer:
         return state
 
     def _state(self) -> tuple:
-        return self.parameters, self.optimiser, self.mixture.decks, {"text": self.mixture.digest}
+        return self.parameters, self.optimiser, self.mixture.decks, self._identity()
+
+    def _identity(self) -> dict[str, Any]:
+        """What a training that goes on must have in common; the number of steps may change."""
+        config = asdict(self.config)
+        settings = {name: config[name] for name in _DETERMINING}
+        return {"text": self.mixture.digest, "edit": self._edit, **settings}
 
 
 def _optimiser(

@@ -1,0 +1,272 @@
+"""What may go on, and what must not be mixed: two processes, two schedules, two runs' checkpoints."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from analysis import queue_rules, run_lock, running, runs
+from analysis.concepts import Concept
+from analysis.edits import ComponentEdit, Selection
+from analysis.errors import ConfigError, EditError, RunError
+from analysis.jobs import JobStatus
+from analysis.relearn import RelearnConfig
+from analysis.run_directory import RunDirectory
+
+ROOT = Path(__file__).parent.parent
+
+
+class Killed(BaseException):
+    """Nothing catches it: like kill -9, in the same process."""
+
+
+@pytest.fixture
+def config(tiny_folder: Path, tiny_concept: Concept) -> RelearnConfig:
+    return RelearnConfig(
+        model=str(tiny_folder),
+        concept=tiny_concept.name,
+        edit=ComponentEdit(selection=Selection(rule="top_k", value=5)),
+        steps=6,
+        cadence="steps",
+        snapshot_every=1,
+        batch_size=4,
+        learning_rate=3e-3,
+        known_threshold=0.0,
+        precision="float32",
+        checkpoint_every=3,
+        follow_top=0,
+        device="cpu",
+        control=False,
+    )
+
+
+@pytest.fixture
+def make(tiny_concept: Concept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A new run directory of a configuration; nothing waits, and no worker is started."""
+    monkeypatch.setenv("PALIMPSEST_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(running, "_WAIT", 0.1)
+    monkeypatch.setattr(queue_rules, "command", lambda device: [sys.executable, "-c", ""])
+
+    def made(config: RelearnConfig, name: str) -> RunDirectory:
+        return runs.create(config, tmp_path / name, concepts={tiny_concept.name: tiny_concept})
+
+    return made
+
+
+def killed_after(run: RunDirectory, n_snapshots: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Carry out a run until its last snapshot of so many is written."""
+    original = RunDirectory.write_snapshot
+
+    def deadly(self: RunDirectory, snapshot) -> None:
+        original(self, snapshot)
+        if snapshot.index == n_snapshots - 1:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "write_snapshot", deadly)
+        with pytest.raises(Killed):
+            running.carry_out(run)
+    run.write_status(JobStatus(state="crashed"))
+
+
+def told(run: RunDirectory) -> list[tuple]:
+    return [(one.index, one.phase, one.step, one.loss, one.neutral_loss) for one in run.snapshots()]
+
+
+def losses(run: RunDirectory) -> list[tuple[int, float]]:
+    return [(event["step"], event["loss"]) for event in run.events() if event["kind"] == "step"]
+
+
+@pytest.mark.parametrize("checkpoint_every", [3, 0])
+def test_more_steps_after_a_crash_leave_one_course_of_the_learning_rate(config, make, monkeypatch, checkpoint_every):
+    falling = replace(config, schedule="cosine", checkpoint_every=checkpoint_every)
+    late, early = make(falling, "late"), make(falling, "early")
+    killed_after(late, 2 + 5, monkeypatch)  # two steps after the checkpoint
+    killed_after(early, 2 + checkpoint_every, monkeypatch)  # the very snapshot after it
+    assert len(late.snapshots()) == 7
+    for run in (late, early):
+        running.resume(run, steps=12)
+    assert told(late) == told(early)
+    assert losses(late) == losses(early)
+    assert [step for step, _ in losses(late)] == list(range(1, 13))
+    of_snapshot = {step: loss for _, phase, step, loss, _ in told(late) if phase == "training"}
+    assert of_snapshot == pytest.approx(dict(losses(late)))  # a snapshot after every step: one loss each
+
+
+def test_more_steps_at_the_same_rate_keep_every_snapshot(config, make, monkeypatch):
+    run = make(replace(config, schedule="constant"), "run")
+    killed_after(run, 2 + 5, monkeypatch)
+    before = told(run)
+    running.prepare(run, steps=12)
+    assert told(run) == before
+
+
+def test_the_control_begins_its_steps_anew_too(config, make, monkeypatch):
+    run = make(replace(config, schedule="linear", control=True), "run")
+    original = RunDirectory.write_snapshot
+
+    def deadly(self: RunDirectory, snapshot) -> None:
+        original(self, snapshot)
+        if self.path.name == "control" and snapshot.step == 4:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "write_snapshot", deadly)
+        with pytest.raises(Killed):
+            running.carry_out(run)
+    control = run.control
+    assert control is not None
+    control.write_status(JobStatus(state="crashed"))
+    running.resume(run, steps=9)
+    assert run.control is not None
+    steps = [one.step for one in run.control.moments()]
+    assert steps == sorted(steps)
+    assert [step for step, _ in losses(run.control)] == list(range(1, 10))
+
+
+def test_nothing_is_changed_while_the_control_is_at_work(config, make):
+    run = make(replace(config, control=True), "run")
+    running.carry_out(run)
+    control = run.control
+    assert control is not None
+    at_work = replace(control.status(), state="running", pid=os.getpid(), pid_started=None, boot="")
+    control.write_status(at_work)
+    run.request_stop()
+    before = (run.path / "config.json").read_bytes()
+    for go_on in (running.prepare, running.restart, running.resume):
+        with pytest.raises(RunError, match="control” is running"):
+            go_on(run, steps=50)
+    assert (run.path / "config.json").read_bytes() == before
+    assert run.stop_requested()
+
+
+def test_nothing_is_changed_while_it_is_queued(config, make):
+    run = make(config, "run")
+    running.carry_out(run)
+    running.restart(run, steps=9)
+    assert RunDirectory(run.path).config.steps == 9
+    before = (run.path / "config.json").read_bytes()
+    run.write_status(JobStatus(state="finished"))  # as while its control is at work, which the queue knows of
+    for go_on in (running.prepare, running.restart):
+        with pytest.raises(RunError, match="in the queue"):
+            go_on(run, steps=50)
+    assert (run.path / "config.json").read_bytes() == before
+
+
+def test_what_the_queue_refuses_is_not_changed(config, make, monkeypatch):
+    run = make(config, "run")
+    running.carry_out(run)
+
+    def refuse(*_: object) -> int:
+        raise RunError("refused")
+
+    monkeypatch.setattr("analysis.running.queue.submit", refuse)
+    with pytest.raises(RunError, match="refused"):
+        running.restart(run, steps=50)
+    assert RunDirectory(run.path).config.steps == 6
+
+
+def test_the_later_of_two_who_give_steps_finds_what_the_first_gave(config, make):
+    run = make(config, "run")
+    running.carry_out(run)
+    one, other = RunDirectory(run.path), RunDirectory(run.path)
+    assert one.config.steps == other.config.steps == 6
+    running.resume(one, steps=9)
+    with pytest.raises(ConfigError, match="9 steps are done already"):
+        running.resume(other, steps=8)
+    assert RunDirectory(run.path).config.steps == 9
+
+
+def test_fewer_steps_than_are_done_are_refused(config, make):
+    run = make(config, "run")
+    running.carry_out(run)
+    record = run.record
+    record["config"]["steps"] = 4
+    (run.path / "config.json").write_text(json.dumps(record))
+    again = RunDirectory(run.path)
+    for go_on in (running.prepare, running.carry_out):
+        with pytest.raises(ConfigError, match="4 steps, but 6 are done already"):
+            go_on(again)
+    assert again.status().state == "finished"
+
+
+def test_a_second_process_is_refused_and_writes_nothing(config, make):
+    run = make(config, "run")
+    code = (
+        "import sys, pathlib; from analysis import run_lock\n"
+        "with run_lock.held(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(run.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdin is not None
+        assert other.stdout.readline() == "held\n"
+        before = sorted(run.path.rglob("*"))
+        for go_on in (running.carry_out, running.prepare, running.resume, running.restart):
+            with pytest.raises(RunError, match="carried out or changed by another process"):
+                go_on(run)
+        assert sorted(run.path.rglob("*")) == before
+        other.kill()
+    with run_lock.held(run.path, wait=5):  # it ended with its process
+        pass
+    assert running.carry_out(run).state == "finished"
+
+
+def test_while_a_run_is_carried_out_its_lock_is_held(config, make, monkeypatch):
+    run, refused = make(config, "run"), []
+    original = RunDirectory.write_snapshot
+
+    def also(self: RunDirectory, snapshot) -> None:
+        original(self, snapshot)
+        with pytest.raises(RunError, match="another process"), run_lock.held(self.path):
+            pass
+        refused.append(snapshot.index)
+
+    monkeypatch.setattr(RunDirectory, "write_snapshot", also)
+    running.carry_out(run)
+    assert refused == list(range(8))
+
+
+FOREIGN = {
+    "edit": {"edit": ComponentEdit(selection=Selection(rule="explicit", components="L0.N1, L0.N2"))},
+    "seed": {"seed": 7},
+    "learning rate": {"learning_rate": 1e-2},
+    "schedule": {"schedule": "linear"},
+    "optimiser": {"optimiser": "sgd", "momentum": 0.0},
+    "accumulate": {"accumulate": 2},
+    "weight decay": {"weight_decay": 0.5},
+}
+
+
+@pytest.mark.parametrize("what", FOREIGN)
+def test_a_checkpoint_of_another_training_is_refused(config, make, what: str):
+    run, foreign = make(config, "run"), make(replace(config, **FOREIGN[what]), "foreign")
+    for one in (run, foreign):
+        running.carry_out(one)
+    shutil.rmtree(run.path / "checkpoints")
+    shutil.copytree(foreign.path / "checkpoints", run.path / "checkpoints")
+    with pytest.raises(EditError, match=f"belongs to another {what}"):
+        running.resume(run, steps=9)
+
+
+def test_a_checkpoint_may_be_followed_and_kept_in_other_ways(config, make, tiny_concept):
+    """Steps, cadence, checkpoints and tracking decide nothing of a step."""
+    run = make(config, "run")
+    running.carry_out(run)
+    changes = {"snapshot_every": 2, "checkpoint_every": 1, "keep_checkpoints": True, "follow_top": 2, "cadence": "log"}
+    other = make(replace(config, steps=9, **changes), "other")
+    shutil.copytree(run.path / "checkpoints", other.path / "checkpoints")
+    assert running.resume(other).state == "finished"
+
+
+def test_a_checkpoint_of_an_older_version_is_taken(config, make, monkeypatch):
+    run = make(config, "run")
+    with monkeypatch.context() as patch:
+        patch.setattr("analysis.relearn.trainer.Trainer._identity", lambda self: {"text": self.mixture.digest})
+        running.carry_out(run)
+    assert running.resume(run, steps=9).state == "finished"
