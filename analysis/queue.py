@@ -57,7 +57,7 @@ def submit(path: Path, kind: str, device: str = "auto", owner: str = "") -> int:
         ConfigError: the device does not exist here.
         RunError: the job is in the queue or at work already, or the queue cannot be written.
     """
-    job, resolved = Job(path.absolute()), device_of(device)
+    job, resolved = Job(paths.real(path)), device_of(device)
     before = job.status()
     if before.active and before.pid is not None:
         raise RunError(f"“{job.name}” is at work already.")
@@ -104,9 +104,9 @@ def cancel(path: Path) -> bool:
     Raises:
         RunError: the queue cannot be written, or the job has no folder yet through which it could be told.
     """
-    job = Job(path.absolute())
+    job = Job(paths.real(path))
     with queue_store.writing() as connection:
-        found = next((entry for entry in queue_store.entries(connection) if entry.path == job.path), None)
+        found = queue_store.find(connection, job.path)
         if found is not None and found.state == "queued":
             queue_rules.cancel(connection, found)
     if found is not None and found.state == "running":
@@ -155,7 +155,7 @@ def turn(
         StoppedError: the job was cancelled or asked to stop while it waited.
         RunError: it is in the queue already, or the queue cannot be written.
     """
-    job, resolved, me = Job(path.absolute()), device_of(device), processes.current()
+    job, resolved, me = Job(paths.real(path)), device_of(device), processes.current()
     with queue_rules.changing(resolved) as connection:
         entry = queue_rules.enter(connection, job, kind, resolved, owner, waits=me)
         if job.path.is_dir():
@@ -188,11 +188,13 @@ def rebuild() -> Path | None:
     found = []
     for kind, root in (("run", paths.runs_root()), ("operation", paths.operations_root())):
         for file in root.glob("*/status.json"):
-            job = Job(file.parent.absolute())
+            job = Job(paths.real(file.parent))
             with suppress(RunError, OSError):
                 if (status := job.stored()) and status.active and status.device:
                     found.append((status.state == "queued", status.heartbeat, job, kind, status))
     with queue_store.writing() as connection:
+        # above all numbers that the old one can have given
+        queue_store.count_from(connection, time.time_ns() // 1_000_000)
         for queued, _, job, kind, status in sorted(found, key=lambda one: one[:2]):
             entry = queue_rules.enter(connection, job, kind, status.device, "")
             if not queued and status.pid is not None and status.pid_started is not None:
@@ -208,8 +210,14 @@ def _wait(entry: Entry, me: Process, say: Callable[[str], None], now: bool) -> N
     while True:
         with queue_rules.changing(entry.device) as connection:
             line = queue_store.entries(connection, entry.device)
-            mine = next((one for one in line if one.number == entry.number), None)
+            mine = next((one for one in line if one.number == entry.number and one.path == entry.path), None)
+            other = None if mine else queue_store.find(connection, entry.path)
             begun = mine is not None and queue_rules.begin(connection, mine, me, now=now)
+        if other is not None:
+            raise StoppedError(
+                f"“{entry.name}” does not wait here any more: it was queued again, or the queue was made anew, and a worker "
+                "carries it out. `python -m analysis queue` lists it."
+            )
         if mine is None:
             raise StoppedError(f"“{entry.name}” was cancelled while it was queued.")
         if begun:

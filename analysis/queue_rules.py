@@ -81,13 +81,13 @@ def enter(
     Raises:
         RunError: it is in a line already.
     """
-    if any(entry.path == job.path for entry in queue_store.entries(connection)):
+    if queue_store.find(connection, job.path) is not None:
         raise RunError(f"“{job.name}” is in the queue already.")
     who = _who(waits) if waits else (None, None, None, None)
     row = connection.execute(
         "INSERT INTO jobs (path, kind, device, owner, state, foreground, submitted, pid, pid_started, boot, host) "
         "VALUES (?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?)",
-        (str(job.path), kind, device, owner, waits is not None, time.time(), *who),
+        (str(paths.real(job.path)), kind, device, owner, waits is not None, time.time(), *who),
     )
     return next(one for one in queue_store.entries(connection, device) if one.number == row.lastrowid)
 
@@ -104,18 +104,26 @@ def begin(connection: Connection, entry: Entry, process: Process, *, now: bool =
     return True
 
 
-def end(connection: Connection, entry: Entry, state: State = "done") -> None:
-    """Take a job out of the line."""
-    connection.execute(
-        "UPDATE jobs SET state = ?, ended = ? WHERE number = ? AND state IN ('queued', 'running')",
-        (state, time.time(), entry.number),
+def end(connection: Connection, entry: Entry, state: State = "done") -> bool:
+    """Take a job out of the line; False where it was there no more.
+
+    A queue that was made anew (`queue.rebuild`) numbers its jobs anew: a job is known by its folder, and there by its number
+    or by the process at work on it.
+    """
+    who = _who(entry.process) if entry.process else (None, None, None, None)
+    row = connection.execute(
+        "UPDATE jobs SET state = ?, ended = ? WHERE path = ? AND state IN ('queued', 'running') "
+        "AND (number = ? OR (pid = ? AND pid_started = ? AND boot = ? AND host = ?))",
+        (state, time.time(), str(entry.path), entry.number, *who),
     )
     connection.execute("DELETE FROM jobs WHERE state IN ('done', 'cancelled') AND number <= ?", (entry.number - _KEPT,))
+    return row.rowcount > 0
 
 
 def cancel(connection: Connection, entry: Entry, reason: str = CANCELLED) -> None:
     """Take a queued job out of the line; its status says so."""
-    end(connection, entry, "cancelled")
+    if not end(connection, entry, "cancelled"):
+        return
     job = Job(entry.path)
     before = _stored(job)
     if before is not None and before.state == "queued":

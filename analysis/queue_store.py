@@ -22,7 +22,18 @@ from analysis import paths
 from analysis.errors import RunError
 from analysis.processes import Process
 
-__all__ = ["Entry", "State", "database", "entries", "place", "process_of", "reading", "writing"]
+__all__ = [
+    "Entry",
+    "State",
+    "count_from",
+    "database",
+    "entries",
+    "find",
+    "place",
+    "process_of",
+    "reading",
+    "writing",
+]
 
 State = Literal["queued", "running", "done", "cancelled"]
 
@@ -140,15 +151,35 @@ def entries(connection: sqlite3.Connection, device: str | None = None) -> list[E
     return found
 
 
+def find(connection: sqlite3.Connection, path: Path) -> Entry | None:
+    """The queued or running job in a folder, by whatever path the folder is named; None where there is none.
+
+    A row holds the path that was the real one when it was entered (`paths.real`); the home may have moved since, with a
+    link left behind.
+    """
+    sought, line = paths.real(path), entries(connection)
+    exact = next((entry for entry in line if entry.path == sought), None)
+    return exact or next((entry for entry in line if paths.real(entry.path) == sought), None)
+
+
+def count_from(connection: sqlite3.Connection, number: int) -> None:
+    """Let the numbers of jobs and requests begin above `number`, so that none comes again that an older database gave."""
+    for table in ("jobs", "requests"):
+        row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
+        connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
+        last = number if row is None else max(number, row["seq"])
+        connection.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table, last))
+
+
 def place(path: Path) -> int | None:
     """A job's place in its device's line: 0 is at work, 1 is next, None is not in the queue.
 
     Raises:
         RunError: the database cannot be read.
     """
-    sought = path.absolute()
     with reading() as connection:
-        return next((entry.place for entry in entries(connection) if entry.path == sought), None)
+        found = find(connection, path)
+    return None if found is None else found.place
 
 
 def process_of(row: sqlite3.Row) -> Process | None:

@@ -20,7 +20,7 @@ from analysis.jobs import Job
 from analysis.memory import MemoryEstimate
 from analysis.processes import Process
 
-__all__ = ["PATIENCE", "Request", "hold", "make_room", "release", "requests"]
+__all__ = ["PATIENCE", "Request", "held", "hold", "make_room", "release", "requests"]
 
 PATIENCE = 60.0
 """Seconds that a job waits for dashboards."""
@@ -84,6 +84,19 @@ def hold(device: str, count: int) -> None:
             "INSERT OR REPLACE INTO holdings (device, bytes, pid, pid_started, boot, host) VALUES (?, ?, ?, ?, ?, ?)",
             (_line(device), count, *me),
         )
+
+
+def held() -> dict[str, int]:
+    """For a dashboard: what is written down that this process holds, in bytes by device.
+
+    Raises:
+        RunError: the queue cannot be read.
+    """
+    with queue_store.reading() as connection:
+        rows = connection.execute(
+            f"SELECT device, bytes FROM holdings WHERE {_MINE}", _who(processes.current())
+        ).fetchall()
+    return {row["device"]: row["bytes"] for row in rows}
 
 
 def release(device: str) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from analysis import paths, processes, queue, queue_rules, queue_store
 from analysis.errors import PalimpsestError, RunError
-from analysis.jobs import Job, JobStatus, by_this_process
+from analysis.jobs import CANCELLED, Job, JobStatus, by_this_process
 from analysis.queue_store import Entry
 
 __all__ = ["KINDS", "main", "serve"]
@@ -131,6 +131,9 @@ def _carry_out(entry: Entry, kinds: Mapping[str, Callable[[Path], None]]) -> Non
     try:
         _print_to(job.path / "worker.log")
         before = job.stored() or JobStatus(state="starting")
+        if job.stop_requested():  # cancelled after the claim
+            job.write_status(replace(before, state="stopped", message=CANCELLED))
+            return
         job.write_status(
             replace(before, **by_this_process(job), state="starting", message="Starting", heartbeat=time.time())
         )

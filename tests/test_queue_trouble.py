@@ -1,6 +1,7 @@
 """A queue whose database is damaged, read-only, locked or on a full disk; ids used again, reboots, clocks that jump."""
 
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -11,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from analysis import processes, queue, queue_rules, queue_store
-from analysis.errors import RunError
-from analysis.jobs import JobStatus
+from analysis import processes, queue, queue_rules, queue_store, worker
+from analysis.errors import RunError, StoppedError
+from analysis.jobs import JobStatus, by_this_process
 from tests.queue_line import ENVIRONMENT, ROOT, Line, opened, seen, stand_in, wait
 
 _START = queue_rules._start
@@ -239,8 +240,6 @@ def test_a_queue_of_another_version_is_refused(line: Line):
 
 def test_a_worker_that_could_not_write_down_the_end_goes_on(line: Line, with_workers):
     """Its own row, left over from the job before, does not stop it."""
-    from analysis import worker
-
     at_work(line, "first")
     line.submit("second")
     claimed = worker.claim("cpu")
@@ -248,3 +247,98 @@ def test_a_worker_that_could_not_write_down_the_end_goes_on(line: Line, with_wor
     assert (claimed.name, claimed.process) == ("second", processes.current())
     assert queue.place(line.home / "runs" / "first") is None
     assert not seen(type(line.job("other"))(claimed.path))
+
+
+def test_a_job_that_ends_after_the_queue_was_made_anew_takes_out_itself_alone(line: Line):
+    """Neither a row that has its old number now, nor nothing at all."""
+    for _ in range(3):
+        queue.cancel(line.submit("before").path)
+        shutil.rmtree(line.home / "runs" / "before")
+    at_work(line, "first")
+    (old,) = queue.entries()
+    line.submit("second")
+    queue.rebuild()
+    with queue_store.writing() as connection:  # as if numbers had begun at 1
+        connection.execute("UPDATE jobs SET number = number + 100 WHERE state = 'running'")
+        connection.execute("UPDATE jobs SET number = ? WHERE state = 'queued'", (old.number,))
+    assert [entry.name for entry in queue.entries()] == ["first", "second"]
+    worker._leave(old)
+    assert [entry.name for entry in queue.entries()] == ["second"]
+    worker._leave(old)
+    assert [entry.name for entry in queue.entries()] == ["second"]
+
+
+def test_numbers_never_come_again(line: Line):
+    at_work(line, "first")
+    line.submit("second")
+    before = [entry.number for entry in queue.entries()]
+    for _ in range(2):
+        queue.rebuild()
+        again = [entry.number for entry in queue.entries()]
+        assert min(again) > max(before)
+        before += again
+    line.submit("third")
+    assert max(entry.number for entry in queue.entries()) > max(before)
+
+
+def test_a_turn_ends_in_a_queue_that_was_made_anew_meanwhile(line: Line):
+    mine = line.job("mine")
+    with queue.turn(mine.path, "run", "cpu", say=pytest.fail):
+        mine.write_status(JobStatus(state="running", heartbeat=time.time(), **by_this_process(mine)))
+        queue.rebuild()
+        assert [(entry.name, entry.place) for entry in queue.entries()] == [("mine", 0)]
+    assert queue.entries() == []
+
+
+def test_a_wait_in_a_queue_that_was_made_anew_is_left_to_a_worker(line: Line, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(queue, "LOOK_EVERY", 0.01)
+    at_work(line, "first")
+    mine = line.job("mine")
+
+    def make_anew(text: str) -> None:
+        queue.rebuild()
+
+    def wait_in_vain() -> None:
+        with queue.turn(mine.path, "nap", "cpu", say=make_anew):
+            pytest.fail("it has begun")
+
+    with pytest.raises(StoppedError, match="“mine” does not wait here any more"):
+        wait_in_vain()
+    assert [(entry.name, entry.place) for entry in queue.entries()] == [("first", 0), ("mine", 1)]
+    assert mine.status().state == "queued"
+
+
+def test_a_cancel_between_the_claim_and_the_start_is_heeded(line: Line, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(worker, "_print_to", lambda path: None)
+    job = line.submit("first")
+    claimed = worker.claim("cpu")
+    assert claimed is not None
+    assert queue.cancel(job.path)
+    assert (job.status().state, job.status().message) == ("stopped", "Cancelled while it was queued.")
+    worker._carry_out(claimed, {"nap": lambda path: pytest.fail("it has begun")})
+    worker._leave(claimed)
+    stored = job.stored()
+    assert stored is not None
+    assert (stored.state, stored.message) == ("stopped", "Cancelled while it was queued.")
+    assert queue.entries() == []
+
+
+def test_one_job_submitted_by_many_at_the_same_moment_is_entered_once(line: Line):
+    job = line.job("first")
+    text = (
+        "import sys\nfrom pathlib import Path\nfrom analysis import queue, queue_rules\nfrom analysis.errors import RunError\n"
+        "queue_rules._start = lambda device: None\n"
+        f"try: queue.submit(Path({str(job.path)!r}), 'nap', 'cpu')\n"
+        "except RunError as error: print(error)"
+    )
+    crowd = [
+        subprocess.Popen(
+            [sys.executable, "-c", text], cwd=ROOT, env={**ENVIRONMENT, "PALIMPSEST_HOME": str(line.home)},
+            stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(4)
+    ]  # fmt: skip
+    said = sorted(process.communicate(timeout=60)[0].strip() for process in crowd)
+    assert said == [""] + ["“first” is in the queue already."] * 3
+    assert [entry.name for entry in queue.entries()] == ["first"]
+    assert job.status().message == "1st in the queue"

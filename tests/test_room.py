@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis import queue_store, room
+from analysis import queue, queue_store, room
 from analysis.errors import MemoryShortError, StoppedError
 from analysis.jobs import Job
 from analysis.memory import MemoryEstimate
@@ -146,3 +146,16 @@ def test_an_unusable_queue_asks_nobody_but_decides(job: Job, empty_home: Path):
     (empty_home / "queue.sqlite3").write_bytes(b"no database" * 1000)
     with pytest.raises(MemoryShortError):
         room.make_room(needs(empty_home), job, pytest.fail)
+
+
+def test_requests_to_a_queue_that_was_made_anew_are_not_taken_for_answered_ones(job: Job):
+    """A dashboard remembers the numbers of those that it has answered."""
+
+    def number() -> int:
+        with room._asked("cpu", 1, job):
+            (request,) = room.requests("cpu")
+        return request.number
+
+    first = number()
+    queue.rebuild()
+    assert number() > first

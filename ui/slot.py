@@ -125,20 +125,25 @@ class Watcher:
     def __init__(self, held: Callable[[], dict[str, int]], make_room: Callable[[Request], None]):
         self._held, self._make_room = held, make_room
         self._lock, self._thread = threading.RLock(), None
-        self._said: dict[str, int] = {}
+        self._said: set[str] = set()
+        """Devices of which somebody may still believe that they are held."""
         self._answered: set[int] = set()
 
     def update(self) -> dict[str, int]:
-        """Say what is held now, and return it; called whenever that has changed. A queue that fails is logged."""
+        """Say what is held now, and return it; called whenever that has changed. A queue that fails is logged.
+
+        What was said before is looked up: the queue may have been set aside and made anew since.
+        """
         with self._lock:
             held = self._held()
             try:
+                written = room.held() if held else {}
                 for device, count in held.items():
-                    if self._said.get(device) != count:
+                    if written.get(device) != count:
                         room.hold(device, count)
-                        self._said[device] = count
-                for device in [device for device in self._said if device not in held]:
-                    del self._said[device]
+                    self._said.add(device)
+                for device in self._said - held.keys():
+                    self._said.remove(device)
                     room.release(device)
             except RunError as error:
                 _log.warning("%s", error)

@@ -1,11 +1,13 @@
 """The command about the queue: what is at work and what waits, on each device."""
 
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
+from analysis import paths
 from analysis.cli.common import AsJson, escape, print_json, stderr, stdout
 from analysis.errors import ConfigError, RunError
 
@@ -30,7 +32,8 @@ def queue(
         stderr.print(f"The old queue is kept in {escape(str(aside))}.", soft_wrap=True)
     line.tend()
     if cancel is not None:
-        matches = [entry for entry in line.entries() if cancel in (entry.name, str(entry.path))]
+        named = {paths.real(Path(cancel)), paths.real(paths.runs_root() / cancel)}
+        matches = [entry for entry in line.entries() if cancel == entry.name or paths.real(entry.path) in named]
         if not matches or not line.cancel(matches[0].path):
             raise RunError(f"“{cancel}” is not in the queue. `python -m analysis queue` lists what is.")
         stderr.print(

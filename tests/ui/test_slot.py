@@ -136,3 +136,12 @@ def test_a_queue_that_cannot_be_written_does_not_keep_a_model_from_its_users(
     time.sleep(1.2)  # the thread looks, too
     assert slot.watcher._thread is not None
     assert slot.watcher._thread.is_alive()
+
+
+def test_what_is_held_is_said_again_to_a_queue_that_was_made_anew(slot: Slot, tiny_folder: Path):
+    slot.fill(Choice(), load(str(tiny_folder), device="cpu"))
+    before = held()
+    queue.rebuild()
+    wait(lambda: held() == before, 5)
+    slot.clear()
+    wait(lambda: held() == {}, 5)
