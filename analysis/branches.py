@@ -88,7 +88,10 @@ def beginning_of(run: RunDirectory) -> Beginning | None:
     found = read_facts(folder / "facts.json", run.facts_by_name())
     if found is None:
         raise RunError(f"{folder} holds no facts to begin with. Make the branch anew.")
-    base = read_snapshot(folder / "base.safetensors", run.config.tracked)
+    try:
+        base = read_snapshot(folder / "base.safetensors", run.config.tracked)
+    except RunError as error:
+        raise RunError(f"{folder} holds no snapshot to begin with, or a damaged one. Make the branch anew.") from error
     return Beginning(
         facts=found.table, base=base, followed=found.followed, edited=found.edited, edited_heads=found.edited_heads
     )

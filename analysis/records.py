@@ -16,7 +16,7 @@ from safetensors.numpy import save as to_safetensors
 
 from analysis import paths
 from analysis.concepts import Fact
-from analysis.errors import RunError
+from analysis.errors import EditError, RunError
 from analysis.jobs import read_json
 from analysis.neurons import NeuronSet
 from analysis.relearn import FactTable, Phase, RunStart, Snapshot
@@ -77,15 +77,15 @@ def read_facts(path: Path, facts: Mapping[str, Fact]) -> RunFacts | None:
                 n_set_aside=data["n_set_aside"],
                 threshold=data["threshold"],
             ),
-            edited=NeuronSet(data["edited"], shape),
+            edited=NeuronSet([int(one) for one in data["edited"]], shape),
             n_neutral_train=data["n_neutral_train"],
             n_neutral_measured=data["n_neutral_measured"],
             ledger=data["ledger"],
             edited_heads=tuple((pair[0], pair[1]) for pair in data.get("edited_heads", ())),
-            followed=NeuronSet(data.get("followed", ()), shape),
+            followed=NeuronSet([int(one) for one in data.get("followed", ())], shape),
             sizes={str(name): int(count) for name, count in data.get("sizes", {}).items()},
         )
-    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError, EditError) as error:
         raise RunError(f"{path} is damaged ({error!r}).") from error
 
 
@@ -137,7 +137,7 @@ def read_snapshot(path: Path, concepts: Sequence[str]) -> Snapshot:
             metrics=metrics,
         )
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RunError(f"Snapshot {path} cannot be read ({error}). Delete the run or the file.") from error
+        raise _unreadable(path, error) from error
 
 
 def read_moment(path: Path) -> Moment:
@@ -151,7 +151,15 @@ def read_moment(path: Path) -> Moment:
             numbers = _numbers(file)
         return Moment(numbers["phase"], int(numbers["step"]), float(numbers["seconds"]))
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise RunError(f"Snapshot {path} cannot be read ({error}). Delete the run or the file.") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: BaseException) -> RunError:
+    """What helps: a run that goes on takes the snapshots that are missing at the end, from its newest checkpoint on."""
+    return RunError(
+        f"Snapshot {path} cannot be read ({error}). Delete it and all later ones in {path.parent}, then resume the run: it "
+        "takes new ones from its newest checkpoint on."
+    )
 
 
 def _numbers(file: Any) -> dict[str, Any]:

@@ -41,6 +41,13 @@ class RunReport:
     total: int
 
 
+class _Keeper(StatusKeeper):
+    """Counts the time that a run had taken before it went on, too."""
+
+    def add(self, seconds: float) -> None:
+        self._started -= seconds
+
+
 def carry_out(run: RunDirectory, report: Callable[[RunReport], None] | None = None) -> JobStatus:
     """Carry out a run and its control, or what is left of them, store everything, and return the run's final status.
 
@@ -115,7 +122,8 @@ def _check(run: RunDirectory, steps: int | None) -> None:
         run.check_steps(steps)
         return
     _check_steps(run)
-    if run.is_complete() and (not _has_control(run) or (control is not None and _has_followed(control, run))):
+    followed = control is not None and control.config.steps == run.config.steps and control.is_complete()
+    if run.is_complete() and (followed or not _has_control(run)):
         raise RunError(f"“{run.name}” has finished. Give it more steps to go on.")
 
 
@@ -165,11 +173,6 @@ def _is_queued(run: RunDirectory) -> bool:
     return False
 
 
-def _has_followed(control: RunDirectory, run: RunDirectory) -> bool:
-    """Whether the control has done all the steps of its run."""
-    return control.config.steps == run.config.steps and control.is_complete()
-
-
 def _has_control(run: RunDirectory) -> bool:
     return run.config.control and run.config.edit is not None
 
@@ -206,7 +209,7 @@ def _one_run(
     beginning: Beginning | None,
 ) -> JobStatus:
     """Carry out `run`, which is `main` or its control."""
-    steps, keeper = run.config.steps, StatusKeeper(run)
+    steps, keeper = run.config.steps, _Keeper(run)
 
     def tell(text: str) -> None:
         report(RunReport(f"{prefix}{text}", keeper.status.step, steps))
@@ -232,6 +235,7 @@ def _one_run(
         run.end_events_line()
         earlier = run.earlier()
         if earlier is not None:
+            keeper.add(earlier.seconds)
             keeper.update(snapshots=earlier.n_snapshots, step=max(earlier.steps, default=0))
         _make_room(run, stage)
         snapshots = relearn.run(

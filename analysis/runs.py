@@ -20,6 +20,7 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -161,7 +162,10 @@ def find(reference: str) -> RunDirectory:
     Raises:
         RunError: there is no such run.
     """
-    for path in (Path(reference).expanduser(), paths.runs_root() / Path(reference).name):
+    candidates = [paths.runs_root() / Path(reference).name]
+    with suppress(RuntimeError):  # “~somebody” whom nobody knows here
+        candidates.insert(0, Path(reference).expanduser())
+    for path in candidates:
         if (path / "config.json").is_file():
             return RunDirectory(path)
     raise RunError(f"There is no run “{reference}”. `python -m analysis runs` lists them; a run's path works too.")

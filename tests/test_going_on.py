@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +16,7 @@ from analysis.concepts import Concept
 from analysis.edits import ComponentEdit, Selection
 from analysis.errors import ConfigError, EditError, RunError
 from analysis.jobs import JobStatus
-from analysis.relearn import RelearnConfig
+from analysis.relearn import RelearnConfig, needs
 from analysis.run_directory import RunDirectory
 
 ROOT = Path(__file__).parent.parent
@@ -270,3 +271,98 @@ def test_a_checkpoint_of_an_older_version_is_taken(config, make, monkeypatch):
         patch.setattr("analysis.relearn.trainer.Trainer._identity", lambda self: {"text": self.mixture.digest})
         running.carry_out(run)
     assert running.resume(run, steps=9).state == "finished"
+
+
+def test_a_run_that_fitted_its_disk_goes_on_there(config, make, monkeypatch):
+    """Nearly all of what it needs is written already, and is not asked for again."""
+    config = replace(config, steps=12, checkpoint_every=1, keep_checkpoints=True)
+    run = make(config, "run")
+    size = needs.ModelSize.stored(Path(config.model))
+    disk = needs.disk_bytes(config, size) + 2 * 2**16  # config.json, the edit, what was set aside for last words
+
+    def usage(path: Path) -> SimpleNamespace:
+        return SimpleNamespace(free=disk - sum(one.stat().st_size for one in run.path.rglob("*") if one.is_file()))
+
+    monkeypatch.setattr("analysis.relearn.needs.shutil.disk_usage", usage)
+    stop = RunDirectory.stop_requested
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "stop_requested", lambda self: len(self.checkpoints()) >= 10)
+        assert running.carry_out(run).state == "stopped"
+    assert RunDirectory.stop_requested is stop
+    left = usage(run.path).free
+    assert left < needs.disk_bytes(config, size) / 2
+    assert running.resume(run).state == "finished"
+    # and where what is still to be written does not fit, it says so
+    monkeypatch.setattr("analysis.relearn.needs.shutil.disk_usage", lambda path: SimpleNamespace(free=2**10))
+    with pytest.raises(RunError, match="are free on the disk"):
+        running.resume(run, steps=14)
+
+
+@pytest.mark.parametrize("control", [False, True])
+def test_at_most_is_what_a_run_and_its_control_may_write(config, make, monkeypatch, control: bool):
+    config = replace(config, cadence="adaptive", steps=40, checkpoint_every=0, control=control)
+    monkeypatch.setattr("analysis.relearn.cadence.Cadence.due", lambda self, step: True)
+    run = make(config, "run")
+    running.carry_out(run)
+    assert run.n_snapshots() == 2 + 40  # on a device where they take no time
+    size = needs.ModelSize.stored(Path(config.model))
+    folders = [
+        folder for one in (run, run.control) if one for folder in (one.path / "snapshots", one.path / "checkpoints")
+    ]
+    written = sum(path.stat().st_size for folder in folders for path in folder.iterdir())
+    assert written < needs.disk_bytes(config, size)
+    alone = replace(config, control=False)
+    one_snapshot = 4 * size.n_layers * size.n_neurons * 2
+    more = needs.disk_bytes(config, size) - needs.disk_bytes(alone, size)
+    assert more == 0 if not control else more > 40 * one_snapshot
+    each_step = needs.disk_bytes(replace(config, steps=41), size) - needs.disk_bytes(config, size)
+    assert each_step > one_snapshot * (2 if control else 1)
+
+
+@pytest.mark.parametrize("damaged", [0, 1, 4, 7])
+def test_what_a_damaged_snapshots_message_says_helps(config, make, damaged: int):
+    run = make(config, "run")
+    running.carry_out(run)
+    path = run.path / "snapshots" / f"{damaged:06d}.safetensors"
+    path.write_bytes(b"junk")
+    with pytest.raises(RunError, match=r"Delete it and all later ones in .*, then resume the run"):
+        run.snapshots()
+    for later in range(damaged, 8):
+        (run.path / "snapshots" / f"{later:06d}.safetensors").unlink()
+    assert running.resume(run).state == "finished"
+    found = run.snapshots()
+    assert [one.index for one in found] == list(range(len(found)))
+    assert [(one.phase, one.step) for one in found[:2]] == [("base", 0), ("edited", 0)]
+    assert found[-1].step == 6
+    assert run.facts() is not None
+
+
+def test_the_time_of_a_run_that_goes_on_adds_up(config, make):
+    run = make(config, "run")
+    running.carry_out(run)
+    record = run.snapshots()[-1]
+    run.write_snapshot(replace(record, seconds=1000.0))
+    assert 1000 < running.resume(run, steps=7).seconds < 1100
+
+
+def test_lines_that_are_no_events_are_left_out(config, make):
+    run = make(config, "run")
+    lines = ["5", "null", "[]", "{}", '{"kind": 3}', '{"kind": "step"}', '{"kind": "step", "step": "x", "loss": 1}']
+    lines += ['{"kind": "step", "step": 1, "loss": 0.5}', '{"kind": "stage", "text": "kept"}']
+    (run.path / "events.jsonl").write_text("\n".join(lines) + "\n")
+    assert [event["kind"] for event in run.events()] == ["step", "stage"]
+
+
+@pytest.mark.parametrize("edited", ["x", 5, None, ["a"], [10**9], {"a": 1}])
+def test_damaged_facts_are_named(config, make, edited):
+    run = make(config, "run")
+    running.carry_out(run)
+    path = run.path / "facts.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "edited": edited}))
+    with pytest.raises(RunError, match=r"facts\.json is damaged"):
+        run.facts()
+
+
+def test_a_home_of_nobody_is_no_run(make):
+    with pytest.raises(RunError, match="There is no run “~nosuch"):
+        runs.find("~nosuch-user")

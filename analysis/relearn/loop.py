@@ -94,7 +94,7 @@ def run(
     size = needs.ModelSize.of(model)
     needs.memory_estimate(config, size, str(model.device), loaded=True).check()
     if folder is not None:
-        needs.check_disk(config, size, folder)
+        needs.check_disk(config, size, folder, tuned_folder)
     train_text, measured_text = split_neutral(neutral or concept_library.neutral_sentences())
     with reproducible(config.seed, model.device):
         task = prepare_task(model, config, concept, train_text, text, begun, say)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from analysis.errors import ModelFileError, RunError
 from analysis.memory import TrainingEstimate, as_gib
 from analysis.models import LanguageModel
 from analysis.relearn.config import RelearnConfig
+from analysis.relearn.fine_tuning import VALUES
 from analysis.tagging import TAGS
 
 __all__ = ["ModelSize", "check_disk", "disk_bytes", "memory_estimate", "n_trained"]
@@ -22,6 +24,9 @@ _TRACKED_TOKENS = 1024
 _HEAD_TOKENS = 512
 """Of which so many at most need the vocabulary's logits."""
 _LORA_RANK = 16
+_TUNED = "fine_tuned"
+_SNAPSHOT_REST = 2**14
+"""Bytes of a snapshot besides its scores: answers, words, the names of its arrays."""
 _CONFIG_NAMES = {
     "n_layers": ("num_hidden_layers", "n_layer", "num_layers"),
     "d_model": ("hidden_size", "n_embd", "d_model"),
@@ -95,13 +100,28 @@ def memory_estimate(config: RelearnConfig, size: ModelSize, device: str, *, load
     return estimate if estimate.fits else replace(estimate, advice=_advice(config, size, device, loaded))
 
 
-def check_disk(config: RelearnConfig, size: ModelSize, folder: Path) -> None:
-    """Refuse to start where checkpoints and snapshots would not fit on the disk.
+def check_disk(config: RelearnConfig, size: ModelSize, folder: Path, tuned: Path | None = None) -> None:
+    """Refuse to start, or to go on, where what is sure to be written yet would not fit on the disk.
+
+    Adaptive snapshots beyond those that are sure are not counted: how many there will be is only known on the way.
+
+    Args:
+        config: The run.
+        size: Of its model.
+        folder: The run's; what it holds already is not counted again.
+        tuned: Where the fine-tuned model is kept; default: in `folder`.
 
     Raises:
         RunError: holds both numbers.
     """
-    needed, free = disk_bytes(config, size), shutil.disk_usage(folder).free
+    tuned = tuned or folder / _TUNED
+    parts = _disk_parts(config, size, at_most=False)
+    tuning = _tuning_bytes(config, size)
+    held = {name: _held_bytes(tuned if name == _TUNED else folder / name) for name in (*parts, _TUNED)}
+    needed = sum(max(part - held[name], 0) for name, part in parts.items())
+    if tuning and not (tuned / VALUES).is_file():
+        needed = max(needed, tuning - held[_TUNED])
+    free = shutil.disk_usage(folder).free
     if needed > free:
         raise RunError(
             f"The run's checkpoints and snapshots need about {as_gib(needed)}; {as_gib(free)} are free on the disk of "
@@ -111,19 +131,51 @@ def check_disk(config: RelearnConfig, size: ModelSize, folder: Path) -> None:
 
 
 def disk_bytes(config: RelearnConfig, size: ModelSize) -> int:
-    """Most that a run and its control keep on the disk: checkpoints, one more while it is written, and snapshots."""
+    """Most that a run and its control keep on the disk: checkpoints, one more while it is written, and snapshots.
+
+    Adaptive snapshots are counted as if there were one after every step.
+    """
+    return max(sum(_disk_parts(config, size, at_most=True).values()), _tuning_bytes(config, size))
+
+
+def _disk_parts(config: RelearnConfig, size: ModelSize, *, at_most: bool) -> dict[str, int]:
+    """Bytes by the folder in the run's that holds them."""
     checkpoint = 4 * n_trained(config, size) * (1 + _moments(config))
-    tuned = 4 * n_trained(replace(config, train_only=""), size) if config.fine_tune_steps else 0
     at_once = config.steps // config.checkpoint_every + 1 if config.checkpoint_every else 1
     kept = at_once if config.keep_checkpoints else 1
     while_writing = 1 if at_once > 1 and not config.keep_checkpoints else 0
-    has_control = config.control and config.edit is not None
-    snapshot = 4 * size.n_layers * size.n_neurons * len(config.tracked) * len(config.tracked_methods)
-    kept_bytes = checkpoint * (kept + while_writing + (kept if has_control else 0)) + snapshot * len(
-        config.snapshot_steps
-    )
-    # while the model is fine-tuned there is nothing else, afterwards only its values are left of that
-    return tuned + max(kept_bytes, 2 * tuned * (1 + _moments(config)))
+    parts = {
+        "checkpoints": checkpoint * (kept + while_writing),
+        "snapshots": _snapshot_bytes(config, size, at_most),
+        _TUNED: _tuned_bytes(config, size),
+    }
+    if config.control and config.edit is not None:
+        parts["control/checkpoints"] = checkpoint * kept
+        parts["control/snapshots"] = _snapshot_bytes(config.as_control(), size, at_most)
+    return parts
+
+
+def _snapshot_bytes(config: RelearnConfig, size: ModelSize, at_most: bool) -> int:
+    one = 4 * size.n_layers * size.n_neurons * len(config.tracked) * len(config.tracked_methods) + _SNAPSHOT_REST
+    during = config.steps if at_most and config.cadence == "adaptive" else len(config.snapshot_steps)
+    return one * (1 + config.begins_changed + during)
+
+
+def _tuned_bytes(config: RelearnConfig, size: ModelSize) -> int:
+    return 4 * n_trained(replace(config, train_only=""), size) if config.fine_tune_steps else 0
+
+
+def _tuning_bytes(config: RelearnConfig, size: ModelSize) -> int:
+    """While the model is fine-tuned there is nothing else, afterwards only its values are left of that."""
+    return _tuned_bytes(config, size) * (1 + 2 * (1 + _moments(config)))
+
+
+def _held_bytes(folder: Path) -> int:
+    held = 0
+    for path in folder.rglob("*.safetensors"):
+        with suppress(FileNotFoundError):
+            held += path.stat().st_size
+    return held
 
 
 def n_trained(config: RelearnConfig, size: ModelSize) -> int:
