@@ -113,8 +113,7 @@ def _check(run: RunDirectory, steps: int | None) -> None:
     """Refuse what `prepare` refuses, without a change."""
     run.reread()
     _check_at_rest(run, run.name)
-    control = run.control
-    if control is not None:
+    if (control := run.control) is not None:
         _check_at_rest(control, f"{run.name}: control")
     if _is_queued(run):
         raise RunError(f"“{run.name}” is in the queue already. Cancel it there, or wait until it has ended.")
@@ -167,9 +166,8 @@ def _check_steps(run: RunDirectory) -> None:
 
 def _is_queued(run: RunDirectory) -> bool:
     with suppress(RunError):  # a queue that cannot be read is told of by whoever needs it
-        if queue.place(run.path) is not None:
-            queue.tend()  # it may have died there
-            return queue.place(run.path) is not None
+        queue.tend()  # it may have died there
+        return queue.place(run.path) is not None
     return False
 
 
