@@ -13,7 +13,7 @@ from analysis.errors import PalimpsestError
 from analysis.jobs import JobStatus, is_alive
 from analysis.neurons import Neuron, NeuronSet
 from analysis.runs import RunDirectory, RunFacts
-from ui import moment_view, neuron_card, scene, scene_card, scene_control, tagging_view
+from ui import moment_view, neuron_card, scene, scene_card, scene_control, scene_store, tagging_view
 from ui.edit_form import use_components
 from ui.migration import CanvasScene, Source, chosen, migration_canvas
 from ui.scene_store import View
@@ -74,7 +74,7 @@ def _panel(run: RunDirectory, view: View, *, was_active: bool) -> None:
     active = status.active or (control_status is not None and control_status.active) or _control_is_due(run, status)
     if was_active and not active:
         st.rerun()  # the last transition: redraw the page once, without polling
-    facts, count = run.facts(), run.n_snapshots()
+    facts, count = scene_store.facts(run), run.n_snapshots()
     if facts is None or not count:
         st.info("The map appears with the first snapshot.", icon=":material/hourglass_top:")
         return

@@ -14,10 +14,10 @@ import numpy as np
 
 from analysis import migration
 from analysis.relearn import Snapshot
-from analysis.runs import RunDirectory
+from analysis.runs import RunDirectory, RunFacts
 from ui.shared_cache import SharedCache
 
-__all__ = ["CACHE", "View", "kept", "mass", "scaled", "snapshot", "threshold"]
+__all__ = ["CACHE", "View", "facts", "kept", "mass", "scaled", "snapshot", "threshold"]
 
 T = TypeVar("T")
 
@@ -44,6 +44,15 @@ def kept(run_path: Path, key: tuple, make: Callable[[], T], size: Callable[[T], 
     """A value computed from one run, from the cache that all sessions share."""
     written = (run_path / "config.json").stat().st_mtime_ns
     return CACHE.get((run_path, written, *key), make, size)
+
+
+def facts(run: RunDirectory) -> RunFacts | None:
+    """What the run found at its start, read once; None before it got that far."""
+    try:
+        written = (run.path / "facts.json").stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+    return kept(run.path, ("facts", written), run.facts, lambda _: 2**16)
 
 
 def scaled(run_path: Path, index: int, concept: str, scale: str) -> np.ndarray:
