@@ -83,11 +83,15 @@ class Job:
         """
         path = self.path / "status.json"
         try:
-            return JobStatus(**read_json(path))
+            stored = JobStatus(**read_json(path))
         except FileNotFoundError:
             return None
         except TypeError as error:
             raise RunError(f"{path} is damaged ({error}).") from error
+        for name in ("heartbeat", "seconds", "step", "snapshots"):
+            if not isinstance(getattr(stored, name), int | float):
+                raise RunError(f"{path} is damaged ({name} is no number).")
+        return stored
 
     def status(self) -> JobStatus:
         """The stored status; an active job whose process is gone reads as crashed."""

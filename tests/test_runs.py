@@ -176,6 +176,9 @@ def test_damaged_files_are_named(run: RunDirectory):
     (run.path / "facts.json").write_text("{")
     with pytest.raises(RunError, match=r"facts\.json"):
         run.facts()
+    (run.path / "status.json").write_text('{"state": "running", "heartbeat": null}')
+    assert run.status().state == "failed"
+    assert "heartbeat is no number" in run.status().message
 
 
 def test_an_event_that_is_still_being_written_is_left_out(run: RunDirectory):

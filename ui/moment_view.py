@@ -154,4 +154,4 @@ def _layers(run: RunDirectory, view: View, facts: RunFacts, index: int) -> None:
 
 
 def _after_edit(run: RunDirectory) -> int:
-    return 1 if run.config.edit is not None else 0
+    return scene.beginning_index(run, run.n_snapshots())

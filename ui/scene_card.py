@@ -15,7 +15,7 @@ def neuron_card(run: RunDirectory, view: View, facts: RunFacts, neuron: Neuron, 
     """Role, words then and before, and the score for every tracked concept before the edit, after it and at `index`."""
     n_snapshots = run.n_snapshots()
     index = min(index, n_snapshots - 1)
-    after_edit = 1 if run.config.edit is not None and n_snapshots > 1 else 0
+    after_edit = scene.beginning_index(run, n_snapshots)
     base, now = (scene_store.snapshot(run.path, at) for at in (0, index))
     flat = neuron.layer * facts.shape[1] + neuron.index
     titles = {name: concept.title for name, concept in run.concepts().items()}
