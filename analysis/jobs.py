@@ -83,15 +83,15 @@ class Job:
         """
         path = self.path / "status.json"
         try:
-            stored = JobStatus(**read_json(path))
+            stored = read_json(path)
+            for name in ("heartbeat", "seconds", "step", "snapshots"):
+                if not isinstance(stored.get(name, 0), int | float):
+                    raise RunError(f"{path} is damaged ({name} is no number).")
+            return JobStatus(**stored)
         except FileNotFoundError:
             return None
         except TypeError as error:
             raise RunError(f"{path} is damaged ({error}).") from error
-        for name in ("heartbeat", "seconds", "step", "snapshots"):
-            if not isinstance(getattr(stored, name), int | float):
-                raise RunError(f"{path} is damaged ({name} is no number).")
-        return stored
 
     def status(self) -> JobStatus:
         """The stored status; an active job whose process is gone reads as crashed."""
