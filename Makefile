@@ -42,7 +42,7 @@ bench: setup-dev model ## measure what docs/benchmarks.md reports (about 15 minu
 	$(BIN)/python benchmarks/canvas_frames.py
 	$(BIN)/python -m analysis relearn --prune-top 0.01 --steps 24 --seed 0 --json
 
-report: setup-dev model ## measure what docs/removal.md reports; goes on where it was stopped (hours)
+report: setup-dev model ## measure what docs/removal.md reports; goes on where it was stopped (an hour or more)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/removal_report.py
 
 screenshots: setup-dev model ## photograph every page, light and dark, into docs/screenshots
