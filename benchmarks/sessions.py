@@ -2,8 +2,8 @@
 
     python benchmarks/sessions.py [--sessions 20] [--queued 5] [--minutes 3] [--json]
 
-The default model relearns in a worker, and a dashboard on a free port serves headless Chromium, every session a context
-of its own, all of it on this machine. Each session waits a few seconds, clicks, and the time until the page shows what was
+The default model relearns in a worker, and a dashboard on a free port serves headless Chromium, every session a tab of
+its own, all of it on this machine. Each session waits a few seconds, clicks, and the time until the page shows what was
 asked for is measured: another mode, another scale, another page and back, loading the page anew. Some of the sessions put
 a run into the queue first. Afterwards, and before every click, a session must still show what it chose itself.
 
@@ -29,7 +29,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import BrowserContext, Page, async_playwright, expect
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # run from anywhere, without installing
@@ -41,7 +41,7 @@ from analysis.relearn import RelearnConfig
 MODES = {"since the edit": "Change since right after the edit.", "since the base": "Change since before the edit."}
 SCALES = {"standardised": "d' (difference in standard deviations).", "raw": "Probeless, in activation units."}
 """What the page says of each."""
-_PATIENCE = 60_000
+_PATIENCE = 120_000
 _OWN_PROBES = re.compile(r"/_stcore/(health|host-config)$")
 
 
@@ -179,9 +179,8 @@ async def _crowd(url: str, run: str, options: argparse.Namespace, tally: Tally) 
     async with async_playwright() as playwright:
         arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
         browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
-        sessions = []
-        for number in range(options.sessions):
-            sessions.append(await _arrive(browser, url, run, number, tally))
+        context = await browser.new_context(viewport={"width": 1400, "height": 1000})
+        sessions = [await _arrive(context, url, run, number, tally) for number in range(options.sessions)]
         _say(f"{len(sessions)} sessions watch")
         for session in sessions[: options.queued]:
             await _queue_one(session, url)
@@ -193,8 +192,7 @@ async def _crowd(url: str, run: str, options: argparse.Namespace, tally: Tally) 
         await browser.close()
 
 
-async def _arrive(browser: Browser, url: str, run: str, number: int, tally: Tally) -> Session:
-    context = await browser.new_context(viewport={"width": 1400, "height": 1000})
+async def _arrive(context: BrowserContext, url: str, run: str, number: int, tally: Tally) -> Session:
     page = await context.new_page()
     page.set_default_timeout(_PATIENCE)
     page.on("pageerror", lambda error: tally.errors.append(f"session {number}: {error}"))
