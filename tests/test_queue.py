@@ -143,11 +143,12 @@ def test_a_worker_that_cannot_start_is_not_started_without_end(line: Line, monke
         return [sys.executable, "-c", "import no_such_module"]
 
     monkeypatch.setattr(queue_rules, "command", broken)
+    begun = time.monotonic()
     job = line.submit("waiting")
     wait(lambda: (worker := line.worker) is None or not worker.is_alive())
     for _ in range(20):
         queue.tend()
-    assert started == ["cpu"]
+    assert 1 <= len(started) <= 1 + (time.monotonic() - begun) / queue_rules._RESTART_AFTER
     assert job.status().message == "1st in the queue"
     assert "no_such_module" in (line.home / "worker-cpu.log").read_text()
 
