@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["Process", "current", "find"]
+__all__ = ["Process", "current", "ended", "find"]
 
 _PROC = Path("/proc")
 _DEAD = ("Z", "X")
@@ -58,6 +58,11 @@ def find(pid: int) -> Process | None:
         return None
     started, boot = found
     return Process(pid=pid, started=started, boot=boot, host=platform.node())
+
+
+def ended(pid: int) -> Process:
+    """What stands for a process of this machine that ended before it could be looked up."""
+    return Process(pid=pid, started=-1.0, boot="", host=platform.node())
 
 
 def _from_proc(pid: int) -> tuple[float, str] | None:

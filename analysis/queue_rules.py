@@ -197,7 +197,8 @@ def _start(device: str) -> Process | None:
         raise RunError(f"No worker for {device} could be started ({error}). Free some memory or disk space.") from error
     # Somebody has to wait for the child, or it stays a zombie.
     threading.Thread(target=process.wait, name=f"waits for worker {process.pid}", daemon=True).start()
-    return processes.find(process.pid)
+    # One that has failed already counts, too, or it would be started again at once, without end.
+    return processes.find(process.pid) or processes.ended(process.pid)
 
 
 def _has_work(line: Sequence[Entry]) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis import queue, queue_rules, queue_store
+from analysis import processes, queue, queue_rules, queue_store
 from analysis.errors import ConfigError, RunError
 from analysis.jobs import JobStatus
 from tests.queue_line import ENVIRONMENT, ROOT, Line, opened, seen, stand_in, wait
@@ -151,6 +151,18 @@ def test_a_worker_that_cannot_start_is_not_started_without_end(line: Line, monke
     assert 1 <= len(started) <= 1 + (time.monotonic() - begun) / queue_rules._RESTART_AFTER
     assert job.status().message == "1st in the queue"
     assert "no_such_module" in (line.home / "worker-cpu.log").read_text()
+
+
+def test_a_worker_that_has_failed_before_it_is_looked_up_counts(line: Line, monkeypatch: pytest.MonkeyPatch):
+    started: list[str] = []
+    find = processes.find
+    monkeypatch.setattr(queue_rules, "command", lambda device: [sys.executable, "-c", f"'{started.append(device)}'"])
+    monkeypatch.setattr(processes, "find", lambda pid: find(pid) if pid == os.getpid() else None)
+    begun = time.monotonic()
+    line.submit("waiting")
+    for _ in range(5):
+        queue.tend()
+    assert 1 <= len(started) <= 1 + (time.monotonic() - begun) / queue_rules._RESTART_AFTER
 
 
 def test_workers_started_at_the_same_moment_share_the_jobs(line: Line, monkeypatch: pytest.MonkeyPatch):
