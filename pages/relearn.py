@@ -26,7 +26,8 @@ with form, shell.shown_errors(stop=False):  # runs below must stay in sight
         run = runs.start(config, concepts={concept.name: concept})
         st.session_state["run"], st.session_state["started"] = run.name, True
         st.rerun()
-queue_view.queue_list()
+with st.container():  # what comes and goes has a place of its own: below it the picture must not be mounted anew
+    queue_view.queue_list()
 
 if not found:
     st.info("No run yet. Press “Start relearning”: the default takes a few minutes on two CPU cores.")
@@ -41,5 +42,6 @@ with shell.shown_errors():
     st.caption(
         f"{escaped(str(run.record.get('title', '')))} · model {escaped(run.config.model)} · seed {run.config.seed} · {begun} UTC"
     )
-    run_controls.run_controls(run)
+    with st.container():
+        run_controls.run_controls(run)
     live.follow(run)
