@@ -72,6 +72,7 @@ def test_where_it_fits_nobody_is_asked(job: Job, empty_home: Path, dashboard):
     dashboard()
     (empty_home / "gone").touch()
     room.make_room(needs(empty_home), job, pytest.fail)
+    assert n_requests() == 0
 
 
 @pytest.mark.parametrize(("held", "asked"), [("cpu", "cpu"), ("cuda:0", "cuda"), ("cuda:1", "cuda:1")])

@@ -143,5 +143,7 @@ def test_what_is_held_is_said_again_to_a_queue_that_was_made_anew(slot: Slot, ti
     before = held()
     queue.rebuild()
     wait(lambda: held() == before, 5)
+    assert list(held()) == ["cpu"]
     slot.clear()
     wait(lambda: held() == {}, 5)
+    assert held() == {}
