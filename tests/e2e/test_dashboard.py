@@ -1,23 +1,19 @@
 """The main job in a real browser, on the real default model: load, look, prune, relearn, watch, reload, deep link."""
 
-import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
+from tests.serving import served
+
 expect.set_options(timeout=180_000)
 pytestmark = [pytest.mark.browser, pytest.mark.slow_model]
 
-_ROOT = Path(__file__).parent.parent.parent
 _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 _PATIENCE = 180_000
 # On a deep link Streamlit's own client looks for its server below the page's path first, and is answered 404.
@@ -31,29 +27,8 @@ def server(default_model_folder: Path, tmp_path_factory: pytest.TempPathFactory)
         pytest.skip("no Chromium on this machine (Debian: apt install chromium)")
     home = tmp_path_factory.mktemp("e2e-home")
     (home / "models").symlink_to(default_model_folder.parent, target_is_directory=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
-        cwd=_ROOT,
-        env={**os.environ, "PALIMPSEST_HOME": str(home), "HF_HUB_OFFLINE": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            try:
-                urllib.request.urlopen(f"{url}/_stcore/health", timeout=1)
-                break
-            except OSError:
-                time.sleep(0.2)
+    with served(home) as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
 
 
 @pytest.fixture(scope="module")

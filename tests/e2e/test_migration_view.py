@@ -1,12 +1,6 @@
 """The migration view in a real browser, on a run of a tiny model: keys, card, files, one step for the whole page."""
 
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,10 +11,10 @@ from analysis import running, runs
 from analysis.concepts import Concept
 from analysis.edits import ComponentEdit, Selection
 from analysis.relearn import RelearnConfig
+from tests.serving import served
 from ui.migration import _MODULE
 
 pytestmark = pytest.mark.browser
-_ROOT = Path(__file__).parent.parent.parent
 _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -42,29 +36,8 @@ def server(tiny_folder: Path, tiny_concept: Concept, tmp_path_factory: pytest.Te
         device="cpu",
     )
     running.carry_out(runs.create(config, home / "runs" / "one", concepts={tiny_concept.name: tiny_concept}))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)],
-        cwd=_ROOT,
-        env={**os.environ, "PALIMPSEST_HOME": str(home), "HF_HUB_OFFLINE": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            try:
-                urllib.request.urlopen(f"{url}/_stcore/health", timeout=1)
-                break
-            except OSError:
-                time.sleep(0.2)
+    with served(home) as url:
         yield url
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
 
 
 @pytest.fixture(params=["light", "dark"])
