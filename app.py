@@ -4,11 +4,12 @@ from pathlib import Path
 
 import streamlit as st
 
-from ui import shell
+from ui import delivery, shell
 
 ICON = Path(__file__).parent / "ui" / "assets" / "icon.svg"
 
 st.set_page_config(page_title="Palimpsest", page_icon=str(ICON), layout="wide")
+delivery.keep_in_order()
 shell.mark_started()
 shell.keep_choices()
 page = st.navigation(shell.navigation())

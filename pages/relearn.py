@@ -13,8 +13,6 @@ with shell.shown_errors():
     concept = shell.chosen_concept()
 
 found = runs.list_runs()
-if st.session_state.pop("started", False):
-    st.session_state["new_run"] = False  # make room for what was started
 form = st.expander("New run", expanded=not found, icon=":material/add:", key="new_run", on_change="rerun")
 with form, shell.shown_errors(stop=False):  # runs below must stay in sight
     config = run_form.run_form(concept)
@@ -24,8 +22,7 @@ with form, shell.shown_errors(stop=False):  # runs below must stay in sight
         st.info("This concept has no facts, so there is nothing to retrain on. Choose another, or upload facts.")
     if st.button("Start relearning", type="primary", icon=":material/play_arrow:", disabled=not ready):
         run = runs.start(config, concepts={concept.name: concept})
-        st.session_state["run"], st.session_state["started"] = run.name, True
-        st.rerun()
+        shell.choose(run=run.name, new_run=False)  # the form makes room for what was started
 with st.container():  # what comes and goes has a place of its own: below it the picture must not be mounted anew
     queue_view.queue_list()
 

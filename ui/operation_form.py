@@ -48,7 +48,7 @@ def start_form(concept: Concept, edit: Edit) -> None:
     ):
         with shell.shown_errors():
             recipe = _recipe(concept, edit, maintain, threshold)
-            _show(operations.start(recipe, device=host.chosen().device, what=parts, seed=drawn))
+            shell.choose(**{CHOSEN: operations.start(recipe, device=host.chosen().device, what=parts, seed=drawn).name})
     st.caption(
         "In a process of its own, on a freshly loaded copy in float32: the unedited model is measured, edited, and "
         "measured again. The page stays free, and may be closed."
@@ -78,7 +78,7 @@ def recipe_form() -> None:
         st.warning("That model is not on this machine. Load it on the Model page first.", icon=":material/download:")
     if st.button("Carry out this recipe", icon=":material/science:", disabled=not ready):
         with shell.shown_errors():
-            _show(operations.start(recipe, device=host.chosen().device, what=_chosen_parts()))
+            shell.choose(**{CHOSEN: operations.start(recipe, device=host.chosen().device, what=_chosen_parts()).name})
 
 
 def queue_form(concept: Concept) -> list[Operation]:
@@ -118,8 +118,3 @@ def _recipe(concept: Concept, edit: Edit, maintain: Sequence[str], threshold: fl
         )
     memory.load_estimate(model.n_parameters, "float32", model.device.type).check()
     return Recipe.of(model, [(concept, edit)], maintain=maintain, threshold=threshold)
-
-
-def _show(operation: Operation) -> None:
-    st.session_state[CHOSEN] = operation.name
-    st.rerun()

@@ -59,5 +59,4 @@ def _branch(run: RunDirectory, owner: str) -> None:
         with shell.shown_errors():
             new = running.branch(run, int(step), edit=edit if edited else None, steps=steps)
             running.restart(new, owner=owner)
-        st.session_state["run"] = new.name
-        st.rerun()
+        shell.choose(run=new.name)

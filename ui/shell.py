@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -13,6 +14,7 @@ from ui.tokens import escaped
 
 __all__ = [
     "begin",
+    "choose",
     "choose_concept",
     "chosen_concept",
     "keep_choices",
@@ -31,6 +33,7 @@ _KEPT = (
     "accumulate cadence every track track_methods pinned follow_top checkpoint_every keep_checkpoints"
 ).split()
 """Choices on the Relearn page that outlive a visit to another page."""
+_CHOSEN = "chosen_by_code"
 
 
 def navigation() -> list:
@@ -53,10 +56,24 @@ def mark_started() -> None:
 
 
 def keep_choices() -> None:
-    """Called by app.py before the page: Streamlit forgets what a widget was set to once a page without it is drawn."""
+    """Called by app.py before the page: what the widgets of the page are to show that Streamlit would not know.
+
+    It forgets what a widget was set to once a page without it is drawn; and see `choose`.
+    """
     for key in _KEPT:
         if key in st.session_state:
             st.session_state[key] = st.session_state[key]
+    st.session_state.update(st.session_state.pop(_CHOSEN, {}))
+
+
+def choose(**values: object) -> NoReturn:
+    """Set widgets from code, and redraw the page.
+
+    Not by the session's state alone: a request that the browser sent in the meantime, for a poll of a live view, says what
+    the widgets showed before, is joined with the redrawing, and would win.
+    """
+    st.session_state[_CHOSEN] = values
+    st.rerun()
 
 
 def begin(title: str, purpose: str) -> None:
