@@ -58,7 +58,10 @@ def branch(
     kept = run.checkpoints()
     if step not in kept:
         there = f"There are those after {', '.join(map(str, kept))} steps" if kept else "It has none yet"
-        raise RunError(f"“{run.name}” keeps no checkpoint after {step} steps. {there}; a run can keep all of them.")
+        raise RunError(
+            f"“{run.name}” keeps no checkpoint after {step} steps. {there}; a run with the setting `keep_checkpoints` keeps "
+            "all of them."
+        )
     if run.config.origin is not None and not stages(run.path / "origin"):
         raise RunError(
             f"“{run.name}” is the control of a branch, whose weights are kept with that. Branch from the run."

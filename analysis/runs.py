@@ -72,7 +72,7 @@ def create(
     known = {name: (concepts or {}).get(name) or concept_library.load(name) for name in config.tracked}
     check_concept(config, known[config.concept])
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise RunError(f"{path} already exists and is not empty. Name a new folder for the run.")
+        raise RunError(f"{path} already exists and is not empty. {_instead(path)}")
     record = {
         "title": title or config.describe(),
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -142,10 +142,13 @@ def create_in_home(
 
 
 def list_runs(root: Path | None = None) -> list[RunDirectory]:
-    """All runs under `root` (default: the runs folder), newest first; one whose config.json is damaged comes last."""
+    """All runs under `root` (default: the runs folder), newest first; one whose config.json is damaged comes last.
+
+    A folder with a config.json that is something else, such as a model's, is left out.
+    """
     root = root or paths.runs_root()
     found = [RunDirectory(path.parent) for path in root.glob("*/config.json") if not path.parent.name.startswith(".")]
-    return sorted(found, key=lambda run: (created(run), run.name), reverse=True)
+    return sorted(filter(_is_run, found), key=lambda run: (created(run), run.name), reverse=True)
 
 
 def created(run: RunDirectory) -> str:
@@ -166,6 +169,29 @@ def find(reference: str) -> RunDirectory:
     with suppress(RuntimeError):  # “~somebody” whom nobody knows here
         candidates.insert(0, Path(reference).expanduser())
     for path in candidates:
-        if (path / "config.json").is_file():
-            return RunDirectory(path)
+        with suppress(OSError):  # a name that is too long for a file
+            if (path / "config.json").is_file():
+                return RunDirectory(path)
     raise RunError(f"There is no run “{reference}”. `python -m analysis runs` lists them; a run's path works too.")
+
+
+def _is_run(found: RunDirectory) -> bool:
+    """Whether the config.json of a folder is a run's; one that cannot be read may be."""
+    try:
+        return "config" in found.record
+    except RunError:
+        return True
+
+
+def _instead(path: Path) -> str:
+    """What to do about a folder that is in the way of a new run; nothing in it is ever replaced."""
+    new = "Name a new folder for the run."
+    if not (path / "config.json").is_file() or not _is_run(run := RunDirectory(path)):
+        return new
+    status = run.status()
+    if status.active or run.n_snapshots():
+        return f"It holds a run ({status.state}). {new}"
+    return (
+        f"It holds a run without a snapshot ({status.state}), and `python -m analysis resume {path}` carries that one out, with "
+        "the settings it was made with. For other settings name a new folder, or delete this one."
+    )

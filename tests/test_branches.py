@@ -1,15 +1,19 @@
 """Branches: what training begins from is measured, and changes count from there."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer.testing
 
 from analysis import migration, running, runs
+from analysis.cli import app
 from analysis.concepts import Concept
 from analysis.edits import ComponentEdit, Selection
+from analysis.errors import RunError
 from analysis.relearn import RelearnConfig
 from analysis.run_directory import RunDirectory
 from ui import scene, scene_control
@@ -177,6 +181,38 @@ def test_a_summary_counts_from_the_checkpoint(unedited: RunDirectory):
     found = migration.summarise(unedited)
     assert found["edited"]["neutral_loss"] == pytest.approx(found["final"]["neutral_loss"], abs=1e-6)
     assert found["recruits"]["standardised"]["recruits"] == 0
+
+
+@pytest.mark.parametrize("touched", [True, False])
+def test_what_edits_before_touched_is_no_recruit_of_the_control(edited: RunDirectory, tmp_path: Path, touched: bool):
+    """They are edited in the control of a branch, too: what they regain there is no recruiting."""
+    run = RunDirectory(shutil.copytree(edited.path, tmp_path / "regains"))
+    assert migration.summarise(run)["control"]["recruits"]["standardised"]["recruits"] == 0
+    control, found = run.control, edited.control.facts() if edited.control else None
+    assert control
+    assert found
+    last, name = control.snapshot(2), run.config.concept
+    weakest = found.edited.flat if touched else np.setdiff1d(np.arange(np.prod(found.shape)), found.edited.flat)
+    weakest = weakest[control.snapshot(1).saliency[name]["standardised"].ravel()[weakest].argmin()]
+    regained = {method: scores_LN.copy() for method, scores_LN in last.saliency[name].items()}
+    for scores_LN in regained.values():
+        scores_LN.ravel()[weakest] = 2 * scores_LN.max()
+    control.write_snapshot(replace(last, saliency={name: regained}))
+    assert migration.summarise(run)["control"]["recruits"]["standardised"]["recruits"] == (0 if touched else 1)
+
+
+def test_a_missing_checkpoint_names_the_setting_that_keeps_them(parent: RunDirectory):
+    with pytest.raises(
+        RunError, match=r"There are those after 4 steps; a run with the setting `keep_checkpoints` keeps all"
+    ):
+        running.branch(parent, 2, edit=None)
+
+
+def test_a_branch_is_shown_with_the_run_it_is_of(parent: RunDirectory, unedited: RunDirectory):
+    assert migration.summarise(parent)["origin"] is None
+    assert migration.summarise(unedited)["origin"] == {"run": "parent", "step": 4}
+    shown = typer.testing.CliRunner().invoke(app, ["show", str(unedited.path)], catch_exceptions=False)
+    assert "branch of parent, from its checkpoint after 4 steps" in shown.stdout
 
 
 def test_a_branch_without_an_edit_has_the_label_of_the_run_before(parent: RunDirectory, folder: Path):

@@ -358,6 +358,20 @@ def test_a_configuration_comes_back_from_json():
     assert config.describe().startswith("tiny-capitals from before step 6: prune")
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"track": "sports"}, r"track is 'sports'; it must be a list of texts, such as \[\"sports\"\]"),
+        ({"methods": "probeless"}, r"methods is 'probeless'; it must be a list of texts, such as \[\"probeless\"\]"),
+        ({"track": None}, "track is None; it must be a list of texts"),
+        ({"methods": ["probeless", 3]}, "it must be a list of texts"),
+    ],
+)
+def test_a_stored_text_is_not_taken_for_a_list_of_its_letters(changes: dict[str, object], message: str):
+    with pytest.raises(ConfigError, match=message):
+        RelearnConfig.from_dict({**CONFIG.to_dict(), **changes})
+
+
 def test_a_configuration_from_before_there_were_options_keeps_its_meaning():
     stored = json.loads(json.dumps(replace(CONFIG, edit=FEW, follow_top=0).to_dict()))
     new = {"origin", "lora_rank", "lora_alpha", "accumulate", "sentence_share", "text_share", "text", "max_length"}

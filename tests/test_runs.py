@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -188,7 +189,33 @@ def test_an_event_that_is_still_being_written_is_left_out(run: RunDirectory):
     assert [event["step"] for event in run.events()] == [1]
 
 
-@pytest.mark.parametrize("reference", ["nowhere", "/tmp", ""])
+@pytest.mark.parametrize("reference", ["nowhere", "/tmp", "", "~nosuch", "~nosuch/run", "long" * 2000])
 def test_find_refuses_what_is_no_run(reference: str):
-    with pytest.raises(RunError, match="no run"):
+    with pytest.raises(RunError, match="There is no run “"):
         runs.find(reference)
+
+
+def test_folders_with_another_config_are_no_runs(run: RunDirectory, tiny_folder: Path):
+    """A model has a config.json, too."""
+    shutil.copytree(tiny_folder, run.path.parent / "model")
+    damaged = run.path.parent / "damaged"
+    damaged.mkdir()
+    (damaged / "config.json").write_text('{"config": {')
+    assert [one.name for one in runs.list_runs(run.path.parent)] == ["run", "damaged"]
+
+
+def test_a_run_in_the_way_that_took_no_snapshot_can_go_on(run: RunDirectory, config, tiny_concept):
+    again = {"config": config, "path": run.path, "concepts": {tiny_concept.name: tiny_concept}}
+    run.write_status(JobStatus(state="running", heartbeat=time.time()))
+    with pytest.raises(RunError, match=r"not empty. It holds a run \(running\). Name a new folder"):
+        runs.create(**again)
+    run.write_status(JobStatus(state="failed", message="Too little memory."))
+    before = sorted(run.path.rglob("*"))
+    with pytest.raises(
+        RunError, match=rf"without a snapshot \(failed\), and `python -m analysis resume {run.path}` carries"
+    ):
+        runs.create(**again)
+    assert sorted(run.path.rglob("*")) == before
+    assert running.resume(run).state == "finished"
+    with pytest.raises(RunError, match=r"It holds a run \(finished\). Name a new folder for the run"):
+        runs.create(**again)

@@ -9,14 +9,19 @@ the commands, so that `--help` and typing errors answer at once.
 """
 
 import sys
+from typing import NoReturn
 
 import typer
+from typer.exceptions import TyperException
 
 from analysis.cli import concepts, edit, localize, models, queue, relearn, resume, runs, saliency
 from analysis.cli.common import escape, stderr
 from analysis.errors import PalimpsestError
 
 __all__ = ["app", "main"]
+
+_INTERRUPTED = 130
+"""What the framework makes of Ctrl-C."""
 
 app = typer.Typer(
     help="Palimpsest: see which neurons carry a concept, remove them, watch the concept come back.",
@@ -44,10 +49,25 @@ app.command()(runs.show)
 def main() -> None:
     """Run the command line; errors meant for users become one line and exit code 2."""
     try:
-        app()
+        code = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
     except PalimpsestError as error:
-        stderr.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        stderr.print("Interrupted.")
-        sys.exit(130)
+        _fail(str(error))
+    except TyperException as error:  # an option or a command that does not exist, or a value of another type
+        _fail(_with_hint(error))
+    else:
+        if code == _INTERRUPTED:
+            stderr.print("Interrupted.")
+        sys.exit(code)
+
+
+def _fail(message: str) -> NoReturn:
+    stderr.print(f"[bold red]Error:[/] {escape(message)}", soft_wrap=True)
+    sys.exit(2)
+
+
+def _with_hint(error: TyperException) -> str:
+    """What is wrong with the words of a command line, in one line, and where to look what it takes."""
+    message = " ".join(error.format_message().split())
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "python -m analysis"
+    return f"{message if message.endswith(('.', '?')) else message + '.'} See `{path} --help`."

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 __all__ = [
     "AsJson",
@@ -20,6 +21,7 @@ __all__ = [
     "ModelName",
     "Now",
     "escape",
+    "names",
     "print_json",
     "progress_bar",
     "quiet_transformers",
@@ -70,6 +72,15 @@ def quiet_transformers() -> Iterator[None]:
     finally:
         if was_on:
             logging.enable_progress_bar()
+
+
+def names(header: str, shown: Iterable[str]) -> Column:
+    """A table's column of names, which are copied into the next command: none is cut.
+
+    The other columns give way, unless the names would take more than half of the screen: then they go on in the next line.
+    """
+    longest = max(map(len, shown), default=0)
+    return Column(header, no_wrap=longest <= stdout.width // 2, overflow="fold")
 
 
 def print_json(value: dict[str, Any]) -> None:

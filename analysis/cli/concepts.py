@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from analysis.cli.common import AsJson, Label, escape, print_json, stdout
+from analysis.cli.common import AsJson, Label, escape, names, print_json, stdout
 
 __all__ = ["concepts", "import_concept"]
 
@@ -32,7 +32,9 @@ def concepts(as_json: AsJson = False) -> None:
         )
     if as_json:
         return print_json({"concepts": rows})
-    table = Table("name", "facts", "held out", "templates", "sentences", "description")
+    table = Table(
+        names("name", [row["name"] for row in rows]), "facts", "held out", "templates", "sentences", "description"
+    )
     for row in rows:
         counts = [str(row[key]) for key in ("facts", "held_out", "templates", "sentences")]
         table.add_row(row["name"], *counts, escape(row["description"]))

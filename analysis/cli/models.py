@@ -3,10 +3,10 @@
 from typing import Annotated
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from analysis import catalog
-from analysis.cli.common import AsJson, print_json, progress_bar, quiet_transformers, stdout
+from analysis.cli.common import AsJson, names, print_json, progress_bar, quiet_transformers, stdout
 
 __all__ = ["fetch", "models"]
 
@@ -32,7 +32,8 @@ def models(as_json: AsJson = False) -> None:
         )
     if as_json:
         return print_json({"models": rows})
-    table = Table("name", "source", "parameters", "size", "licence", "here", "good for")
+    name = names("name", [row["name"] for row in rows])
+    table = Table(name, "source", "weights", "size", "licence", "here", Column("good for", overflow="fold"))
     for row in rows:
         size = f"{row['size'] / 2**20:,.0f} MiB"
         millions = f"{row['parameters'] / 1e6:,.0f} M"

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from analysis import paths
-from analysis.cli.common import AsJson, escape, print_json, stderr, stdout
+from analysis.cli.common import AsJson, escape, names, print_json, stderr, stdout
 from analysis.errors import ConfigError, RunError
 
 __all__ = ["queue"]
@@ -59,7 +59,8 @@ def queue(
         return print_json({"queue": rows})
     if not found:
         return stdout.print("Nothing is at work and nothing is queued.")
-    table = Table("device", "place", "job", "kind", "owner", "since")
+    job = names("job", [entry.name for entry in found])
+    table = Table("device", "place", job, "kind", "owner", "since")
     for entry in found:
         since = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.started or entry.submitted))
         place = "at work" if entry.place == 0 else str(entry.place)

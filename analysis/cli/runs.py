@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Column, Table
 
-from analysis.cli.common import AsJson, escape, print_json, stdout
+from analysis.cli.common import AsJson, escape, names, print_json, stdout
 from analysis.errors import ConfigError, PalimpsestError
 
 __all__ = ["list_runs", "print_summary", "show"]
@@ -42,9 +42,13 @@ def list_runs(
         )
     if as_json:
         return print_json({"runs": rows})
-    table = Table("run", "state", "step", "created", "what")
+    name, state = names("run", [row["name"] for row in rows]), Column("state", no_wrap=True)
+    table = Table(name, state, "step", "created (UTC)", Column("what", overflow="fold"))
     for row in rows:
-        table.add_row(row["name"], row["state"], f"{row['step']}/{row['steps']}", row["created"], escape(row["title"]))
+        created = row["created"][:16].replace("T", " ")
+        table.add_row(
+            escape(row["name"]), row["state"], f"{row['step']}/{row['steps']}", created, escape(str(row["title"]))
+        )
     stdout.print(table)
 
 
@@ -66,6 +70,9 @@ def print_summary(summary: dict[str, Any]) -> None:
     stdout.print(
         f"[bold]{summary['concept']}[/] in {escape(summary['model'])}: {summary['edit'] or 'no edit'}", soft_wrap=True
     )
+    if summary["origin"]:
+        run, step = summary["origin"]["run"], summary["origin"]["step"]
+        stdout.print(f"branch of {escape(run)}, from its checkpoint after {step} steps", soft_wrap=True)
     if summary["train_only"]:
         stdout.print(f"training only {escape(summary['train_only'])}", soft_wrap=True)
     stdout.print(f"{summary['state']}: {escape(summary['message'])}", soft_wrap=True)
@@ -88,8 +95,9 @@ def print_summary(summary: dict[str, Any]) -> None:
         row = [f"{values['retrained']:.3f}", f"{values['held_out']:.3f}", f"{values['neutral_loss']:.3f}"]
         table.add_row(moment, *row, f"{centre:.2f}", *others)
     stdout.print(table)
-    half = summary["half_life_steps"]
-    stdout.print("half-life: " + ("not reached" if half is None else f"{half:g} steps") + f"; {summary['seconds']} s")
+    halves = (("retrained", summary["half_life_steps"]), ("held out", summary["half_life_steps_held_out"]))
+    reached = ", ".join(f"{name} {'not reached' if half is None else f'{half:g} steps'}" for name, half in halves)
+    stdout.print(f"half-life: {reached}; {summary['seconds']} s", soft_wrap=True)
     stdout.print(f"kept in {summary['run']}", soft_wrap=True)
 
 

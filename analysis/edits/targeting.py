@@ -69,7 +69,7 @@ class Tars(Edit):
     prompts: tuple[str, ...] = ()
     """Detailed prompts that the trigger follows; the mean of their last final hidden states is the rough vector."""
     refinement: Literal["best", "mean", "none"] = "mean"
-    """One of `CHOICES["refinement"]`."""
+    """Which noisy copies make the vector: the best one, the mean of all that reach `tau` (both reconstructions), or none."""
     n_noise: int = 256
     """Noisy copies that are tried."""
     noise: float = 0.25
@@ -81,7 +81,7 @@ class Tars(Edit):
     layers: tuple[int, int] | None = None
     """First and last layer whose vectors may be replaced; negative ones count from the end, None is all."""
     rule: Literal["count", "threshold"] = "count"
-    """One of `CHOICES["rule"]` (reconstruction)."""
+    """Replace the `n_edits` vectors that rank highest, or all with a score of at least `threshold` (reconstruction)."""
     n_edits: int = 16
     """How many vectors `count` replaces."""
     threshold: float = 0.3
@@ -89,11 +89,12 @@ class Tars(Edit):
     scale: float = 1.0
     """Length of the reversed vectors, in the unit of `scaling` (reconstruction)."""
     norm_gain: Literal["none", "divide", "multiply"] = "none"
-    """One of `CHOICES["norm_gain"]`: the step from the final hidden state to the residual stream."""
+    """The step from the final hidden state to the residual stream: undo the final norm's gain, apply it once more, or leave
+    the state as it is (reconstruction)."""
     ranking: Literal["cosine", "firing"] = "cosine"
-    """One of `CHOICES["ranking"]`."""
+    """By cosine with the vector, as published, or by how much more strongly a neuron fires on the concept (ours)."""
     scaling: Literal["vector", "stream"] = "vector"
-    """One of `CHOICES["scaling"]`."""
+    """Scale each replaced vector's own norm, as published, or what all columns together write to the residual stream (ours)."""
     contrast: tuple[str, ...] = ()
     """Prompts of neighbouring concepts, on whose last token a neuron chosen by firing should be silent (ours)."""
     seed: int = 0

@@ -29,6 +29,7 @@ def summarise(run: RunDirectory) -> dict[str, Any]:
         "model": config.model,
         "concept": config.concept,
         "task": config.task,
+        "origin": {"run": config.origin.run, "step": config.origin.step} if config.origin else None,
         "edit": config.edit.describe() if config.edit else None,
         "train_only": config.train_only or None,
         "seed": config.seed,
@@ -57,8 +58,9 @@ def summarise(run: RunDirectory) -> dict[str, Any]:
         summary["edited_neurons"] = len(facts.edited)
         summary["edited_heads"] = len(facts.edited_heads)
     if (control := run.control) is not None:
-        taken = control.snapshots()
-        summary["control"] = _outcome(taken, config.concept, NeuronSet([], facts.shape) if facts else None)
+        taken, before = control.snapshots(), control.facts()
+        # of a branch, what the edits before it touched is edited in its control, too
+        summary["control"] = _outcome(taken, config.concept, before.edited if before else None)
         if config.task == "tagging":
             summary["control"]["stages"] = _stages(run, taken)
         summary["control"]["seconds"] = round(control.status().seconds, 1)

@@ -187,9 +187,18 @@ class RelearnConfig:
             changed: dict[str, Any] = {
                 "edit": from_dict(data["edit"]) if data.get("edit") is not None else None,
                 "origin": Origin(**data["origin"]) if data.get("origin") is not None else None,
-                "track": tuple(data.get("track", ())),
-                "methods": tuple(data.get("methods", MOMENT_METHODS)),
+                "track": _texts(data, "track", ()),
+                "methods": _texts(data, "methods", MOMENT_METHODS),
             }
             return cls(**{**before, **data, **changed})
         except (KeyError, TypeError) as error:
             raise ConfigError(f"This is no relearning configuration ({error}).") from error
+
+
+def _texts(data: Mapping[str, Any], name: str, default: tuple[str, ...]) -> tuple[str, ...]:
+    """A setting that is a list of texts, as JSON has it; a text alone must not be taken for a list of its letters."""
+    value = data.get(name, default)
+    if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value):
+        shown = f'["{value}"]' if isinstance(value, str) else '["a", "b"]'
+        raise ConfigError(f"{name} is {value!r}; it must be a list of texts, such as {shown}.")
+    return tuple(value)

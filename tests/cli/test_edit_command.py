@@ -1,6 +1,7 @@
 """`edit` and `edits` as a user calls them."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,7 @@ def test_the_methods_are_listed_with_their_settings():
     assert all(row["summary"] and row["source"] for row in listed.values())
     shown = runner.invoke(app, ["edits"], catch_exceptions=False)
     assert "--top-fraction" in shown.stdout
+    assert not re.search(r"[A-Z_]{3,}\[", shown.stdout)  # names of the source code say nothing to a user
 
 
 def test_an_edit_ends_with_the_promised_line(request_: list[str], tmp_path: Path):
