@@ -5,6 +5,7 @@ A message names what is wrong *and* what to do about it. Interfaces (command lin
 """
 
 __all__ = [
+    "BusyError",
     "ConceptError",
     "ConfigError",
     "EditError",
@@ -71,3 +72,7 @@ class StoppedError(EditError):
 
 class RunError(PalimpsestError):
     """A run directory cannot be created, read or started."""
+
+
+class BusyError(RunError):
+    """Another process carries a run out or changes it; nothing was written."""

@@ -1,4 +1,4 @@
-"""One process at a time carries out a run or changes what it will do: a lock of the operating system on RUN/.lock.
+"""One process at a time carries out a job or changes what it will do: a lock of the operating system on JOB/.lock.
 
 It ends with its process, however that ends. Whoever only reads a run needs none.
 """
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from analysis.errors import RunError
+from analysis.errors import BusyError, RunError
 
 if os.name == "nt":
     import msvcrt
@@ -27,20 +27,21 @@ _BUSY = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 
 @contextmanager
 def held(folder: Path, *, wait: float = 0.0) -> Iterator[None]:
-    """Hold a run's lock for as long as the block lasts.
+    """Hold a job's lock for as long as the block lasts.
 
     Args:
-        folder: The run's.
+        folder: The job's.
         wait: Seconds to wait for whoever has it.
 
     Raises:
-        RunError: somebody else still holds it; nothing was written.
+        BusyError: somebody else still holds it; nothing was written.
+        RunError: the folder cannot be written.
     """
     until = time.monotonic() + wait
     with _opened(folder / _FILE) as file:
         while not _taken(file):
             if time.monotonic() >= until:
-                raise RunError(
+                raise BusyError(
                     f"“{folder.name}” is being carried out or changed by another process. Stop it first, or wait until "
                     "that has ended."
                 )

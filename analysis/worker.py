@@ -15,14 +15,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from analysis import paths, processes, queue, queue_rules, queue_store
-from analysis.errors import PalimpsestError, RunError
+from analysis import paths, processes, queue, queue_rules, queue_store, run_lock
+from analysis.errors import BusyError, PalimpsestError, RunError
 from analysis.jobs import CANCELLED, Job, JobStatus, by_this_process
 from analysis.queue_store import Entry
 
 __all__ = ["KINDS", "main", "serve"]
 
 _LEAVE_TRIES = 30
+_LOCK_WAIT = 5.0
+"""Seconds to wait for whoever has just put a job into the queue and changes it; whoever carries it out takes longer."""
 _NICENESS = 10
 """Of a worker that computes on the processor: the dashboard, which needs little, goes first."""
 _log = logging.getLogger(__name__)
@@ -130,20 +132,32 @@ def _carry_out(entry: Entry, kinds: Mapping[str, Callable[[Path], None]]) -> Non
     job = Job(entry.path)
     try:
         _print_to(job.path / "worker.log")
-        before = job.stored() or JobStatus(state="starting")
-        if job.stop_requested():  # cancelled after the claim
-            job.write_status(replace(before, state="stopped", message=CANCELLED))
-            return
-        job.write_status(
-            replace(before, **by_this_process(job), state="starting", message="Starting", heartbeat=time.time())
-        )
-        kinds[entry.kind](entry.path)
+        if _begin(job):
+            kinds[entry.kind](entry.path)
+    except BusyError as error:  # the status is that of whoever carries it out
+        _log.warning("%s Its status is left alone.", error)
     except PalimpsestError as error:
         _log.error("%s", error)
         _give_up(job, str(error))
     except Exception as error:  # noqa: BLE001 (a bug in one job must not stop the others)
         _log.error("%s", traceback.format_exc())
         _give_up(job, f"A bug: {type(error).__name__}: {error}. See {job.path / 'worker.log'}.")
+
+
+def _begin(job: Job) -> bool:
+    """Write down that this process is at work on a job; False where it was cancelled after the claim.
+
+    Raises:
+        BusyError: another process carries it out.
+    """
+    with run_lock.held(job.path, wait=_LOCK_WAIT):
+        before = job.stored() or JobStatus(state="starting")
+        if job.stop_requested():
+            job.write_status(replace(before, state="stopped", message=CANCELLED))
+            return False
+        at_work = by_this_process(job)
+        job.write_status(replace(before, **at_work, state="starting", message="Starting", heartbeat=time.time()))
+        return True
 
 
 def _give_up(job: Job, message: str) -> None:
