@@ -93,6 +93,20 @@ class Job:
         except TypeError as error:
             raise RunError(f"{path} is damaged ({error}).") from error
 
+    def stored_at_work(self) -> JobStatus | None:
+        """The stored status of what is at work or queued here, which may be a run's control; else the job's own.
+
+        A run says that it has finished while the same process carries out its control, on the same device.
+
+        Raises:
+            RunError: one of them is damaged.
+        """
+        own = self.stored()
+        if own is None or own.active:
+            return own
+        control = Job(self.path / "control").stored()
+        return replace(control, device=own.device) if control is not None and control.active else own
+
     def status(self) -> JobStatus:
         """The stored status; an active job whose process is gone reads as crashed."""
         try:

@@ -190,7 +190,7 @@ def rebuild() -> Path | None:
         for file in root.glob("*/status.json"):
             job = Job(paths.real(file.parent))
             with suppress(RunError, OSError):
-                if (status := job.stored()) and status.active and status.device:
+                if (status := job.stored_at_work()) and status.active and status.device:
                     found.append((status.state == "queued", status.heartbeat, job, kind, status))
     with queue_store.writing() as connection:
         # above all numbers that the old one can have given

@@ -218,7 +218,10 @@ def _is_dead(entry: Entry) -> bool:
     """Whether the process of a running job is gone; on another machine the heartbeat of the job tells."""
     if entry.process is None or entry.process.is_here:
         return entry.process is None or not entry.process.is_alive()
-    stored = _stored(Job(entry.path))
+    try:
+        stored = Job(entry.path).stored_at_work()
+    except (RunError, OSError):
+        return True
     return stored is None or not jobs.is_alive(stored)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from analysis import catalog, fetch, queue, relearn, run_lock, runs
 from analysis.branches import beginning_of, branch
 from analysis.errors import ConfigError, PalimpsestError, RunError
-from analysis.jobs import JobStatus, StatusKeeper
+from analysis.jobs import JobStatus, StatusKeeper, by_this_process
 from analysis.memory import as_gib
 from analysis.relearn import Beginning
 from analysis.relearn.needs import ModelSize, memory_estimate
@@ -194,7 +194,7 @@ def _write_finished(run: RunDirectory) -> JobStatus:
     """The status of a run of which only the control is left to do."""
     count, seconds = run.n_snapshots(), run.moments()[-1].seconds
     status = JobStatus(state="finished", message="Finished", step=run.config.steps, snapshots=count, seconds=seconds)
-    run.write_status(status)
+    run.write_status(status := replace(status, **by_this_process(run)))
     return status
 
 

@@ -8,13 +8,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from analysis import processes, queue, queue_rules, queue_store, worker
 from analysis.errors import RunError, StoppedError
-from analysis.jobs import JobStatus, by_this_process
+from analysis.jobs import Job, JobStatus, by_this_process
 from tests.queue_line import ENVIRONMENT, ROOT, Line, opened, seen, stand_in, wait
 
 _START = queue_rules._start
@@ -73,6 +74,47 @@ def test_a_damaged_database_is_told_and_made_anew(with_workers, line: Line):
     assert path.exists()
     assert queue.rebuild() is not None  # harmless where nothing is damaged
     assert [entry.name for entry in queue.entries()] == ["first", "second", "third"]
+
+
+def carry_out_control(line: Line, name: str) -> Path:
+    """A run that has finished, and whose control this very process is at work on."""
+    at_work(line, name)
+    run = Job(line.home / "runs" / name)
+    control = Job(run.path / "control")
+    control.path.mkdir()
+    status = run.stored()
+    assert status is not None
+    run.write_status(replace(status, state="finished", heartbeat=time.time() - 60))
+    control.write_status(replace(status, device=""))  # a control is not in the queue itself
+    return run.path
+
+
+def test_a_run_whose_control_is_at_work_is_in_the_queue_made_anew(line: Line):
+    run = carry_out_control(line, "first")
+    line.submit("second")
+    queue.rebuild()
+    assert [(entry.path, entry.place) for entry in queue.entries()] == [(run, 0), (run.with_name("second"), 1)]
+    assert queue.entries()[0].process == processes.current()
+    control = Job(run / "control")
+    status = control.stored()
+    assert status is not None
+    control.write_status(replace(status, state="finished"))
+    queue.rebuild()
+    assert [entry.name for entry in queue.entries()] == ["second"]
+
+
+def test_a_control_on_another_machine_counts_while_its_heart_beats(line: Line):
+    run = carry_out_control(line, "first")
+    change("UPDATE jobs SET host = 'elsewhere' WHERE state = 'running'")
+    control = Job(run / "control")
+    status = control.stored()
+    assert status is not None
+    control.write_status(replace(status, host="elsewhere"))
+    queue.tend()
+    assert queue.place(run) == 0
+    control.write_status(replace(status, host="elsewhere", heartbeat=time.time() - 60))
+    queue.tend()
+    assert queue.place(run) is None
 
 
 def test_half_a_database(line: Line):

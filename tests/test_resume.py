@@ -190,9 +190,11 @@ def test_a_killed_control_goes_on_and_the_run_is_left_alone(config, make, monkey
     assert killed.control is not None
     before = {path: path.stat().st_mtime_ns for path in (killed.path / "snapshots").iterdir()}
     killed.control.write_status(JobStatus(state="crashed"))
+    killed.write_status(replace(killed.status(), device="cpu"))
     reports: list[running.RunReport] = []
     assert running.resume(killed, reports.append).state == "finished"
     assert all(report.stage.startswith("control: ") for report in reports)
+    assert killed.status().device == "cpu"  # as the queue had resolved it
     assert whole.control is not None
     assert killed.control.status().state == "finished"
     assert losses(killed.control) == losses(whole.control)
