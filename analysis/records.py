@@ -158,7 +158,8 @@ def _unreadable(path: Path, error: BaseException) -> RunError:
     """What helps: a run that goes on takes the snapshots that are missing at the end, from its newest checkpoint on."""
     return RunError(
         f"Snapshot {path} cannot be read ({error}). Delete it and all later ones in {path.parent}, then resume the run: it "
-        "takes new ones from its newest checkpoint on."
+        "takes new ones from its newest checkpoint on. One that is not the first may also be deleted alone: the run is then "
+        "shown without it."
     )
 
 

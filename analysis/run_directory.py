@@ -1,7 +1,12 @@
 """One run's folder: what a worker writes there and anyone may read at the same time. Its layout is in `runs`."""
 
 import json
+import logging
+import os
+import re
+from dataclasses import replace
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +23,8 @@ __all__ = ["TEXT", "RunDirectory"]
 
 TEXT = "text.jsonl"
 """The further text that a run trains on."""
+_log = logging.getLogger(__name__)
+_SNAPSHOT = re.compile(r"[0-9]{6}\.safetensors")
 _STEPS = ("fine_tune_step", "step")
 """Events of which a run that goes on may write the same one again."""
 
@@ -76,9 +83,8 @@ class RunDirectory(Job):
         return dict(zip(concept.fact_names(), concept.facts))
 
     def n_snapshots(self) -> int:
-        """Number of committed snapshots."""
-        folder = self.path / "snapshots"
-        return sum(1 for _ in folder.glob("*.safetensors")) if folder.is_dir() else 0
+        """Number of committed snapshots, without those whose files are missing in between."""
+        return len(self._snapshot_numbers())
 
     def snapshots(self, start: int = 0) -> list[Snapshot]:
         """All committed snapshots from index `start` on.
@@ -86,15 +92,15 @@ class RunDirectory(Job):
         Raises:
             RunError: a snapshot file is damaged; names it.
         """
-        return [self.snapshot(index) for index in range(start, self.n_snapshots())]
+        return [self._read(index, path) for index, path in enumerate(self._snapshot_paths()) if index >= start]
 
     def snapshot(self, index: int) -> Snapshot:
-        """One snapshot.
+        """One snapshot; `index` counts those that are there.
 
         Raises:
             RunError: it does not exist or is damaged.
         """
-        return read_snapshot(self._snapshot_path(index), self.config.tracked)
+        return self._read(index, self._snapshot_path(index))
 
     def moments(self) -> list[Moment]:
         """Which moments the committed snapshots are of, without reading their arrays.
@@ -102,12 +108,12 @@ class RunDirectory(Job):
         Raises:
             RunError: a snapshot file is damaged; names it.
         """
-        return [read_moment(self._snapshot_path(index)) for index in range(self.n_snapshots())]
+        return [read_moment(path) for path in self._snapshot_paths()]
 
     def is_complete(self) -> bool:
         """Whether the last step has its snapshot, which comes after its checkpoint; without regard to the control."""
-        count = self.n_snapshots()
-        return count > 1 and read_moment(self._snapshot_path(count - 1)).step == self.config.steps
+        found = self._snapshot_paths()
+        return len(found) > 1 and read_moment(found[-1]).step == self.config.steps
 
     def checkpoints(self) -> tuple[int, ...]:
         """The steps whose state is kept, ascending: what the run can go on or branch from."""
@@ -217,9 +223,9 @@ class RunDirectory(Job):
         )
         if all(_share(before, step) == _share(changed, step) for step in range(kept + 1, done + 1)):
             return
-        for index in reversed(range(len(moments))):  # the last first: what is left has no gap
-            if moments[index].step > kept:
-                self._snapshot_path(index).unlink()
+        for moment, path in reversed(list(zip(moments, self._snapshot_paths()))):  # the last first, to leave no gap
+            if moment.step > kept:
+                path.unlink()
         left = [one for one in events if one["kind"] != "step" or one["step"] <= kept]
         lines = "".join(json.dumps(one) + "\n" for one in left)
         paths.write_atomically(self.path / "events.jsonl", lines.encode())
@@ -230,8 +236,45 @@ class RunDirectory(Job):
     def write_snapshot(self, snapshot: Snapshot) -> None:
         write_snapshot(self._snapshot_path(snapshot.index), snapshot)
 
+    def _read(self, index: int, path: Path) -> Snapshot:
+        return replace(read_snapshot(path, self.config.tracked), index=index)
+
+    def _snapshot_numbers(self) -> list[int]:
+        """The numbers of the snapshots' files, in order.
+
+        One that is missing in between is left out, and those after it move up by one. Only the first, of the unedited model,
+        is always among them: nothing can be compared without it.
+        """
+        folder = self.path / "snapshots"
+        names = os.listdir(folder) if folder.is_dir() else []
+        found = sorted(int(name[:6]) for name in names if _SNAPSHOT.fullmatch(name))
+        if not found or len(found) == found[-1] + 1:
+            return found
+        missing = sorted({*range(1, found[-1])}.difference(found))
+        # one may have come while the folder was listed
+        missing = [number for number in missing if not self._numbered(number).exists()]
+        if missing:
+            _tell_of_missing(folder, ", ".join(self._numbered(number).name for number in missing))
+        return sorted({*range(found[-1] + 1)}.difference(missing))
+
     def _snapshot_path(self, index: int) -> Path:
-        return self.path / "snapshots" / f"{index:06d}.safetensors"
+        """Where a snapshot is, or will be: after the last one, whatever is missing before that."""
+        found = self._snapshot_numbers()
+        if 0 <= index < len(found):
+            return self._numbered(found[index])
+        return self._numbered(index + (found[-1] + 1 - len(found) if found else 0))
+
+    def _snapshot_paths(self) -> list[Path]:
+        return [self._numbered(number) for number in self._snapshot_numbers()]
+
+    def _numbered(self, number: int) -> Path:
+        return self.path / "snapshots" / f"{number:06d}.safetensors"
+
+
+@cache
+def _tell_of_missing(folder: Path, names: str) -> None:
+    """Once in a process, however often the run is looked at."""
+    _log.warning("%s lacks %s: the run is shown without.", folder, names)
 
 
 def _share(config: RelearnConfig, step: int) -> float | None:

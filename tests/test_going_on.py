@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from analysis import queue_rules, run_lock, running, runs
+from analysis import migration, queue_rules, run_lock, running, runs
 from analysis.concepts import Concept
 from analysis.edits import ComponentEdit, Selection
 from analysis.errors import ConfigError, EditError, RunError
@@ -335,6 +335,44 @@ def test_what_a_damaged_snapshots_message_says_helps(config, make, damaged: int)
     assert [(one.phase, one.step) for one in found[:2]] == [("base", 0), ("edited", 0)]
     assert found[-1].step == 6
     assert run.facts() is not None
+
+
+@pytest.mark.parametrize("missing", [[1], [3], [2, 3, 5], [6]])
+def test_a_snapshot_that_is_missing_is_left_out(config, make, missing: list[int], caplog: pytest.LogCaptureFixture):
+    """Whoever reads the run finds the others, numbered without a gap; where it goes on, they stay as they are."""
+    run = make(config, "run")
+    running.carry_out(run)
+    before = run.snapshots()
+    for index in missing:
+        (run.path / "snapshots" / f"{index:06d}.safetensors").unlink()
+    left = [one for one in before if one.index not in missing]
+    assert run.n_snapshots() == len(left)
+    found, *_ = (RunDirectory(run.path).snapshots() for _ in range(3))
+    assert [(one.phase, one.step) for one in found] == [(one.phase, one.step) for one in left]
+    assert [one.index for one in found] == list(range(len(left)))
+    assert run.snapshot(len(left) - 1).step == 6
+    assert [one.index for one in run.snapshots(start=2)] == list(range(2, len(left)))
+    assert [(one.phase, one.step) for one in run.moments()] == [(one.phase, one.step) for one in left]
+    assert run.is_complete()
+    said = [record.message for record in caplog.records if "is shown without" in record.message]
+    assert len(said) == 1
+    assert all(f"{index:06d}.safetensors" in said[0] for index in missing)
+    with pytest.raises(RunError, match="cannot be read"):
+        run.snapshot(len(left))
+    running.resume(run, steps=8)
+    steps = [*(one.step for one in left), 7, 8]
+    assert [(one.index, one.step) for one in run.snapshots()] == list(enumerate(steps))
+    assert migration.summarise(run)["steps"] == 8
+
+
+def test_without_its_first_snapshot_a_run_says_what_to_do(config, make):
+    """All others are compared with that of the unedited model."""
+    run = make(config, "run")
+    running.carry_out(run)
+    (run.path / "snapshots" / "000000.safetensors").unlink()
+    for read in (run.snapshots, run.moments, lambda: running.resume(run, steps=8)):
+        with pytest.raises(RunError, match=r"000000.safetensors cannot be read .* Delete it and all later ones"):
+            read()
 
 
 def test_the_time_of_a_run_that_goes_on_adds_up(config, make):
