@@ -226,8 +226,10 @@ async def _live(session: Session, until: float) -> None:
         try:
             await session.act()
         except Exception as error:  # noqa: BLE001 (whatever a session runs into is what is counted here)
+            text = await session.page.inner_text("body")
             session.tally.errors.append(f"session {session.number}: {error}"[:400])
-            await session.change_reload()
+            _say(f"session {session.number} at {session.page.url}: {str(error)[:600]}\nsees {text[-1500:]!r}")
+            await session.page.reload()
 
 
 @contextmanager

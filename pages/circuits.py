@@ -57,10 +57,10 @@ with form:
     )
     if st.button("Use this circuit in Surgery", type="primary", width="stretch", icon=":material/content_cut:"):
         edit_form.use_components(circuit.format())
-        links.go_to("pages/surgery.py", rule="explicit", neurons=circuit.format())
+        links.go_to("surgery.py", rule="explicit", neurons=circuit.format())
     if st.button("Train only this circuit", width="stretch", help="On Relearn: only its weights may change."):
         st.session_state["train_only"] = circuit.format()
-        links.go_to("pages/relearn.py", train_only=circuit.format())
+        links.go_to("relearn.py", train_only=circuit.format())
     as_json, as_csv = st.columns(2)
     as_json.download_button("JSON", circuit.to_json, f"{stem}-circuit.json", "application/json", width="stretch")
     as_csv.download_button(

@@ -27,7 +27,7 @@ recipe, relearn = st.columns(2)
 with recipe.popover("Load a recipe", icon=":material/upload_file:", width="stretch"):
     operation_form.recipe_form()
 if relearn.button("Relearn with this edit", width="stretch", icon=":material/replay:"):
-    links.go_to("pages/relearn.py")
+    links.go_to("relearn.py")
 before_after.show_last(concept)
 
 found = operations.list_operations()

@@ -14,7 +14,7 @@ _KEPT = ("model", "pins")
 
 
 def go_to(page: str, **parameters: str) -> NoReturn:
-    """Open another page, such as `pages/surgery.py`, with the session's model and pins still in the URL.
+    """Open another page, such as `surgery.py`, with the session's model and pins still in the URL.
 
     Not `st.switch_page` alone: without `query_params` it raises as soon as the URL holds a widget's value.
 

@@ -1,7 +1,7 @@
 """A run on the page: status and stop, the migration canvas, and what belongs to the step it rests on.
 
-The page only reads. While the run is active a fragment looks for new snapshots twice a second; the canvas gets only what
-it does not hold yet, and everything below it follows the step that the canvas was left at.
+The page only reads. While the run is active the canvas asks for news (`news`) and has its fragment run when there is any;
+it gets only what it does not hold yet, and everything below it follows the step that the canvas was left at.
 """
 
 import json
@@ -13,7 +13,7 @@ from analysis.errors import PalimpsestError
 from analysis.jobs import JobStatus, is_alive
 from analysis.neurons import Neuron, NeuronSet
 from analysis.runs import RunDirectory, RunFacts
-from ui import moment_view, neuron_card, scene, scene_card, scene_control, scene_store, tagging_view
+from ui import moment_view, neuron_card, news, scene, scene_card, scene_control, scene_store, tagging_view
 from ui.edit_form import use_components
 from ui.migration import CanvasScene, Source, chosen, migration_canvas
 from ui.scene_store import View
@@ -22,8 +22,10 @@ __all__ = ["follow"]
 
 _ICONS = {"finished": ":material/check_circle:", "stopped": ":material/stop_circle:", "failed": ":material/error:"}
 _SHOW_AT_ONCE = 3
-_POLL_SECONDS = 0.5
-"""A snapshot is to be on the screen within a second of being written."""
+_POLL_SECONDS = 3.0
+"""How often the step and the seconds are brought up to date."""
+_POLL_WITHOUT_NEWS = 0.5
+"""The same where nobody tells what is new: a snapshot is to be on the screen within a second of being written."""
 
 
 def follow(run: RunDirectory) -> None:
@@ -33,8 +35,13 @@ def follow(run: RunDirectory) -> None:
     control = run.control
     active = status.active or (control is not None and control.status().active) or _control_is_due(run, status)
 
-    @st.fragment(run_every=_POLL_SECONDS if active else None)
+    told = bool(news.address(run) and run.n_snapshots())  # the canvas, which asks for news, comes with the first snapshot
+    every = _POLL_SECONDS if told else _POLL_WITHOUT_NEWS
+
+    @st.fragment(run_every=every if active else None)
     def panel() -> None:
+        if active and not told and news.address(run) and run.n_snapshots():
+            st.rerun()  # once, with the canvas and fewer looks
         try:
             _panel(run, view, was_active=active)
         except PalimpsestError as error:  # here, because a fragment reruns without the page around it
@@ -65,6 +72,7 @@ def _view_controls(run: RunDirectory) -> View:
 
 
 def _panel(run: RunDirectory, view: View, *, was_active: bool) -> None:
+    shown = {"address": news.address(run), "shown": news.latest(run)} if was_active and news.address(run) else None
     status, control = run.status(), run.control
     control_status = control.status() if control else None
     # places of their own: an element that comes or goes above the canvas would make the browser mount it anew
@@ -95,6 +103,7 @@ def _panel(run: RunDirectory, view: View, *, was_active: bool) -> None:
             status=status.state,
             half_steps=scene.half_steps(scene.frames(run, view, facts, 0, count)),
             card=card,
+            news=shown,
             key=key,
         )
     _carry_out(getattr(result, "action", None), drawn)
@@ -121,7 +130,7 @@ def _carry_out(action: dict | None, drawn: CanvasScene) -> None:
     neuron = next(iter(NeuronSet.parse(str(action.get("neuron", "")), (drawn.n_layers, drawn.n_neurons))))
     if action.get("do") == "surgery":
         use_components(str(neuron))
-        st.switch_page("pages/surgery.py")
+        st.switch_page("surgery.py")
     neuron_card.open_card(str(neuron))
     st.rerun()
 

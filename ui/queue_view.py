@@ -17,7 +17,7 @@ def queue_list() -> None:
     """Draw the queue, live while there is anything in it; nothing where it is empty."""
     active = isinstance(first := _entries(), list) and bool(first)
 
-    @st.fragment(run_every=2.0 if active else None)
+    @st.fragment(run_every=5.0 if active else None)
     def panel() -> None:
         queue.tend()
         found = _entries()

@@ -120,7 +120,7 @@ def to_surgery(chosen: Chosen, result: Saliency) -> NoReturn:
         key, value = {"top_k": ("k", int(rule.value)), "threshold": ("threshold", rule.value)}[rule.rule]
         st.session_state[key] = value
         st.session_state["rule"], st.session_state["ranked_by"] = rule.rule, result.method
-        links.go_to("pages/surgery.py", rule=rule.rule, ranked_by=result.method, **{key: str(value)})
+        links.go_to("surgery.py", rule=rule.rule, ranked_by=result.method, **{key: str(value)})
     if len(chosen.units) > len(chosen.strongest):
         st.toast(f"Only the strongest {len(chosen.strongest)} of {len(chosen.units):,} are taken over.")
     names_to_surgery(chosen.strongest)
@@ -130,7 +130,7 @@ def names_to_surgery(names: Sequence[str]) -> NoReturn:
     """Open Surgery with a list of components."""
     text = ", ".join(names)
     edit_form.use_components(text)
-    links.go_to("pages/surgery.py", rule="explicit", neurons=text)
+    links.go_to("surgery.py", rule="explicit", neurons=text)
 
 
 def _usual_threshold(result: Saliency) -> float:

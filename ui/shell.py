@@ -18,14 +18,12 @@ __all__ = [
     "choose_concept",
     "chosen_concept",
     "keep_choices",
-    "mark_started",
     "navigation",
     "shown_errors",
     "sidebar",
     "sidebar_state",
 ]
 
-_FLAG = "app_has_run"
 _CONCEPT = "concept"
 _KEPT = (
     "run mode view_scale order moment_panel "
@@ -39,24 +37,19 @@ _CHOSEN = "chosen_by_code"
 def navigation() -> list:
     """The pages, in the order of the main job. No icons: Streamlit fetches a page's icon as favicon from the net."""
     return [
-        st.Page("pages/model.py", title="Model", default=True),
-        st.Page("pages/saliency.py", title="Saliency"),
-        st.Page("pages/lens.py", title="Logit lens"),
-        st.Page("pages/circuits.py", title="Circuits"),
-        st.Page("pages/surgery.py", title="Surgery"),
-        st.Page("pages/board.py", title="Board"),
-        st.Page("pages/relearn.py", title="Relearn"),
-        st.Page("pages/compare.py", title="Compare"),
+        st.Page("model.py", title="Model", default=True),
+        st.Page("saliency.py", title="Saliency"),
+        st.Page("lens.py", title="Logit lens"),
+        st.Page("circuits.py", title="Circuits"),
+        st.Page("surgery.py", title="Surgery"),
+        st.Page("board.py", title="Board"),
+        st.Page("relearn.py", title="Relearn"),
+        st.Page("compare.py", title="Compare"),
     ]
 
 
-def mark_started() -> None:
-    """Called by app.py: from here on pages run inside its navigation."""
-    st.session_state[_FLAG] = True
-
-
 def keep_choices() -> None:
-    """Called by app.py before the page: what the widgets of the page are to show that Streamlit would not know.
+    """Called by pages/main.py before the page: what the widgets of the page are to show that Streamlit would not know.
 
     It forgets what a widget was set to once a page without it is drawn; and see `choose`.
     """
@@ -77,14 +70,7 @@ def choose(**values: object) -> NoReturn:
 
 
 def begin(title: str, purpose: str) -> None:
-    """Open a page: title and one sentence.
-
-    On a deep link to a cold server Streamlit runs the page's file alone, without app.py; then go through app.py first.
-    """
-    if _FLAG not in st.session_state:
-        st.session_state[_FLAG] = True
-        st.navigation(navigation(), position="hidden")
-        st.rerun()
+    """Open a page: title and one sentence."""
     st.title(title)
     st.caption(purpose)
     host.reserve_place()
@@ -123,7 +109,7 @@ def _active_runs() -> None:
             if status.active
         ][:3]
 
-    @st.fragment(run_every=2.0 if lines() else None)
+    @st.fragment(run_every=5.0 if lines() else None)
     def panel() -> None:
         for line in lines():
             st.caption(line)

@@ -113,11 +113,19 @@ def test_the_main_job(server: str, page: Page):
     _no_error_shown(page)
 
     # Relearn: a short run, whose canvas advances while it goes on.
-    page.goto(f"{server}/relearn?steps=3&every=1&control=false")
+    page.goto(f"{server}/relearn?steps=3&cadence=steps&every=1&control=false")
     page.get_by_role("button", name="Start relearning").click()
     page.locator("[data-frames]").first.wait_for()
     _wait_for_frames(page, 1)
     _wait_for_frames(page, _frames(page) + 1)
+
+    # Another one, started while the first is watched, is shown at once; it waits, and is taken out of the queue.
+    first = re.findall(r"\d{8}-\d{6}-capitals", page.inner_text("body"))[0]
+    page.get_by_text("New run", exact=True).first.click()
+    page.get_by_role("button", name="Start relearning").click()
+    expect(page.get_by_text(re.compile(r"1st in the queue · "))).to_be_visible()
+    page.get_by_role("button", name="Cancel").click()
+    page.goto(f"{server}/relearn?run={first}")
     expect(page.get_by_text(re.compile(r"Finished after 3 steps"))).to_be_visible()
     _wait_for_frames(page, 5)
     assert page.locator("[data-mounts]").first.get_attribute("data-mounts") == "1"

@@ -46,11 +46,11 @@ def open_page(
     monkeypatch.setattr(host, "fact_scores", lambda concept: measured(concept).assign(known=True))
 
     def open_it(**query: str) -> AppTest:
-        app = AppTest.from_file(str(_ROOT / "app.py"), default_timeout=120)
+        app = AppTest.from_file(str(_ROOT / "pages" / "main.py"), default_timeout=120)
         for key, value in {"model": str(tiny_folder), "concept": tiny_concept.name, **query}.items():
             app.query_params[key] = value
         app.run()
-        return app.switch_page("pages/circuits.py").run()
+        return app.switch_page("circuits.py").run()
 
     circuit_search._store().results.clear()
     yield open_it
@@ -221,8 +221,8 @@ def test_the_circuit_goes_to_surgery_and_to_relearn(open_page, monkeypatch: pyte
     assert used == [names]
     assert app.session_state["train_only"] == names
     assert went == [
-        ("pages/surgery.py", kept | {"rule": "explicit", "neurons": names}),
-        ("pages/relearn.py", kept | {"train_only": names}),
+        ("surgery.py", kept | {"rule": "explicit", "neurons": names}),
+        ("relearn.py", kept | {"train_only": names}),
     ]
 
 

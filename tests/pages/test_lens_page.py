@@ -28,11 +28,11 @@ def open_page(
     concepts.save(tiny_shapes)
 
     def open_it(**query: str) -> AppTest:
-        app = AppTest.from_file(str(_ROOT / "app.py"), default_timeout=60)
+        app = AppTest.from_file(str(_ROOT / "pages" / "main.py"), default_timeout=60)
         for key, value in {"model": str(tiny_folder), "concept": tiny_concept.name, **query}.items():
             app.query_params[key] = value
         app.run()
-        return app.switch_page("pages/lens.py").run()
+        return app.switch_page("lens.py").run()
 
     yield open_it
     host.unload()

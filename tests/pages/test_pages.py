@@ -28,12 +28,12 @@ def open_page(
     concepts.save(tiny_shapes)
 
     def open_it(page: str, **query: str) -> AppTest:
-        app = AppTest.from_file(str(_ROOT / "app.py"), default_timeout=60)
+        app = AppTest.from_file(str(_ROOT / "pages" / "main.py"), default_timeout=60)
         for key, value in {"model": str(tiny_folder), "concept": tiny_concept.name, **query}.items():
             app.query_params[key] = value
         app.run()
         if page != "model":
-            app.switch_page(f"pages/{page}.py").run()
+            app.switch_page(f"{page}.py").run()
         return app
 
     yield open_it
@@ -88,7 +88,7 @@ def test_a_damaged_run_is_told_and_breaks_nothing(open_page, finished_run: RunDi
     elif damage == "facts":
         (finished_run.path / "facts.json").write_text("{")
     elif damage == "config":
-        (finished_run.path / "config.json").write_text("{}")
+        (finished_run.path / "config.json").write_text("{")
     else:
         finished_run.write_status(JobStatus(state="running", pid=2**22 + 1, pid_started=1.0, host=""))
     app = open_page("relearn")

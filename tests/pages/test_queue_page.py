@@ -65,7 +65,7 @@ def test_a_queue_that_cannot_be_read_is_told(line: Line):
 def test_every_page_tells_that_the_model_made_room_until_it_is_dismissed(
     empty_home: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    app = AppTest.from_file(str(_ROOT / "app.py"), default_timeout=60)
+    app = AppTest.from_file(str(_ROOT / "pages" / "main.py"), default_timeout=60)
     app.query_params["model"] = str(tiny_folder)
     app.run()
     try:
@@ -75,11 +75,11 @@ def test_every_page_tells_that_the_model_made_room_until_it_is_dismissed(
         assert slot.model is None
         says = "The model was unloaded because 20260101-capitals needs 3.0 GiB on cpu."
         for name in ("relearn", "board"):
-            app.switch_page(f"pages/{name}.py").run()
+            app.switch_page(f"{name}.py").run()
             assert escaped(says) in [text.value for text in app.info], name
         next(button for button in app.button if button.label == "Dismiss").click().run()
         assert not any("was unloaded because" in text.value for text in app.info)
-        app.switch_page("pages/model.py").run()  # which needs it, and loads it again
+        app.switch_page("model.py").run()  # which needs it, and loads it again
         assert not app.exception
         assert slot.model is not None
         next(button for button in app.button if button.label == "Load").click().run()

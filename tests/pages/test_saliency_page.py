@@ -27,10 +27,10 @@ def open_page(
     measured._store().results.clear()
 
     def open_it(page: str = "saliency", **query: str) -> AppTest:
-        app = AppTest.from_file(str(_ROOT / "app.py"), default_timeout=60)
+        app = AppTest.from_file(str(_ROOT / "pages" / "main.py"), default_timeout=60)
         for key, value in {"model": str(tiny_folder), "concept": tiny_concept.name, **query}.items():
             app.query_params[key] = value
-        return app.run().switch_page(f"pages/{page}.py").run()
+        return app.run().switch_page(f"{page}.py").run()
 
     yield open_it
     host.unload()

@@ -26,11 +26,11 @@ def open_page(empty_home: Path, tiny_folder: Path, tiny_concept: Concept) -> Cal
     concepts.save(tiny_concept)
 
     def open_it(page: str, **query: str) -> AppTest:
-        app = AppTest.from_file(str(_ROOT / "app.py"), default_timeout=120)
+        app = AppTest.from_file(str(_ROOT / "pages" / "main.py"), default_timeout=120)
         for key, value in {"model": str(tiny_folder), "concept": tiny_concept.name, **query}.items():
             app.query_params[key] = value
         app.run()
-        return app.switch_page(f"pages/{page}.py").run()
+        return app.switch_page(f"{page}.py").run()
 
     yield open_it
     host.unload()

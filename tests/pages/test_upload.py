@@ -22,7 +22,7 @@ FACTS = b"""[
 @pytest.fixture
 def upload(empty_home: Path, tiny_folder: Path) -> Callable[..., AppTest]:
     """Uploads files on the Model page, with a tiny model."""
-    app = AppTest.from_file(str(_ROOT / "app.py"), default_timeout=60)
+    app = AppTest.from_file(str(_ROOT / "pages" / "main.py"), default_timeout=60)
     app.query_params["model"] = str(tiny_folder)
     app.run()
 

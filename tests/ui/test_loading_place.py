@@ -27,9 +27,9 @@ def test_the_run_that_loads_the_model_is_laid_out_as_the_next(
     concepts.save(tiny_concept)
     monkeypatch.setattr(concepts.library, "BUILT_IN", ())
     host.unload()
-    app = AppTest.from_file(str(_ROOT / "app.py"), default_timeout=60)
+    app = AppTest.from_file(str(_ROOT / "pages" / "main.py"), default_timeout=60)
     app.query_params["model"], app.query_params["concept"] = str(tiny_folder), tiny_concept.name
-    app.switch_page(f"pages/{page}.py")
+    app.switch_page(f"{page}.py")
     loading = app.run()
     assert not loading.exception, loading.exception
     before = _places(loading)
