@@ -1,8 +1,13 @@
-"""A concept with as many sentences as a test needs, in words the tiny tokenizer knows."""
+"""What tests make up: a concept with as many sentences as needed, in words the tiny tokenizer knows, and a small run."""
+
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from analysis.concepts import Concept, Sentence
+from analysis.edits import ComponentEdit, Selection
+from analysis.relearn import RelearnConfig
 
 WORDS = "kettle window papers meeting names lift brother tools door bed milk tea dog table rain train sea wall".split()
 
@@ -19,3 +24,24 @@ def made_up(n_sentences: int, *, seed: int = 0, share: float = 0.3, name: str = 
         spans = tuple((int(starts[w]) - 1, int(starts[w]) + len(words[w])) for w in chosen)
         sentences.append(Sentence(" ".join(words), spans))
     return Concept(name=name, title=name, sentences=tuple(sentences))
+
+
+def small_run(model: Path, concept: Concept, **changes: Any) -> RelearnConfig:
+    """A run of a tiny model that takes a second: five neurons are pruned, nothing is set aside, and there is no control.
+
+    Args:
+        model: Its folder.
+        concept: What is removed.
+        changes: Settings that the test is about.
+    """
+    small = {
+        "edit": ComponentEdit(selection=Selection(rule="top_k", value=5)),
+        "cadence": "steps",
+        "batch_size": 4,
+        "known_threshold": 0.0,
+        "precision": "float32",
+        "follow_top": 3,
+        "device": "cpu",
+        "control": False,
+    }
+    return RelearnConfig(model=str(model), concept=concept.name, **{**small, **changes})

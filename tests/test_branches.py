@@ -14,8 +14,8 @@ from analysis.cli import app
 from analysis.concepts import Concept
 from analysis.edits import ComponentEdit, Selection
 from analysis.errors import RunError
-from analysis.relearn import RelearnConfig
 from analysis.run_directory import RunDirectory
+from tests.made_up import small_run
 from ui import scene, scene_control
 from ui.scene_store import View
 
@@ -31,21 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def parent(tiny_folder: Path, tiny_concept: Concept, folder: Path) -> RunDirectory:
-    config = RelearnConfig(
-        model=str(tiny_folder),
-        concept=tiny_concept.name,
-        edit=ComponentEdit(selection=Selection(rule="top_k", value=5)),
-        steps=4,
-        cadence="steps",
-        snapshot_every=2,
-        batch_size=4,
-        learning_rate=1e-2,
-        known_threshold=0.0,
-        precision="float32",
-        follow_top=3,
-        device="cpu",
-        control=False,
-    )
+    config = small_run(tiny_folder, tiny_concept, steps=4, snapshot_every=2, learning_rate=1e-2)
     run = runs.create(config, folder / "parent", concepts={tiny_concept.name: tiny_concept})
     running.carry_out(run)
     return run

@@ -10,33 +10,28 @@ import torch
 
 from analysis import relearn, running, runs
 from analysis.concepts import Concept, Sentence
-from analysis.edits import ComponentEdit, Selection
 from analysis.errors import ConfigError
 from analysis.models import load
 from analysis.relearn import RelearnConfig, trainer
 from analysis.relearn.arrivals import Arrivals, Landing
 from analysis.run_directory import RunDirectory
+from tests.made_up import small_run
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 
 
 @pytest.fixture
 def config(tiny_folder: Path, tiny_concept: Concept) -> RelearnConfig:
-    return RelearnConfig(
-        model=str(tiny_folder),
-        concept=tiny_concept.name,
-        edit=ComponentEdit(selection=Selection(rule="top_k", value=5)),
+    return small_run(
+        tiny_folder,
+        tiny_concept,
         steps=12,
-        cadence="steps",
         snapshot_every=4,
-        batch_size=4,
         neutral_share=0.25,
         learning_rate=3e-3,
-        known_threshold=0.0,
         checkpoint_every=4,
-        follow_top=3,
+        precision="bf16",
         device="cuda",
-        control=False,
     )
 
 

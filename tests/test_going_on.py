@@ -18,6 +18,7 @@ from analysis.errors import ConfigError, EditError, RunError
 from analysis.jobs import JobStatus
 from analysis.relearn import RelearnConfig, needs
 from analysis.run_directory import RunDirectory
+from tests.made_up import small_run
 
 ROOT = Path(__file__).parent.parent
 
@@ -28,21 +29,8 @@ class Killed(BaseException):
 
 @pytest.fixture
 def config(tiny_folder: Path, tiny_concept: Concept) -> RelearnConfig:
-    return RelearnConfig(
-        model=str(tiny_folder),
-        concept=tiny_concept.name,
-        edit=ComponentEdit(selection=Selection(rule="top_k", value=5)),
-        steps=6,
-        cadence="steps",
-        snapshot_every=1,
-        batch_size=4,
-        learning_rate=3e-3,
-        known_threshold=0.0,
-        precision="float32",
-        checkpoint_every=3,
-        follow_top=0,
-        device="cpu",
-        control=False,
+    return small_run(
+        tiny_folder, tiny_concept, steps=6, snapshot_every=1, learning_rate=3e-3, checkpoint_every=3, follow_top=0
     )
 
 

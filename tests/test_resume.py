@@ -17,11 +17,11 @@ from safetensors.torch import load_file
 
 from analysis import running, runs
 from analysis.concepts import Concept
-from analysis.edits import ComponentEdit, Selection
 from analysis.errors import ConfigError, EditError, RunError
 from analysis.jobs import JobStatus
 from analysis.relearn import RelearnConfig, Snapshot
 from analysis.run_directory import RunDirectory
+from tests.made_up import small_run
 
 ROOT = Path(__file__).parent.parent
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -34,22 +34,8 @@ class Killed(BaseException):
 
 @pytest.fixture
 def config(tiny_folder: Path, tiny_concept: Concept) -> RelearnConfig:
-    return RelearnConfig(
-        model=str(tiny_folder),
-        concept=tiny_concept.name,
-        edit=ComponentEdit(selection=Selection(rule="top_k", value=5)),
-        steps=7,
-        cadence="steps",
-        snapshot_every=2,
-        batch_size=4,
-        neutral_share=0.25,
-        learning_rate=3e-3,
-        known_threshold=0.0,
-        precision="float32",
-        checkpoint_every=3,
-        follow_top=3,
-        device="cpu",
-        control=False,
+    return small_run(
+        tiny_folder, tiny_concept, steps=7, snapshot_every=2, neutral_share=0.25, learning_rate=3e-3, checkpoint_every=3
     )
 
 

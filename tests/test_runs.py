@@ -14,27 +14,17 @@ import pytest
 
 from analysis import migration, running, runs
 from analysis.concepts import Concept
-from analysis.edits import ComponentEdit, Selection
 from analysis.errors import ConceptError, PalimpsestError, RunError
 from analysis.jobs import JobStatus
 from analysis.relearn import RelearnConfig
 from analysis.runs import RunDirectory
+from tests.made_up import small_run
 
 
 @pytest.fixture
 def config(tiny_folder: Path, tiny_concept: Concept) -> RelearnConfig:
-    return RelearnConfig(
-        model=str(tiny_folder),
-        concept=tiny_concept.name,
-        edit=ComponentEdit(selection=Selection(rule="top_k", value=5)),
-        steps=4,
-        cadence="steps",
-        snapshot_every=2,
-        batch_size=4,
-        neutral_share=0.25,
-        known_threshold=0.0,
-        precision="float32",
-        device="cpu",
+    return small_run(
+        tiny_folder, tiny_concept, steps=4, snapshot_every=2, neutral_share=0.25, control=True, follow_top=16
     )
 
 

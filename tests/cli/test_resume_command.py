@@ -14,8 +14,8 @@ from analysis.cli.run_options import read_settings
 from analysis.concepts import Concept
 from analysis.edits import ComponentEdit, Selection
 from analysis.errors import ConfigError, RunError
-from analysis.relearn import RelearnConfig
 from analysis.run_directory import RunDirectory
+from tests.made_up import small_run
 
 runner = typer.testing.CliRunner()
 
@@ -23,19 +23,7 @@ runner = typer.testing.CliRunner()
 @pytest.fixture
 def stopped(empty_home: Path, tiny_folder: Path, tiny_concept: Concept) -> RunDirectory:
     """A run of 6 steps that was stopped after its third."""
-    config = RelearnConfig(
-        model=str(tiny_folder),
-        concept=tiny_concept.name,
-        edit=ComponentEdit(selection=Selection(rule="top_k", value=5)),
-        steps=6,
-        cadence="steps",
-        batch_size=4,
-        known_threshold=0.0,
-        checkpoint_every=2,
-        keep_checkpoints=True,
-        device="cpu",
-        control=False,
-    )
+    config = small_run(tiny_folder, tiny_concept, steps=6, checkpoint_every=2, keep_checkpoints=True)
     run = runs.create(config, empty_home / "runs" / "mine", concepts={tiny_concept.name: tiny_concept})
     running.carry_out(run, lambda report: run.request_stop() if report.done == 3 else None)
     assert run.status().state == "stopped"

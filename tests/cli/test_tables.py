@@ -12,9 +12,8 @@ from analysis import catalog, migration, runs
 from analysis.cli import app, common, models
 from analysis.cli import runs as runs_command
 from analysis.concepts import Concept
-from analysis.edits import ComponentEdit, Selection
-from analysis.relearn import RelearnConfig
 from analysis.run_directory import RunDirectory
+from tests.made_up import small_run
 
 runner = typer.testing.CliRunner()
 ROOT = Path(__file__).parent.parent.parent
@@ -22,16 +21,7 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.fixture
 def run(empty_home: Path, tiny_folder: Path, tiny_concept: Concept) -> RunDirectory:
-    config = RelearnConfig(
-        model=str(tiny_folder),
-        concept=tiny_concept.name,
-        edit=ComponentEdit(selection=Selection(rule="top_k", value=5)),
-        steps=2,
-        batch_size=4,
-        known_threshold=0.0,
-        device="cpu",
-        control=False,
-    )
+    config = small_run(tiny_folder, tiny_concept, steps=2)
     return runs.create_in_home(config, concepts={tiny_concept.name: tiny_concept})
 
 
