@@ -1,11 +1,12 @@
 """Twenty people on one dashboard: browser sessions that watch one live run and click, while five runs wait.
 
-    python benchmarks/sessions.py [--sessions 20] [--queued 5] [--minutes 3] [--json]
+    python benchmarks/sessions.py [--sessions 20] [--queued 5] [--minutes 3] [--pause 30] [--json]
 
 The default model relearns in a worker, and a dashboard on a free port serves headless Chromium, every session a tab of
-its own, all of it on this machine. Each session waits a few seconds, clicks, and the time until the page shows what was
-asked for is measured: another mode, another scale, another page and back, loading the page anew. Some of the sessions put
-a run into the queue first. Afterwards, and before every click, a session must still show what it chose itself.
+its own, all of it on this machine. Each session looks for a while, clicks, and the time until the page shows what was
+asked for is measured: another mode, another scale, another page, and back. At times it loads the page anew, which is
+measured by itself: most of that is the browser's work. Some of the sessions put a run into the queue first. Afterwards, and
+before every click, a session must still show what it chose itself.
 
 The last line with --json: sessions, queued, interactions, p50_seconds, p95_seconds, errors, cross_talk.
 """
@@ -42,6 +43,8 @@ MODES = {"since the edit": "Change since right after the edit.", "since the base
 SCALES = {"standardised": "d' (difference in standard deviations).", "raw": "Probeless, in activation units."}
 """What the page says of each."""
 _PATIENCE = 120_000
+_LOADING = "loading anew"
+expect.set_options(timeout=_PATIENCE)
 _OWN_PROBES = re.compile(r"/_stcore/(health|host-config)$")
 
 
@@ -68,34 +71,42 @@ class Session:
     async def act(self) -> None:
         """Do one thing at random, measure it, and check that the page is still this session's own."""
         await self.check()
-        name = random.choice(["mode", "scale", "page", "reload"])
+        await getattr(self, random.choice(["change_mode", "change_scale", "change_page", "load_anew"]))()
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Measure what the block waits for."""
         begun = time.perf_counter()
-        await getattr(self, f"change_{name}")()
+        yield
         self.tally.seconds[name].append(time.perf_counter() - begun)
 
     async def change_mode(self) -> None:
         self.mode = next(name for name in MODES if name != self.mode)
-        await self.page.get_by_role("radio", name=self.mode, exact=True).click()
-        await expect(self.page.get_by_text(re.compile(re.escape(MODES[self.mode])))).to_be_visible()
+        with self.timed("mode"):
+            await self.page.get_by_role("radio", name=self.mode, exact=True).click()
+            await expect(self.page.get_by_text(re.compile(re.escape(MODES[self.mode])))).to_be_visible()
 
     async def change_scale(self) -> None:
         self.scale = next(name for name in SCALES if name != self.scale)
-        await self.page.get_by_role("radio", name=self.scale, exact=True).click()
-        await expect(self.page.get_by_text(re.compile(re.escape(SCALES[self.scale])))).to_be_visible()
+        with self.timed("scale"):
+            await self.page.get_by_role("radio", name=self.scale, exact=True).click()
+            await expect(self.page.get_by_text(re.compile(re.escape(SCALES[self.scale])))).to_be_visible()
 
     async def change_page(self) -> None:
-        """To another page and back, half of it each."""
+        """To another page and back."""
         sidebar = self.page.get_by_test_id("stSidebarNav")
-        await sidebar.get_by_text("Compare", exact=True).click()
-        await expect(self.page.get_by_role("heading", name="Compare", level=1)).to_be_visible()
-        begun = time.perf_counter()
-        await sidebar.get_by_text("Relearn", exact=True).click()
-        await self.shown()
-        self.tally.seconds["page back"].append(time.perf_counter() - begun)
+        with self.timed("another page"):
+            await sidebar.get_by_text("Compare", exact=True).click()
+            await expect(self.page.get_by_role("heading", name="Compare", level=1)).to_be_visible()
+        await asyncio.sleep(random.uniform(2, 4))
+        with self.timed("page back"):
+            await sidebar.get_by_text("Relearn", exact=True).click()
+            await self.shown()
 
-    async def change_reload(self) -> None:
-        await self.page.reload()
-        await self.shown()
+    async def load_anew(self) -> None:
+        with self.timed(_LOADING):
+            await self.page.reload()
+            await self.shown()
 
     async def shown(self) -> None:
         """Wait for the live view."""
@@ -119,6 +130,7 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=20)
     parser.add_argument("--queued", type=int, default=5)
     parser.add_argument("--minutes", type=float, default=3)
+    parser.add_argument("--pause", type=float, default=30, help="seconds between what a session does, on average")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -157,7 +169,7 @@ def _measure(home: Path, options: argparse.Namespace) -> dict:
         asyncio.run(_crowd(url, run.name, options, tally))
     traces = (home / "server.log").read_text(errors="replace").count("Traceback")
     waiting = [entry for entry in queue.entries() if entry.state == "queued"]
-    values = sorted(value for of_kind in tally.seconds.values() for value in of_kind)
+    values = sorted(value for name, of_kind in tally.seconds.items() if name != _LOADING for value in of_kind)
     return {
         "sessions": options.sessions,
         "queued": len(waiting),
@@ -165,6 +177,7 @@ def _measure(home: Path, options: argparse.Namespace) -> dict:
         "interactions": len(values),
         "p50_seconds": round(statistics.median(values), 3),
         "p95_seconds": round(values[int(0.95 * len(values))], 3),
+        "seconds_between_interactions": options.pause,
         "p95_by_kind": {
             name: round(sorted(of_kind)[int(0.95 * len(of_kind))], 3) for name, of_kind in tally.seconds.items()
         },
@@ -186,7 +199,7 @@ async def _crowd(url: str, run: str, options: argparse.Namespace, tally: Tally) 
             await _queue_one(session, url)
         _say(f"{options.queued} runs queued")
         until = time.monotonic() + 60 * options.minutes
-        await asyncio.gather(*(_live(session, until) for session in sessions))
+        await asyncio.gather(*(_live(session, until, options.pause) for session in sessions))
         for session in sessions:
             await session.check()
         await browser.close()
@@ -220,9 +233,9 @@ async def _queue_one(session: Session, url: str) -> None:
     await session.shown()
 
 
-async def _live(session: Session, until: float) -> None:
+async def _live(session: Session, until: float, pause: float) -> None:
     while time.monotonic() < until:
-        await asyncio.sleep(random.uniform(3, 10))
+        await asyncio.sleep(pause * random.uniform(0.5, 1.5))
         try:
             await session.act()
         except Exception as error:  # noqa: BLE001 (whatever a session runs into is what is counted here)
