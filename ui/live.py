@@ -35,7 +35,9 @@ def follow(run: RunDirectory) -> None:
     control = run.control
     active = status.active or (control is not None and control.status().active) or _control_is_due(run, status)
 
-    told = bool(news.address(run) and run.n_snapshots())  # the canvas, which asks for news, comes with the first snapshot
+    told = bool(
+        news.address(run) and run.n_snapshots()
+    )  # the canvas, which asks for news, comes with the first snapshot
     every = _POLL_SECONDS if told else _POLL_WITHOUT_NEWS
 
     @st.fragment(run_every=every if active else None)
