@@ -126,7 +126,8 @@ def _prepare(page: Page, name: str) -> None:
     if name == "surgery-result":
         page.get_by_role("heading", name="Operations").scroll_into_view_if_needed()
         page.get_by_text("What it says").first.wait_for()
-        page.mouse.wheel(0, 700)
+        page.mouse.move(900, 600)  # over the page, not over the sidebar
+        page.mouse.wheel(0, 1050)
         page.wait_for_timeout(1500)
     if name == "relearn-form":
         page.get_by_text("New run").first.click()
