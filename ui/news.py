@@ -8,6 +8,7 @@ much as asking.
 import threading
 import time
 
+import streamlit as st
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -36,8 +37,9 @@ def route() -> Route:
 
 def address(run: RunDirectory) -> str:
     """Where to ask for a run's news, relative to the dashboard's address; empty where this server does not answer."""
+    at_root = not st.get_option("server.baseUrlPath")  # the route has no such prefix, and the browser would ask in vain
     in_home = run.path.parent == paths.runs_root()
-    return f"{_PATH}?run={run.name}" if _served and in_home else ""
+    return f"{_PATH}?run={run.name}" if _served and at_root and in_home else ""
 
 
 def latest(run: RunDirectory) -> str:

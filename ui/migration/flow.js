@@ -37,11 +37,9 @@ function drawFlow(context, layout, palette, store, playhead) {
   const { flow, n_layers } = layout;
   const { from, to, t } = around(store.frames, playhead);
   const thickness = (RIBBON_PITCHES * flow.pitch) / (store.extent.flow || 1);
-  const centre = (layer) => layerY(flow, n_layers, layer);
-  context.save();
-  context.beginPath();
-  context.rect(flow.x, flow.y - flow.pitch, flow.w, flow.h + 2 * flow.pitch);
-  context.clip();
+  // Bundles are centred on their layer, but the first and the last layer's stay inside the axes.
+  const bottom = (layer, height) => Math.min(flow.y + flow.h,
+    Math.max(flow.y + height, layerY(flow, n_layers, layer) + height / 2));
   let moved = 0;
   store.scene.concepts.forEach((_, c) => {
     const ribbons = ribbonsAt(from, to, c, t);
@@ -56,8 +54,8 @@ function drawFlow(context, layout, palette, store, playhead) {
     fade.addColorStop(0.45, css(palette.hues[c], 0.4));
     fade.addColorStop(1, css(palette.hues[c], 0.85));
     context.fillStyle = fade;
-    // Bundles are centred on their layer; higher layers lie higher in a bundle, so ribbons cross as little as can be.
-    const [left, right] = [given, taken].map((sums) => sums.map((sum, layer) => centre(layer) + (sum * thickness) / 2));
+    // Higher layers lie higher in a bundle, so ribbons cross as little as can be.
+    const [left, right] = [given, taken].map((sums) => sums.map((sum, layer) => bottom(layer, sum * thickness)));
     for (const { start, end, share } of ribbons) {
       const height = share * thickness;
       left[start] -= height;
@@ -65,7 +63,6 @@ function drawFlow(context, layout, palette, store, playhead) {
       ribbon(context, flow.x, left[start], flow.x + flow.w, right[end], height);
     }
   });
-  context.restore();
   const share = moved * 100;
   write(context, palette, `${share.toFixed(share < 10 ? 1 : 0)}% moved`, flow.x + flow.w, flow.y + flow.h + 27,
     { align: "right", alpha: 0.9 });
