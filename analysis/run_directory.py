@@ -245,24 +245,26 @@ class RunDirectory(Job):
         One that is missing in between is left out, and those after it move up by one. Only the first, of the unedited model,
         is always among them: nothing can be compared without it.
         """
-        folder = self.path / "snapshots"
-        names = os.listdir(folder) if folder.is_dir() else []
-        found = sorted(int(name[:6]) for name in names if _SNAPSHOT.fullmatch(name))
+        found = self._listed()
         if not found or len(found) == found[-1] + 1:
             return found
-        missing = sorted({*range(1, found[-1])}.difference(found))
-        # one may have come while the folder was listed
-        missing = [number for number in missing if not self._numbered(number).exists()]
-        if missing:
-            _tell_of_missing(folder, ", ".join(self._numbered(number).name for number in missing))
-        return sorted({*range(found[-1] + 1)}.difference(missing))
+        found = sorted({0, *found, *self._listed()})  # one may have come while the folder was listed
+        if missing := found[-1] + 1 - len(found):
+            first = next(i for i, number in enumerate(found) if i != number)
+            _tell_of_missing(self.path / "snapshots", missing, self._numbered(first).name)
+        return found
+
+    def _listed(self) -> list[int]:
+        folder = self.path / "snapshots"
+        names = os.listdir(folder) if folder.is_dir() else []
+        return sorted(int(name[:6]) for name in names if _SNAPSHOT.fullmatch(name))
 
     def _snapshot_path(self, index: int) -> Path:
         """Where a snapshot is, or will be: after the last one, whatever is missing before that."""
         found = self._snapshot_numbers()
         if 0 <= index < len(found):
             return self._numbered(found[index])
-        return self._numbered(index + (found[-1] + 1 - len(found) if found else 0))
+        return self._numbered(found[-1] + 1 if found else index)
 
     def _snapshot_paths(self) -> list[Path]:
         return [self._numbered(number) for number in self._snapshot_numbers()]
@@ -272,9 +274,9 @@ class RunDirectory(Job):
 
 
 @cache
-def _tell_of_missing(folder: Path, names: str) -> None:
+def _tell_of_missing(folder: Path, count: int, first: str) -> None:
     """Once in a process, however often the run is looked at."""
-    _log.warning("%s lacks %s: the run is shown without.", folder, names)
+    _log.warning("%s lacks %d snapshots, the first is %s: the run is shown without.", folder, count, first)
 
 
 def _share(config: RelearnConfig, step: int) -> float | None:

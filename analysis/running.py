@@ -8,6 +8,7 @@ import errno
 import gc
 import os
 import shutil
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -194,7 +195,7 @@ def _write_finished(run: RunDirectory) -> JobStatus:
     """The status of a run of which only the control is left to do."""
     count, seconds = run.n_snapshots(), run.moments()[-1].seconds
     status = JobStatus(state="finished", message="Finished", step=run.config.steps, snapshots=count, seconds=seconds)
-    run.write_status(status := replace(status, **by_this_process(run)))
+    run.write_status(status := replace(status, **by_this_process(run), heartbeat=time.time()))
     return status
 
 

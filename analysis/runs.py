@@ -44,6 +44,8 @@ __all__ = [
     "new_path",
     "start",
 ]
+_OF_RUNS = ("status.json", "snapshots", "concepts")
+"""What tells a run whose config.json is damaged from a folder with a config.json of something else."""
 _VERSIONED = ("torch", "transformers", "transformer-lens", "numpy", "safetensors")
 
 
@@ -147,8 +149,8 @@ def list_runs(root: Path | None = None) -> list[RunDirectory]:
     A folder with a config.json that is something else, such as a model's, is left out.
     """
     root = root or paths.runs_root()
-    found = [RunDirectory(path.parent) for path in root.glob("*/config.json") if not path.parent.name.startswith(".")]
-    return sorted(filter(_is_run, found), key=lambda run: (created(run), run.name), reverse=True)
+    found = filter(None, (_listed(path.parent) for path in root.glob("*/config.json")))
+    return [run for *_, run in sorted(found, key=lambda one: one[:2], reverse=True)]
 
 
 def created(run: RunDirectory) -> str:
@@ -175,19 +177,29 @@ def find(reference: str) -> RunDirectory:
     raise RunError(f"There is no run “{reference}”. `python -m analysis runs` lists them; a run's path works too.")
 
 
-def _is_run(found: RunDirectory) -> bool:
-    """Whether the config.json of a folder is a run's; one that cannot be read may be."""
+def _listed(folder: Path) -> tuple[str, str, RunDirectory] | None:
+    """When a run was made, its name, and the run; None where a folder is no run's. What cannot be read may be one."""
+    if folder.name.startswith("."):
+        return None
     try:
-        return "config" in found.record
-    except RunError:
-        return True
+        run = RunDirectory(folder)
+    except RunError:  # its config.json is none, or has gone
+        return None
+    try:
+        record = run.record
+    except (RunError, OSError):
+        return "", run.name, run
+    if "config" not in record and not any((folder / name).exists() for name in _OF_RUNS):
+        return None
+    return str(record.get("created", "")), run.name, run
 
 
 def _instead(path: Path) -> str:
     """What to do about a folder that is in the way of a new run; nothing in it is ever replaced."""
     new = "Name a new folder for the run."
-    if not (path / "config.json").is_file() or not _is_run(run := RunDirectory(path)):
+    if (listed := _listed(path)) is None:
         return new
+    run = listed[2]
     status = run.status()
     if status.active or run.n_snapshots():
         return f"It holds a run ({status.state}). {new}"

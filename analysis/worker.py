@@ -23,7 +23,7 @@ from analysis.queue_store import Entry
 __all__ = ["KINDS", "main", "serve"]
 
 _LEAVE_TRIES = 30
-_LOCK_WAIT = 5.0
+_LOCK_WAIT = 30.0
 """Seconds to wait for whoever has just put a job into the queue and changes it; whoever carries it out takes longer."""
 _NICENESS = 10
 """Of a worker that computes on the processor: the dashboard, which needs little, goes first."""

@@ -191,7 +191,11 @@ def test_folders_with_another_config_are_no_runs(run: RunDirectory, tiny_folder:
     damaged = run.path.parent / "damaged"
     damaged.mkdir()
     (damaged / "config.json").write_text('{"config": {')
-    assert [one.name for one in runs.list_runs(run.path.parent)] == ["run", "damaged"]
+    (run.path.parent / "odd" / "config.json").mkdir(parents=True)
+    lost = run.path.parent / "lost"
+    (lost / "snapshots").mkdir(parents=True)
+    (lost / "config.json").write_text('{"title": "whose configuration was lost"}')
+    assert [one.name for one in runs.list_runs(run.path.parent)] == ["run", "lost", "damaged"]
 
 
 def test_a_run_in_the_way_that_took_no_snapshot_can_go_on(run: RunDirectory, config, tiny_concept):

@@ -7,6 +7,7 @@ much as asking.
 
 import threading
 import time
+from pathlib import Path
 
 import streamlit as st
 from starlette.requests import Request
@@ -55,10 +56,10 @@ def _answer(request: Request) -> Response:
         at, text = _answers.get(name, (0.0, ""))
         if now - at >= _KEEP_SECONDS:
             try:
-                if not name or name != (paths.runs_root() / name).name:
+                if name in ("", ".", "..") or name != Path(name).name:
                     raise RunError(f"“{name}” is no run's name.")
                 text = latest(RunDirectory(paths.runs_root() / name))
-            except RunError as error:
-                return PlainTextResponse(str(error), 404)
+            except (RunError, OSError):  # whatever is wrong with it, the page says what
+                return PlainTextResponse("There is no such run, or it cannot be read.", 404)
             _answers[name] = (now, text)
     return PlainTextResponse(text, headers={"Cache-Control": "no-store"})

@@ -54,11 +54,15 @@ def test_the_answer_changes_with_snapshots_states_and_the_control(run: RunDirect
     assert ask(run.name)[1] != after[1]
 
 
-@pytest.mark.parametrize("name", ["", "none", "..", "../runs", "/etc", "a/b", "%2e%2e"])
+@pytest.mark.parametrize("name", ["", "none", ".", "..", "../runs", "/etc", "a/b", "%2e%2e", "n" * 300])
 def test_what_is_no_run_in_the_home_folder_is_not_answered(run: RunDirectory, ask, name: str):
-    status, text = ask(name)
-    assert status == 404
-    assert "run" in text
+    (run.path.parent.parent / "config.json").write_text("{}")
+    assert ask(name) == (404, "There is no such run, or it cannot be read.")
+
+
+def test_a_run_that_cannot_be_read_is_not_answered(run: RunDirectory, ask):
+    (run.path / "status.json").mkdir()
+    assert ask(run.name)[0] == 404
 
 
 def test_there_is_an_address_only_where_the_server_answers(run: RunDirectory, tmp_path: Path):
