@@ -1,8 +1,7 @@
 """Whether there is anything new to show of a run: a question that a page asks often, and that is answered without running it.
 
 `GET /news?run=NAME` gives a short text that changes whenever the run is to be drawn anew. The migration view asks a few
-times a second, and has itself drawn when the answer is not what it shows: drawing costs the browser some fifty times as
-much as asking.
+times a second, and has itself drawn when the answer is not what it shows: drawing costs the browser 50 ms (docs/benchmarks.md).
 """
 
 import threading

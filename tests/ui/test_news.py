@@ -8,9 +8,8 @@ from starlette.requests import Request
 
 from analysis import concepts, running, runs
 from analysis.concepts import Concept
-from analysis.edits import ComponentEdit, Selection
-from analysis.relearn import RelearnConfig
 from analysis.runs import RunDirectory
+from tests.made_up import small_run
 from ui import news
 
 
@@ -20,17 +19,8 @@ def run(tiny_folder: Path, tiny_concept: Concept, empty_home: Path, monkeypatch:
     monkeypatch.setattr(news, "_answers", {})
     monkeypatch.setattr(news, "_served", False)
     monkeypatch.setattr(news, "_KEEP_SECONDS", 0.0)
-    config = RelearnConfig(
-        model=str(tiny_folder),
-        concept=tiny_concept.name,
-        edit=ComponentEdit(selection=Selection(rule="top_k", value=5)),
-        steps=2,
-        batch_size=4,
-        known_threshold=0.0,
-        device="cpu",
-    )
     concepts.save(tiny_concept)
-    return runs.create_in_home(config)
+    return runs.create_in_home(small_run(tiny_folder, tiny_concept, steps=2, control=True))
 
 
 @pytest.fixture
