@@ -395,26 +395,3 @@ def test_the_time_of_a_run_that_goes_on_adds_up(config, make):
     record = run.snapshots()[-1]
     run.write_snapshot(replace(record, seconds=1000.0))
     assert 1000 < running.resume(run, steps=7).seconds < 1100
-
-
-def test_lines_that_are_no_events_are_left_out(config, make):
-    run = make(config, "run")
-    lines = ["5", "null", "[]", "{}", '{"kind": 3}', '{"kind": "step"}', '{"kind": "step", "step": "x", "loss": 1}']
-    lines += ['{"kind": "step", "step": 1, "loss": 0.5}', '{"kind": "stage", "text": "kept"}']
-    (run.path / "events.jsonl").write_text("\n".join(lines) + "\n")
-    assert [event["kind"] for event in run.events()] == ["step", "stage"]
-
-
-@pytest.mark.parametrize("edited", ["x", 5, None, ["a"], [10**9], {"a": 1}])
-def test_damaged_facts_are_named(config, make, edited):
-    run = make(config, "run")
-    running.carry_out(run)
-    path = run.path / "facts.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "edited": edited}))
-    with pytest.raises(RunError, match=r"facts\.json is damaged"):
-        run.facts()
-
-
-def test_a_home_of_nobody_is_no_run(make):
-    with pytest.raises(RunError, match="There is no run “~nosuch"):
-        runs.find("~nosuch-user")

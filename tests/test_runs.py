@@ -213,3 +213,19 @@ def test_a_run_in_the_way_that_took_no_snapshot_can_go_on(run: RunDirectory, con
     assert running.resume(run).state == "finished"
     with pytest.raises(RunError, match=r"It holds a run \(finished\). Name a new folder for the run"):
         runs.create(**again)
+
+
+def test_lines_that_are_no_events_are_left_out(run: RunDirectory):
+    lines = ["5", "null", "[]", "{}", '{"kind": 3}', '{"kind": "step"}', '{"kind": "step", "step": "x", "loss": 1}']
+    lines += ['{"kind": "step", "step": 1, "loss": 0.5}', '{"kind": "stage", "text": "kept"}']
+    (run.path / "events.jsonl").write_text("\n".join(lines) + "\n")
+    assert [event["kind"] for event in run.events()] == ["step", "stage"]
+
+
+@pytest.mark.parametrize("edited", ["x", 5, None, ["a"], [10**9], {"a": 1}])
+def test_damaged_facts_are_named(run: RunDirectory, edited):
+    running.carry_out(run)
+    path = run.path / "facts.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "edited": edited}))
+    with pytest.raises(RunError, match=r"facts\.json is damaged"):
+        run.facts()
