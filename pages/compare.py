@@ -16,13 +16,15 @@ if len(found) < 2:
     st.stop()
 names = [run.name for run in found]
 left, right = st.columns(2)
-first = left.selectbox("First", names, key="first", bind="query-params")
-second = right.selectbox("Second", names, index=1, key="second", bind="query-params")
+with left:
+    first = shell.one_of("First", names, key="first")
+with right:
+    second = shell.one_of("Second", names, key="second", at=1)
 scale = st.segmented_control(
     "Scale", list(migration.SCALES), default="standardised", required=True, key="compare_scale", bind="query-params"
 )
 with shell.shown_errors():
-    chosen = {"A": runs.find(str(first)), "B": runs.find(str(second))}
+    chosen = {"A": runs.find(first), "B": runs.find(second)}
     summaries = {letter: migration.summarise(run) for letter, run in chosen.items()}
     snapshots = {letter: run.snapshots() for letter, run in chosen.items()}
 

@@ -29,12 +29,9 @@ with st.container():  # what comes and goes has a place of its own: below it the
 if not found:
     st.info("No run yet. Press “Start relearning”: the default takes a few minutes on two CPU cores.")
     st.stop()
-names = [run.name for run in found]
-if st.session_state.get("run") not in names:
-    st.session_state.pop("run", None)
-chosen = st.selectbox("Run", names, key="run", bind="query-params")
+chosen = shell.one_of("Run", [run.name for run in found], key="run")
 with shell.shown_errors():
-    run = runs.find(str(chosen))
+    run = runs.find(chosen)
     begun = run.created.replace("T", " ")[:16]
     st.caption(
         f"{escaped(str(run.record.get('title', '')))} · model {escaped(run.config.model)} · seed {run.config.seed} · {begun} UTC"

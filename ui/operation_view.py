@@ -42,9 +42,7 @@ def _entry(path: str, written: int) -> Entry:
 def choose(found: Sequence[Operation]) -> Operation:
     """Draw the choice of one operation, and all of them with their headline numbers; a click on a row chooses it."""
     names = [operation.name for operation in found]
-    if st.session_state.get(CHOSEN) not in names:
-        st.session_state.pop(CHOSEN, None)
-    chosen = str(st.selectbox("Operation", names, key=CHOSEN, bind="query-params"))
+    chosen = shell.one_of("Operation", names, key=CHOSEN)
     with st.expander(f"All operations ({len(names)})"):
 
         def pick() -> None:

@@ -1,6 +1,6 @@
 """The frame around every page: navigation, the guard against cold deep links, the sidebar, and how errors look."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -19,6 +19,7 @@ __all__ = [
     "chosen_concept",
     "keep_choices",
     "navigation",
+    "one_of",
     "shown_errors",
     "sidebar",
     "sidebar_state",
@@ -67,6 +68,24 @@ def choose(**values: object) -> NoReturn:
     """
     st.session_state[_CHOSEN] = values
     st.rerun()
+
+
+def one_of(label: str, names: Sequence[str], key: str, at: int = 0) -> str:
+    """Draw a choice among things that come and go: runs, operations.
+
+    The address always names what is shown. Streamlit leaves a widget's default out of it, but what comes first among these
+    today is another one tomorrow, for whoever opens the link, and for the page itself once it is loaded anew.
+
+    Args:
+        at: What is chosen at first, as an index of `names`.
+    """
+    if st.session_state.get(key, st.query_params.get(key)) not in names:
+        if key not in st.session_state:  # not drawn yet: from then on the address is the widget's
+            if asked := st.query_params.get(key):
+                st.info(f"“{escaped(asked)}” is not here (any more). This is {names[at]}.")
+            st.query_params[key] = names[at]
+        st.session_state[key] = names[at]
+    return str(st.selectbox(label, names, index=None, required=True, key=key, bind="query-params"))
 
 
 def begin(title: str, purpose: str) -> None:
