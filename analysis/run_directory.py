@@ -14,7 +14,7 @@ from analysis import paths, training_text
 from analysis.checkpoint import saved_steps
 from analysis.concepts import Concept, Fact, files
 from analysis.errors import ConfigError, RunError
-from analysis.jobs import Job, read_json
+from analysis.jobs import Job, is_alive, read_json
 from analysis.records import Moment, RunFacts, read_facts, read_moment, read_snapshot, write_facts, write_snapshot
 from analysis.relearn import Beginning, Earlier, RelearnConfig, RunStart, Snapshot
 from analysis.training import learning_share
@@ -61,6 +61,12 @@ class RunDirectory(Job):
         """The control run, once it has begun."""
         path = self.path / "control"
         return RunDirectory(path) if (path / "config.json").is_file() else None
+
+    def control_is_due(self) -> bool:
+        """Whether the worker is between this run and its control."""
+        status = self.status()
+        due = status.state == "finished" and self.config.control and self.config.edit is not None
+        return due and self.control is None and not self.stop_requested() and is_alive(status)
 
     @property
     def fine_tuned(self) -> Path:

@@ -2,8 +2,8 @@
 
     python benchmarks/sessions.py [--sessions 20] [--queued 5] [--minutes 3] [--pause 30] [--json]
 
-The default model relearns in a worker, and a dashboard on a free port serves headless Chromium, every session a tab of
-its own, all of it on this machine. Each session looks for a while, clicks, and the time until the page shows what was
+The default model relearns in a worker, and a dashboard on a free port serves headless Chromium, every session a window and
+a profile of its own, all of it on this machine. Each session looks for a while, clicks, and the time until the page shows what was
 asked for is measured: another mode, another scale, another page, and back. At times it loads the page anew, which is
 measured by itself: most of that is the browser's work. Some of the sessions put a run into the queue first. Afterwards, and
 before every click, a session must still show what it chose itself.
@@ -30,7 +30,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from playwright.async_api import BrowserContext, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # run from anywhere, without installing
@@ -192,8 +192,7 @@ async def _crowd(url: str, run: str, options: argparse.Namespace, tally: Tally) 
     async with async_playwright() as playwright:
         arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
         browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
-        context = await browser.new_context(viewport={"width": 1400, "height": 1000})
-        sessions = [await _arrive(context, url, run, number, tally) for number in range(options.sessions)]
+        sessions = [await _arrive(browser, url, run, number, tally) for number in range(options.sessions)]
         _say(f"{len(sessions)} sessions watch")
         for session in sessions[: options.queued]:
             await _queue_one(session, url)
@@ -205,8 +204,9 @@ async def _crowd(url: str, run: str, options: argparse.Namespace, tally: Tally) 
         await browser.close()
 
 
-async def _arrive(context: BrowserContext, url: str, run: str, number: int, tally: Tally) -> Session:
-    page = await context.new_page()
+async def _arrive(browser: Browser, url: str, run: str, number: int, tally: Tally) -> Session:
+    # A browser context each: of the tabs of one context Chromium draws the front one only, and a click waits for that.
+    page = await browser.new_page(viewport={"width": 1400, "height": 1000})
     page.set_default_timeout(_PATIENCE)
     page.on("pageerror", lambda error: tally.errors.append(f"session {number}: {error}"))
 

@@ -29,13 +29,23 @@ with st.container():  # what comes and goes has a place of its own: below it the
 if not found:
     st.info("No run yet. Press “Start relearning”: the default takes a few minutes on two CPU cores.")
     st.stop()
-chosen = shell.one_of("Run", [run.name for run in found], key="run")
-with shell.shown_errors():
-    run = runs.find(chosen)
-    begun = run.created.replace("T", " ")[:16]
-    st.caption(
-        f"{escaped(str(run.record.get('title', '')))} · model {escaped(run.config.model)} · seed {run.config.seed} · {begun} UTC"
-    )
-    with st.container():
-        run_controls.run_controls(run)
-    live.follow(run)
+
+
+@st.fragment
+def watch() -> None:
+    """The run that is watched: what is chosen here redraws no more than this."""
+    names = [run.name for run in runs.list_runs()]
+    if not names:
+        st.rerun()  # the last one was deleted
+    with shell.shown_errors(stop=False):
+        run = runs.find(shell.one_of("Run", names, key="run"))
+        begun = run.created.replace("T", " ")[:16]
+        st.caption(
+            f"{escaped(str(run.record.get('title', '')))} · model {escaped(run.config.model)} · seed {run.config.seed} · {begun} UTC"
+        )
+        with st.container():
+            run_controls.run_controls(run)
+        live.follow(run)
+
+
+watch()

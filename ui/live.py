@@ -1,7 +1,7 @@
 """A run on the page: status and stop, the migration canvas, and what belongs to the step it rests on.
 
-The page only reads. While the run is active the canvas asks for news (`news`) and has its fragment run when there is any;
-it gets only what it does not hold yet, and everything below it follows the step that the canvas was left at.
+The page only reads. While the run is active a line above the canvas asks for news (`news`) and has the fragment run when
+there is any; the canvas gets only what it does not hold yet, and everything below it follows the step it was left at.
 """
 
 import json
@@ -10,22 +10,25 @@ import streamlit as st
 
 from analysis import migration
 from analysis.errors import PalimpsestError
-from analysis.jobs import JobStatus, is_alive
+from analysis.jobs import JobStatus
 from analysis.neurons import Neuron, NeuronSet
 from analysis.runs import RunDirectory, RunFacts
 from ui import moment_view, neuron_card, news, scene, scene_card, scene_control, scene_store, tagging_view
 from ui.edit_form import use_components
+from ui.live_line import live_line
 from ui.migration import CanvasScene, Source, chosen, migration_canvas
+from ui.news import News
 from ui.scene_store import View
+from ui.tokens import escaped
 
 __all__ = ["follow"]
 
 _ICONS = {"finished": ":material/check_circle:", "stopped": ":material/stop_circle:", "failed": ":material/error:"}
 _SHOW_AT_ONCE = 3
-_POLL_SECONDS = 3.0
-"""How often the step and the seconds are brought up to date."""
-_POLL_WITHOUT_NEWS = 0.5
-"""The same where nobody tells what is new: a snapshot is to be on the screen within a second of being written."""
+_ASK_SECONDS = 0.4
+"""How often the line asks: a snapshot is to be on the screen within a second of being written."""
+_POLL_SECONDS = 0.5
+"""How often all is drawn anew where nobody tells what is new."""
 
 
 def follow(run: RunDirectory) -> None:
@@ -33,17 +36,10 @@ def follow(run: RunDirectory) -> None:
     view = _view_controls(run)
     status = run.status()
     control = run.control
-    active = status.active or (control is not None and control.status().active) or _control_is_due(run, status)
+    active = status.active or (control is not None and control.status().active) or run.control_is_due()
 
-    told = bool(
-        news.address(run) and run.n_snapshots()
-    )  # the canvas, which asks for news, comes with the first snapshot
-    every = _POLL_SECONDS if told else _POLL_WITHOUT_NEWS
-
-    @st.fragment(run_every=every if active else None)
+    @st.fragment(run_every=_POLL_SECONDS if active and not news.address(run) else None)
     def panel() -> None:
-        if active and not told and news.address(run) and run.n_snapshots():
-            st.rerun()  # once, with the canvas and fewer looks
         try:
             _panel(run, view, was_active=active)
         except PalimpsestError as error:  # here, because a fragment reruns without the page around it
@@ -74,14 +70,14 @@ def _view_controls(run: RunDirectory) -> View:
 
 
 def _panel(run: RunDirectory, view: View, *, was_active: bool) -> None:
-    shown = {"address": news.address(run), "shown": news.latest(run)} if was_active and news.address(run) else None
+    shown = news.of_run(run)  # first: what comes while the rest is read is news again
     status, control = run.status(), run.control
     control_status = control.status() if control else None
     # places of their own: an element that comes or goes above the canvas would make the browser mount it anew
     line, picture = st.container(), st.container()
     with line:
-        _status_line(run, status, control_status)
-    active = status.active or (control_status is not None and control_status.active) or _control_is_due(run, status)
+        _status_line(run, shown, status, control_status)
+    active = status.active or (control_status is not None and control_status.active) or run.control_is_due()
     if was_active and not active:
         st.rerun()  # the last transition: redraw the page once, without polling
     facts, count = scene_store.facts(run), run.n_snapshots()
@@ -105,7 +101,6 @@ def _panel(run: RunDirectory, view: View, *, was_active: bool) -> None:
             status=status.state,
             half_steps=scene.half_steps(scene.frames(run, view, facts, 0, count)),
             card=card,
-            news=shown,
             key=key,
         )
     _carry_out(getattr(result, "action", None), drawn)
@@ -137,27 +132,22 @@ def _carry_out(action: dict | None, drawn: CanvasScene) -> None:
     st.rerun()
 
 
-def _control_is_due(run: RunDirectory, status: JobStatus) -> bool:
-    """Whether the worker is between the run and its control."""
-    due = status.state == "finished" and run.config.control and run.config.edit is not None and run.control is None
-    return due and not run.stop_requested() and is_alive(status)
-
-
-def _status_line(run: RunDirectory, status: JobStatus, control: JobStatus | None) -> None:
+def _status_line(run: RunDirectory, shown: News, status: JobStatus, control: JobStatus | None) -> None:
     text, button = st.columns([5, 1], vertical_alignment="center")
-    if status.active:
-        text.progress(min(status.step / run.config.steps, 1.0), text=f"{status.message} · {status.seconds:.0f} s")
-    elif control is not None and control.active:
-        text.progress(min(control.step / run.config.steps, 1.0), text=f"Control run: {control.message}")
+    running = status.active or (control is not None and control.active) or run.control_is_due()
+    if running and (address := news.address(run)):
+        with text:
+            live_line(shown, address, every=_ASK_SECONDS, key=f"line {run.name}")
+    elif shown.share is not None:
+        text.progress(shown.share, text=escaped(shown.text))
     elif status.state in ("crashed", "failed"):
-        text.error(f"{status.state.capitalize()}: {status.message}", icon=":material/error:")
+        text.error(f"{status.state.capitalize()}: {escaped(status.message)}", icon=":material/error:")
     else:
         text.markdown(
-            f"{_ICONS.get(status.state, '')} {status.message} after {status.step} steps, {status.seconds:.0f} s"
+            f"{_ICONS.get(status.state, '')} {escaped(status.message)} after {status.step} steps, {status.seconds:.0f} s"
         )
     if control is not None and control.state in ("crashed", "failed"):
-        st.warning(f"The control run {control.state}: {control.message}")
-    running = status.active or (control is not None and control.active)
+        st.warning(f"The control run {control.state}: {escaped(control.message)}")
     if running and button.button("Stop", key=f"stop {run.name}", width="stretch", disabled=run.stop_requested()):
         run.request_stop()
         st.toast("The run stops after its current step.")

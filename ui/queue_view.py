@@ -5,21 +5,24 @@ import streamlit as st
 from analysis import queue
 from analysis.errors import PalimpsestError
 from analysis.queue import Entry
-from ui import host
+from ui import host, news
+from ui.live_line import live_line
 from ui.tokens import escaped
 
 __all__ = ["queue_list", "room_notice"]
 
 _SEEN = "room_notice_seen"
+_LOOK_SECONDS = 3.0
 
 
 def queue_list() -> None:
     """Draw the queue, live while there is anything in it; nothing where it is empty."""
     active = isinstance(first := _entries(), list) and bool(first)
 
-    @st.fragment(run_every=5.0 if active else None)
+    @st.fragment(run_every=_LOOK_SECONDS if active and not news.told() else None)
     def panel() -> None:
         queue.tend()
+        shown = news.of_everything()  # first: what comes while the rest is read is news again
         found = _entries()
         if isinstance(found, str):  # a queue that cannot be read must not hide the page
             st.warning(escaped(found), icon=":material/warning:")
@@ -32,6 +35,8 @@ def queue_list() -> None:
             st.caption(f"On **{escaped(device)}**: {len(line) - waiting} at work, {waiting} queued")
             for entry in line:
                 _row(entry)
+        if active and news.told():
+            live_line(shown, news.EVERYTHING, every=_LOOK_SECONDS, quiet=True, key="queue_news")
 
     panel()
 

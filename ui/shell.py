@@ -7,9 +7,10 @@ from typing import NoReturn
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
-from analysis import concepts, queue, runs
+from analysis import concepts, queue
 from analysis.errors import PalimpsestError
-from ui import host, queue_view
+from ui import host, news, queue_view
+from ui.live_line import live_line
 from ui.tokens import escaped
 
 __all__ = [
@@ -33,6 +34,7 @@ _KEPT = (
 ).split()
 """Choices on the Relearn page that outlive a visit to another page."""
 _CHOSEN = "chosen_by_code"
+_LOOK_SECONDS = 3.0
 
 
 def navigation() -> list:
@@ -118,20 +120,17 @@ def sidebar_state(place: DeltaGenerator) -> None:
 
 
 def _active_runs() -> None:
-    """What the first runs that are under way are doing, kept up to date while there are any."""
+    """What the runs that are under way are doing, kept up to date while there are any."""
+    if not news.of_everything().text:
+        return
 
-    def lines() -> list[str]:
-        found = [(run, run.status()) for run in runs.list_runs()[:20]]
-        return [
-            f":material/progress_activity: {escaped(run.name)}: {escaped(status.message or status.state)}"
-            for run, status in found
-            if status.active
-        ][:3]
-
-    @st.fragment(run_every=5.0 if lines() else None)
+    @st.fragment(run_every=None if news.told() else _LOOK_SECONDS)
     def panel() -> None:
-        for line in lines():
-            st.caption(line)
+        shown = news.of_everything()
+        if news.told():
+            live_line(shown, news.EVERYTHING, every=_LOOK_SECONDS, small=True, key="active_runs")
+        else:
+            st.caption(escaped(shown.text).replace("\n", "  \n"))
 
     panel()
 

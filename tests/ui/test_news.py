@@ -1,64 +1,131 @@
-"""What a page is told of a run between two drawings."""
+"""What a page is told between two drawings: of a run it follows, and of all runs and the queue."""
 
-from collections.abc import Callable
+import json
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.requests import Request
 
-from analysis import concepts, running, runs
+from analysis import concepts, queue, queue_rules, running, runs
 from analysis.concepts import Concept
+from analysis.jobs import JobStatus, by_this_process
 from analysis.runs import RunDirectory
 from tests.made_up import small_run
+from tests.queue_line import Line, opened, stand_in, wait
 from ui import news
+
+Ask = Callable[[str], tuple[int, Any]]
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No answer is kept, and no server answers yet."""
+    monkeypatch.setattr(news, "_answers", {})
+    monkeypatch.setattr(news, "_served", False)
+    monkeypatch.setattr(news, "_KEEP_RUN", 0.0)
+    monkeypatch.setattr(news, "_KEEP_EVERYTHING", 0.0)
 
 
 @pytest.fixture
-def run(tiny_folder: Path, tiny_concept: Concept, empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> RunDirectory:
+def run(tiny_folder: Path, tiny_concept: Concept, empty_home: Path) -> RunDirectory:
     """A run that was made and has not begun."""
-    monkeypatch.setattr(news, "_answers", {})
-    monkeypatch.setattr(news, "_served", False)
-    monkeypatch.setattr(news, "_KEEP_SECONDS", 0.0)
     concepts.save(tiny_concept)
     return runs.create_in_home(small_run(tiny_folder, tiny_concept, steps=2, control=True))
 
 
 @pytest.fixture
-def ask() -> Callable[[str], tuple[int, str]]:
-    def asked(name: str) -> tuple[int, str]:
-        response = news._answer(Request({"type": "http", "query_string": f"run={name}".encode(), "headers": []}))
-        return response.status_code, bytes(response.body).decode()
+def line(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
+    monkeypatch.setattr(queue_rules, "command", stand_in)
+    yield from opened(empty_home)
+
+
+@pytest.fixture
+def ask() -> Ask:
+    def asked(query: str) -> tuple[int, Any]:
+        response = news._answer(Request({"type": "http", "query_string": query.encode(), "headers": []}))
+        return response.status_code, json.loads(bytes(response.body))
 
     return asked
 
 
-def test_the_answer_changes_with_snapshots_states_and_the_control(run: RunDirectory, ask):
-    before = ask(run.name)
+def test_a_run_s_answer_changes_with_snapshots_states_and_the_control(run: RunDirectory, ask: Ask):
+    before = ask(f"run={run.name}")
     running.carry_out(run)
-    after = ask(run.name)
-    assert before == (200, "0 starting")
+    after = ask(f"run={run.name}")
+    assert before == (200, {"what": "0 starting", "text": " · 0 s", "share": 0.0})
     assert run.control is not None
-    assert after == (200, f"{run.n_snapshots()} finished {run.control.n_snapshots()} finished")
-    assert after == (200, news.latest(run))
+    what = f"{run.n_snapshots()} finished {run.control.n_snapshots()} finished"
+    assert after == (200, {"what": what, "text": "", "share": None})
+    assert after[1]["what"] == news.of_run(run).what
     (run.path / "snapshots" / f"{run.n_snapshots() - 1:06d}.safetensors").unlink()
-    assert ask(run.name)[1] != after[1]
+    assert ask(f"run={run.name}")[1]["what"] != what
+
+
+def test_steps_change_the_text_alone(run: RunDirectory, ask: Ask):
+    told = []
+    for step in (0, 1):
+        run.write_status(by_me(run, state="running", message=f"Step {step} of 2", step=step, seconds=10.0 * step))
+        told.append(ask(f"run={run.name}")[1])
+    assert [one["text"] for one in told] == ["Step 0 of 2 · 0 s", "Step 1 of 2 · 10 s"]
+    assert [one["share"] for one in told] == [0.0, 0.5]
+    assert told[0]["what"] == told[1]["what"] == "0 running"
+
+
+def test_the_time_between_a_run_and_its_control_is_news(run: RunDirectory, ask: Ask):
+    run.write_status(by_me(run, state="finished", message="Finished", step=2))
+    assert ask(f"run={run.name}")[1] == {"what": "0 finished due", "text": "Control run: starting", "share": 0.0}
+    run.request_stop()
+    assert ask(f"run={run.name}")[1] == {"what": "0 finished", "text": "", "share": None}
 
 
 @pytest.mark.parametrize("name", ["", "none", ".", "..", "../runs", "/etc", "a/b", "%2e%2e", "n" * 300])
-def test_what_is_no_run_in_the_home_folder_is_not_answered(run: RunDirectory, ask, name: str):
+def test_what_is_no_run_in_the_home_folder_is_not_answered(run: RunDirectory, ask: Ask, name: str):
     (run.path.parent.parent / "config.json").write_text("{}")
-    assert ask(name) == (404, "There is no such run, or it cannot be read.")
+    assert ask(f"run={name}") == (404, "There is no such run, or it cannot be read.")
 
 
-def test_a_run_that_cannot_be_read_is_not_answered(run: RunDirectory, ask):
+def test_a_run_that_cannot_be_read_is_not_answered(run: RunDirectory, ask: Ask):
     (run.path / "status.json").mkdir()
-    assert ask(run.name)[0] == 404
+    assert ask(f"run={run.name}")[0] == 404
+
+
+def test_all_that_goes_on_is_told_in_lines(run: RunDirectory, ask: Ask):
+    assert ask("all")[1]["text"] == f"{run.name}: starting"
+    run.write_status(by_me(run, state="running", message="Step 1 of 2", step=1))
+    assert ask("all")[1] == {"what": "", "text": f"{run.name}: Step 1 of 2", "share": None}
+    run.write_status(by_me(run, state="finished", message="Finished", step=2))
+    assert ask("all")[1]["text"] == ""
+
+
+def test_what_waits_in_the_queue_is_news(line: Line, ask: Ask):
+    nothing = ask("all")[1]["what"]
+    first = line.submit("first", 60.0)
+    wait(lambda: queue.place(first.path) == 0)
+    one = ask("all")[1]["what"]
+    second = line.job("second")
+    queue.submit(second.path, "nap", "cpu")
+    two = ask("all")[1]["what"]
+    queue.cancel(second.path)
+    assert len({nothing, one, two}) == 3
+    assert ask("all")[1]["what"] == one
+
+
+def test_a_queue_that_cannot_be_read_is_news(run: RunDirectory, ask: Ask):
+    before = ask("all")
+    (run.path.parent.parent / "queue.sqlite3").write_bytes(b"no database")
+    assert ask("all")[0] == 200
+    assert ask("all") != before
 
 
 def test_there_is_an_address_only_where_the_server_answers(run: RunDirectory, tmp_path: Path):
     assert news.address(run) == ""
+    assert not news.told()
     route = news.route()
     assert news.address(run) == f"news?run={run.name}"
+    assert news.told()
     assert route.path == "/news"
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -66,11 +133,16 @@ def test_there_is_an_address_only_where_the_server_answers(run: RunDirectory, tm
     assert news.address(RunDirectory(elsewhere)) == ""
 
 
-def test_everybody_who_asks_at_once_gets_one_answer(run: RunDirectory, ask, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(news, "_KEEP_SECONDS", 60.0)
-    before = ask(run.name)
+def test_everybody_who_asks_at_once_gets_one_answer(run: RunDirectory, ask: Ask, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(news, "_KEEP_RUN", 60.0)
+    before = ask(f"run={run.name}")
     (run.path / "snapshots").mkdir()
     (run.path / "snapshots" / "000000.safetensors").touch()
-    assert ask(run.name) == before
-    monkeypatch.setattr(news, "_KEEP_SECONDS", 0.0)
-    assert ask(run.name) != before
+    assert ask(f"run={run.name}") == before
+    monkeypatch.setattr(news, "_KEEP_RUN", 0.0)
+    assert ask(f"run={run.name}") != before
+
+
+def by_me(run: RunDirectory, **fields: Any) -> JobStatus:
+    """A status as this process would write it as the run's worker."""
+    return JobStatus(**fields, **by_this_process(run), heartbeat=time.time())

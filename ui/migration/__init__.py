@@ -66,7 +66,6 @@ _SCRIPTS = (
     "export.js",
     "player.js",
     "input.js",
-    "news.js",
     "canvas.js",
 )
 """Concatenated in this order into the one module that an inline component may have."""
@@ -140,7 +139,6 @@ def migration_canvas(
     status: str,
     half_steps: Mapping[str, float | None],
     card: Mapping[str, Any] | None = None,
-    news: Mapping[str, str] | None = None,
     key: str,
 ) -> Any:
     """Mount the canvas; mount it inside a fragment, so that acknowledgements rerun only that.
@@ -154,8 +152,6 @@ def migration_canvas(
         status: a few words beside the live mark; text that changes at every poll is sent at every poll.
         half_steps: "retrained" and "held_out" -> step of half recovery, None if not reached.
         card: what is told of the chosen neuron (`chosen`).
-        news: "address" to ask whether there is anything new, and "shown", the answer for what is shown now: when the
-            browser is told something else it has the fragment run again.
         key: Streamlit key of this canvas.
 
     Returns:
@@ -180,7 +176,6 @@ def migration_canvas(
         values={index: source.values(index) for index in sent},
         net=source.net(start, control_start) if len(control) > control_start or start < n_frames else {},
         card=card,
-        news=news,
     )
     return _component(
         key=key,
@@ -189,7 +184,6 @@ def migration_canvas(
         on_step_change=_no_callback,
         on_neuron_change=_no_callback,
         on_action_change=_no_callback,
-        on_news_change=_no_callback,
     )
 
 

@@ -43,7 +43,7 @@ function mount(parent) {
     width: 0, request: 0, clock: 0, drawn: null, layout: null, palette: null, surface: null,
     theme: null, themeRead: false, stillStale: true,
     hover: null, pointer: null, tip: "", acknowledged: null, shown: -1, lastData: null, scars: null,
-    neuron: "", chosenCell: null, told: null, rested: 0, spokenAt: -1, toldNews: null,
+    neuron: "", chosenCell: null, told: null, rested: 0, spokenAt: -1,
   };
   view.story = buildStory(chrome);
   chrome.root.dataset.mounts = String(++mounts);
@@ -55,7 +55,6 @@ function mount(parent) {
   view.observer.observe(chrome.root);
   document.fonts.ready.then(() => { view.stillStale = true; invalidate(view); });
   listen(view);
-  listenForNews(view);
   return view;
 }
 

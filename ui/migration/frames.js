@@ -42,7 +42,7 @@ const padded = (length) => Math.ceil(length / 4) * 4;
 
 function createStore() {
   return {
-    epoch: null, scene: null, frames: [], control: [], live: false, status: "", half: {}, card: null, news: null,
+    epoch: null, scene: null, frames: [], control: [], live: false, status: "", half: {}, card: null,
     held: 0, rasters: [],
   };
 }
@@ -55,7 +55,7 @@ function absorb(store, message) {
   const restarted = epochChanged || shrank;
   if (restarted) Object.assign(store, createStore(), { epoch: message.epoch });
   const { live, status, card } = message;
-  Object.assign(store, { live, status, card: card ?? null, news: message.news ?? null, half: message.half_steps });
+  Object.assign(store, { live, status, card: card ?? null, half: message.half_steps });
   if (message.start === 0 && !store.scene) openScene(store, message);
   // A run that is continued gets more steps; all else of a scene stays.
   if (store.scene) store.scene.total_steps = message.scene.total_steps;

@@ -39,7 +39,6 @@ def pack(
     values: Mapping[int, np.ndarray] | None = None,
     net: Mapping[int, Sequence[Ribbons]] | None = None,
     card: Mapping[str, Any] | None = None,
-    news: Mapping[str, str] | None = None,
 ) -> bytes:
     """One message to the browser: ``frames`` are the snapshots from number ``start`` on.
 
@@ -57,7 +56,6 @@ def pack(
         values: Snapshot -> uint8 [C, L, N]; none or some of those that exist.
         net: Snapshot -> per concept the flow net of the control, once the control is there.
         card: What is told of the chosen neuron.
-        news: "address" to ask whether there is anything new, and "shown", the answer for what this message shows.
 
     Raises:
         ValueError: if a frame does not have the scene's shape.
@@ -80,7 +78,6 @@ def pack(
         "values": sorted(values),
         "net": {str(index): _ribbons_json(flow) for index, flow in (net or {}).items()},
         "card": card,
-        "news": dict(news) if news else None,
     }
     text = json.dumps(header, separators=(",", ":"), allow_nan=False).encode()
     sections = [struct.pack("<I", len(text)), _padded(text)]

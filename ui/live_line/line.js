@@ -1,0 +1,68 @@
+// A line that keeps itself up to date: what a job is doing, and how far it is. It asks the server, and has the part of the
+// page around it run again only when there is more to show than its own text. No globals: the state of an instance lives
+// in a WeakMap keyed by its parent element, because the default export runs again at every update.
+
+const ASK_AGAIN = 3000;           // milliseconds, when the page was told and has not come back with it
+const STAY = 1000;                // cleanup of an overtaken update comes before the next one is here
+
+const instances = new WeakMap();
+
+export default function liveLine({ data, parentElement, setTriggerValue }) {
+  let line = instances.get(parentElement);
+  if (!line) {
+    line = mount(parentElement);
+    instances.set(parentElement, line);
+  }
+  Object.assign(line, { data, setTriggerValue });
+  show(line, data);
+  const call = ++line.calls;
+  return () => setTimeout(() => {
+    if (line.calls !== call) return;
+    line.stop.abort();
+    line.root.remove();
+    if (instances.get(parentElement) === line) instances.delete(parentElement);
+  }, STAY);
+}
+
+function mount(parent) {
+  const root = document.createElement("div");
+  root.className = "live-line";
+  const [text, bar, done] = ["text", "bar", "done"].map((name) => {
+    const part = document.createElement("div");
+    part.className = name;
+    return part;
+  });
+  bar.append(done);
+  root.append(text, bar);
+  parent.append(root);
+  const line = { root, text, bar, done, calls: 0, stop: new AbortController(), told: null, data: null };
+  const next = () => setTimeout(() => ask(line).finally(() => { if (!line.stop.signal.aborted) next(); }), line.data.every);
+  queueMicrotask(next);
+  return line;
+}
+
+function show({ root, text, bar, done, data }, told) {
+  root.hidden = data.quiet;
+  root.classList.toggle("small", data.small);
+  if (text.textContent !== told.text) text.textContent = told.text;
+  text.hidden = !told.text;
+  bar.hidden = told.share === null;
+  if (told.share !== null) done.style.width = `${100 * Math.min(1, Math.max(0, told.share))}%`;
+}
+
+async function ask(line) {
+  const asked = line.data;
+  if (document.hidden) return;
+  const answer = await fetch(new URL(asked.address, document.baseURI), { cache: "no-store", signal: line.stop.signal })
+    .then((response) => (response.ok ? response.json() : null))
+    .catch(() => null);
+  // A page, which servers and proxies give for what they do not know, is no answer. And what is shown may have come up to
+  // date, or be another's, while the answer was on its way.
+  if (typeof answer?.what !== "string" || line.data.address !== asked.address) return;
+  show(line, answer);
+  if (answer.what === line.data.what) return;
+  const now = performance.now();
+  if (line.told?.what === answer.what && now - line.told.at < ASK_AGAIN) return;
+  line.told = { what: answer.what, at: now };
+  line.setTriggerValue("news", answer.what);
+}
