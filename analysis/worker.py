@@ -25,7 +25,7 @@ __all__ = ["KINDS", "main", "serve"]
 _LEAVE_TRIES = 30
 _LOCK_WAIT = 30.0
 """Seconds to wait for whoever has just put a job into the queue and changes it; whoever carries it out takes longer."""
-_NICENESS = 10
+_NICENESS = 19
 """Of a worker that computes on the processor: the dashboard, which needs little, goes first."""
 _log = logging.getLogger(__name__)
 

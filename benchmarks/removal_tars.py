@@ -19,8 +19,6 @@ SETTINGS: dict[str, tuple[dict[str, Any], tuple[float, ...]]] = {
     "published, 1 edit": tars_frontier.FRONTIER["published, 1 edit"],
     "published, 16 edits in all matrices": tars_frontier.FRONTIER["published, 16 edits in all matrices"],
 }
-CHOSEN = {"ours, 1 edit": 1.25, "published, 16 edits": 1.0}
-"""The scale of each that all seeds measure."""
 TOKENS = 2000
 PAPER = (0.0, 0.002)
 """P and median KL of the paper's abstract: Llama 3.1 8B after five concepts."""
@@ -31,15 +29,8 @@ _COLOURS = ("#0072b2", "#d55e00", "#e69f00", "#cc79a7", "#009e73")
 
 
 def run(cells: Cells, seeds: Sequence[int]) -> None:
-    """Measure every cell that is not there yet: the whole frontier with the first seed; the chosen scales, and five
-    concepts one after another, with all."""
-    wanted = [
-        (name, scale, seed)
-        for seed in seeds
-        for name, (_, scales) in SETTINGS.items()
-        for scale in scales
-        if seed == seeds[0] or CHOSEN.get(name) == scale
-    ]
+    """Measure every cell that is not there yet: the frontier, and five concepts one after another, with every seed."""
+    wanted = [(name, scale, seed) for seed in seeds for name, (_, scales) in SETTINGS.items() for scale in scales]
     ordered = [(method, seed) for seed in seeds for method in tars_frontier.SEQUENTIAL]
     if all(cells.find(key) for key in [_key(*one) for one in wanted] + [_sequence_key(*one) for one in ordered]):
         return
@@ -77,23 +68,27 @@ def _sequence_key(method: str, seed: int) -> dict[str, Any]:
 
 def report(cells: Cells, picture: str) -> str:
     """The part as Markdown, from the cells that are there."""
-    rows = sorted(
-        cells.of("tars"),
-        key=lambda row: (list(SETTINGS).index(row["key"]["setting"]), row["key"]["scale"], row["key"]["seed"]),
-    )
     lines = [
         f"![P(answer) against median KL]({picture})",
         "",
-        "| setting | scale | seed | P, mean (worst concept) | median KL, mean (worst) | neighbours kept | worst bystander | reverse kept |",
-        "|---|---|---|---|---|---|---|---|",
+        "Means over five concepts and the seeds; in brackets the worst concept with any seed.",
+        "",
+        "| setting | scale | seeds | P | of each seed | median KL | neighbours kept | worst bystander | reverse kept |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
-    for row in rows:
-        key = row["key"]
-        lines.append(
-            f"| {key['setting']} | {key['scale']:g} | {key['seed']} | {mean(row['p']):.3f} ({max(row['p']):.3f}) | "
-            f"{mean(row['kl_median']):.4f} ({max(row['kl_median']):.4f}) | {mean(row['neighbours']):.3f} | "
-            f"{min(row['bystanders_worst']):.2f} | {mean(row['reverse']):.2f} |"
-        )
+    found = cells.of("tars")
+    for name, (_, scales) in SETTINGS.items():
+        for scale in scales:
+            rows = [row for row in found if row["key"]["setting"] == name and row["key"]["scale"] == scale]
+            if not rows:
+                continue
+            each = ", ".join(f"{mean(row['p']):.3f}" for row in sorted(rows, key=lambda row: row["key"]["seed"]))
+            flat = {key: [value for row in rows for value in row[key]] for key in _SHOWN}
+            lines.append(
+                f"| {name} | {scale:g} | {len(rows)} | {mean(flat['p']):.3f} ({max(flat['p']):.3f}) | {each} | "
+                f"{mean(flat['kl_median']):.4f} ({max(flat['kl_median']):.4f}) | {mean(flat['neighbours']):.3f} | "
+                f"{min(flat['bystanders_worst']):.2f} | {mean(flat['reverse']):.2f} |"
+            )
     return "\n".join(lines)
 
 

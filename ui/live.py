@@ -25,8 +25,8 @@ __all__ = ["follow"]
 
 _ICONS = {"finished": ":material/check_circle:", "stopped": ":material/stop_circle:", "failed": ":material/error:"}
 _SHOW_AT_ONCE = 3
-_ASK_SECONDS = 0.4
-"""How often the line asks: a snapshot is to be on the screen within a second of being written."""
+_PAUSE_SECONDS, _HOLD_SECONDS = 0.2, 2.0
+"""How the line asks: a snapshot is to be on the screen within a second of being written, the step once it has changed."""
 _POLL_SECONDS = 0.5
 """How often all is drawn anew where nobody tells what is new."""
 
@@ -137,7 +137,7 @@ def _status_line(run: RunDirectory, shown: News, status: JobStatus, control: Job
     running = status.active or (control is not None and control.active) or run.control_is_due()
     if running and (address := news.address(run)):
         with text:
-            live_line(shown, address, every=_ASK_SECONDS, key=f"line {run.name}")
+            live_line(shown, address, every=_PAUSE_SECONDS, hold=_HOLD_SECONDS, key=f"line {run.name}")
     elif shown.share is not None:
         text.progress(shown.share, text=escaped(shown.text))
     elif status.state in ("crashed", "failed"):

@@ -3,16 +3,21 @@
     GET /news?run=NAME     a run that is followed
     GET /news?all          the runs under way, and the queue
 
-The answer is JSON, {"what", "text", "share"}: see `News`. A line on the page asks (`ui.live_line`).
+The answer is JSON, {"what", "text", "share"}: see `News`. A line on the page asks (`ui.live_line`). With `seen=WHAT` and
+`hold=SECONDS` the answer is held back until there is another `what`, or for so long: who asks so hears of a snapshot at once,
+and asks seldom.
 """
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -26,8 +31,11 @@ __all__ = ["EVERYTHING", "News", "address", "of_everything", "of_run", "route", 
 _PATH = "news"
 EVERYTHING = f"{_PATH}?all"
 """Where to ask for all runs under way and the queue."""
-_KEEP_RUN, _KEEP_EVERYTHING = 0.1, 1.0
+_KEEP_RUN, _KEEP_EVERYTHING = 0.15, 1.0
 """Seconds for which an answer is given to everybody who asks."""
+_LOOK_AGAIN = 0.2
+"""Seconds, while an answer is held back."""
+_HOLD_AT_MOST = 10.0
 _SHOWN = 3
 """Runs under way that are told of, of the newest `_LOOKED_AT`."""
 _LOOKED_AT = 20
@@ -91,16 +99,26 @@ def of_everything() -> News:
     return News(what, "\n".join(lines[:_SHOWN]))
 
 
-def _answer(request: Request) -> Response:
-    if "all" in request.query_params:
-        return _kept("", _KEEP_EVERYTHING, _looked_after)
-    name = request.query_params.get("run", "")
+async def _answer(request: Request) -> Response:
+    asked = request.query_params
+    name, seconds, find = "", _KEEP_EVERYTHING, _looked_after
+    if "all" not in asked:
+        name, seconds, find = asked.get("run", ""), _KEEP_RUN, partial(_of_run_named, asked.get("run", ""))
+    until = time.monotonic() + _seconds(asked.get("hold", ""))
     try:
-        if name in ("", ".", "..") or name != Path(name).name:
-            raise RunError(f"“{name}” is no run's name.")
-        return _kept(name, _KEEP_RUN, lambda: of_run(RunDirectory(paths.runs_root() / name)))
+        found = await _current(name, seconds, find)
+        while found.what == asked.get("seen") and time.monotonic() < until:
+            await asyncio.sleep(_LOOK_AGAIN)
+            found = await _current(name, seconds, find)
     except (RunError, OSError):  # whatever is wrong with it, the page says what
         return JSONResponse("There is no such run, or it cannot be read.", 404)
+    return JSONResponse(asdict(found), headers={"Cache-Control": "no-store"})
+
+
+def _of_run_named(name: str) -> News:
+    if name in ("", ".", "..") or name != Path(name).name:
+        raise RunError(f"“{name}” is no run's name.")
+    return of_run(RunDirectory(paths.runs_root() / name))
 
 
 def _looked_after() -> News:
@@ -109,11 +127,25 @@ def _looked_after() -> News:
     return of_everything()
 
 
-def _kept(name: str, seconds: float, find: Callable[[], News]) -> Response:
-    now = time.monotonic()
-    with _lock:
+def _seconds(text: str) -> float:
+    """How long to hold back the answer, as asked for."""
+    try:
+        return min(max(float(text), 0.0), _HOLD_AT_MOST)
+    except ValueError:
+        return 0.0
+
+
+async def _current(name: str, seconds: float, find: Callable[[], News]) -> News:
+    at, found = _answers.get(name, (0.0, None))
+    if found is not None and time.monotonic() - at < seconds:
+        return found
+    return await run_in_threadpool(_look, name, seconds, find)
+
+
+def _look(name: str, seconds: float, find: Callable[[], News]) -> News:
+    with _lock:  # of those who ask at once, one looks
         at, found = _answers.get(name, (0.0, None))
-        if found is None or now - at >= seconds:
+        if found is None or time.monotonic() - at >= seconds:
             found = find()
-            _answers[name] = (now, found)
-    return JSONResponse(asdict(found), headers={"Cache-Control": "no-store"})
+            _answers[name] = (time.monotonic(), found)
+    return found

@@ -12,7 +12,7 @@ from ui.tokens import escaped
 __all__ = ["queue_list", "room_notice"]
 
 _SEEN = "room_notice_seen"
-_LOOK_SECONDS = 3.0
+_LOOK_SECONDS = 5.0
 
 
 def queue_list() -> None:

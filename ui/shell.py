@@ -34,7 +34,7 @@ _KEPT = (
 ).split()
 """Choices on the Relearn page that outlive a visit to another page."""
 _CHOSEN = "chosen_by_code"
-_LOOK_SECONDS = 3.0
+_LOOK_SECONDS = 5.0
 
 
 def navigation() -> list:

@@ -1,6 +1,8 @@
 """What a page is told between two drawings: of a run it follows, and of all runs and the queue."""
 
+import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -45,7 +47,7 @@ def line(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
 @pytest.fixture
 def ask() -> Ask:
     def asked(query: str) -> tuple[int, Any]:
-        response = news._answer(Request({"type": "http", "query_string": query.encode(), "headers": []}))
+        response = asyncio.run(news._answer(Request({"type": "http", "query_string": query.encode(), "headers": []})))
         return response.status_code, json.loads(bytes(response.body))
 
     return asked
@@ -131,6 +133,23 @@ def test_there_is_an_address_only_where_the_server_answers(run: RunDirectory, tm
     elsewhere.mkdir()
     (elsewhere / "config.json").write_text("{}")
     assert news.address(RunDirectory(elsewhere)) == ""
+
+
+def test_an_answer_is_held_back_until_there_is_news(run: RunDirectory, ask: Ask):
+    begun = time.monotonic()
+    assert ask(f"run={run.name}&seen=0+starting&hold=0.6")[1]["what"] == "0 starting"
+    assert 0.6 <= time.monotonic() - begun < 5
+    threading.Timer(0.3, lambda: run.write_status(by_me(run, state="running", message="Step 0 of 2"))).start()
+    begun = time.monotonic()
+    assert ask(f"run={run.name}&seen=0+starting&hold=9")[1]["what"] == "0 running"
+    assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize("hold", ["", "-1", "nan", "soon", "0"])
+def test_who_asks_for_no_time_is_answered_at_once(run: RunDirectory, ask: Ask, hold: str):
+    begun = time.monotonic()
+    assert ask(f"run={run.name}&seen=0+starting&hold={hold}")[0] == 200
+    assert time.monotonic() - begun < 5
 
 
 def test_everybody_who_asks_at_once_gets_one_answer(run: RunDirectory, ask: Ask, monkeypatch: pytest.MonkeyPatch):

@@ -16,20 +16,23 @@ __all__ = ["live_line"]
 _HERE = Path(__file__).parent
 
 
-def live_line(shown: News, address: str, *, every: float, small: bool = False, quiet: bool = False, key: str) -> None:
+def live_line(
+    shown: News, address: str, *, every: float, hold: float = 0.0, small: bool = False, quiet: bool = False, key: str
+) -> None:
     """Draw the line, inside a fragment: that is what runs again when `News.what` is another.
 
     Args:
         shown: What the page shows now.
         address: Where to ask for what is new (`news`).
-        every: Seconds between questions.
+        every: Seconds from an answer to the next question.
+        hold: Seconds for which the answer is held back while there is nothing to draw; then it brings the text up to date.
         small: As a caption.
         quiet: Show nothing, and only tell the page.
         key: Streamlit key.
     """
     _component(
         key=key,
-        data=asdict(shown) | {"address": address, "every": 1000 * every, "small": small, "quiet": quiet},
+        data=asdict(shown) | {"address": address, "every": 1000 * every, "hold": hold, "small": small, "quiet": quiet},
         height="content",
         on_news_change=lambda: None,
     )

@@ -2,7 +2,7 @@
 // page around it run again only when there is more to show than its own text. No globals: the state of an instance lives
 // in a WeakMap keyed by its parent element, because the default export runs again at every update.
 
-const ASK_AGAIN = 3000;           // milliseconds, when the page was told and has not come back with it
+const ASK_AGAIN = 3000;           // milliseconds, when there is no answer, or the page was told and did not come back with it
 const STAY = 1000;                // cleanup of an overtaken update comes before the next one is here
 
 const instances = new WeakMap();
@@ -36,8 +36,7 @@ function mount(parent) {
   root.append(text, bar);
   parent.append(root);
   const line = { root, text, bar, done, calls: 0, stop: new AbortController(), told: null, data: null };
-  const next = () => setTimeout(() => ask(line).finally(() => { if (!line.stop.signal.aborted) next(); }), line.data.every);
-  queueMicrotask(next);
+  queueMicrotask(() => goOn(line));
   return line;
 }
 
@@ -50,19 +49,30 @@ function show({ root, text, bar, done, data }, told) {
   if (told.share !== null) done.style.width = `${100 * Math.min(1, Math.max(0, told.share))}%`;
 }
 
+async function goOn(line) {
+  while (!line.stop.signal.aborted) {
+    const answered = document.hidden || await ask(line);
+    await new Promise((resolve) => setTimeout(resolve, answered ? line.data.every : ASK_AGAIN));
+  }
+}
+
+// Whether there was an answer.
 async function ask(line) {
-  const asked = line.data;
-  if (document.hidden) return;
-  const answer = await fetch(new URL(asked.address, document.baseURI), { cache: "no-store", signal: line.stop.signal })
+  const { address, hold, what } = line.data;
+  const fresh = line.told && performance.now() - line.told.at < ASK_AGAIN;
+  const url = new URL(address, document.baseURI);
+  url.searchParams.set("seen", fresh ? line.told.what : what);
+  url.searchParams.set("hold", hold);
+  const answer = await fetch(url, { cache: "no-store", signal: line.stop.signal })
     .then((response) => (response.ok ? response.json() : null))
     .catch(() => null);
-  // A page, which servers and proxies give for what they do not know, is no answer. And what is shown may have come up to
-  // date, or be another's, while the answer was on its way.
-  if (typeof answer?.what !== "string" || line.data.address !== asked.address) return;
+  if (typeof answer?.what !== "string") return false;   // a page, as servers and proxies give for what they do not know
+  if (line.data.address !== address) return true;       // the line is another run's by now
   show(line, answer);
-  if (answer.what === line.data.what) return;
-  const now = performance.now();
-  if (line.told?.what === answer.what && now - line.told.at < ASK_AGAIN) return;
-  line.told = { what: answer.what, at: now };
-  line.setTriggerValue("news", answer.what);
+  // What is shown may have come up to date while the answer was on its way.
+  if (answer.what !== line.data.what && !(fresh && line.told.what === answer.what)) {
+    line.told = { what: answer.what, at: performance.now() };
+    line.setTriggerValue("news", answer.what);
+  }
+  return true;
 }
