@@ -13,22 +13,21 @@ with shell.shown_errors():
     concept = shell.chosen_concept()
 
 found = runs.list_runs()
-form = st.expander("New run", expanded=not found, icon=":material/add:", key="new_run", on_change="rerun")
-with form, shell.shown_errors(stop=False):  # runs below must stay in sight
-    config = run_form.run_form(concept)
-    run_form.needs(config)
-    ready = bool(concept.facts) or config.task == "tagging"
-    if not ready:
-        st.info("This concept has no facts, so there is nothing to retrain on. Choose another, or upload facts.")
-    if st.button("Start relearning", type="primary", icon=":material/play_arrow:", disabled=not ready):
-        run = runs.start(config, concepts={concept.name: concept})
-        shell.choose(run=run.name, new_run=False)  # the form makes room for what was started
-with st.container():  # what comes and goes has a place of its own: below it the picture must not be mounted anew
-    queue_view.queue_list()
 
-if not found:
-    st.info("No run yet. Press “Start relearning”: the default takes a few minutes on two CPU cores.")
-    st.stop()
+
+@st.fragment
+def new_run() -> None:
+    """The form of a new run: what is chosen here redraws no more than this."""
+    form = st.expander("New run", expanded=not found, icon=":material/add:", key="new_run", on_change="rerun")
+    with form, shell.shown_errors(stop=False):  # runs below must stay in sight
+        config = run_form.run_form(concept)
+        run_form.needs(config)
+        ready = bool(concept.facts) or config.task == "tagging"
+        if not ready:
+            st.info("This concept has no facts, so there is nothing to retrain on. Choose another, or upload facts.")
+        if st.button("Start relearning", type="primary", icon=":material/play_arrow:", disabled=not ready):
+            run = runs.start(config, concepts={concept.name: concept})
+            shell.choose(run=run.name, new_run=False)  # the form makes room for what was started
 
 
 @st.fragment
@@ -48,4 +47,10 @@ def watch() -> None:
         live.follow(run)
 
 
-watch()
+new_run()
+with st.container():  # what comes and goes has a place of its own: below it the picture must not be mounted anew
+    queue_view.queue_list()
+if found:
+    watch()
+else:
+    st.info("No run yet. Press “Start relearning”: the default takes a few minutes on two CPU cores.")

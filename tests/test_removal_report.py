@@ -79,6 +79,15 @@ def test_the_picture_has_every_cell_and_the_papers_point(tmp_path: Path) -> None
     assert "paper (8B" in picture
 
 
+def test_the_frontier_is_told_over_all_seeds(tmp_path: Path) -> None:
+    cells = Cells(tmp_path / "cells.jsonl")
+    for seed, p in ((1, 0.4), (0, 0.2)):
+        measured = {name: [0.5, 0.75] for name in removal_tars._SHOWN} | {"p": [p, p / 2]}
+        cells.rows.append({"key": removal_tars._key("published, 1 edit", 4.0, seed), **measured})
+    (row,) = [line for line in removal_tars.report(cells, "picture.svg").splitlines() if line.startswith("| published")]
+    assert row.startswith("| published, 1 edit | 4 | 2 | 0.225 (0.400) | 0.150, 0.300 | 0.6250 (0.7500) |")
+
+
 def test_the_picture_and_the_table_show_the_last_state_of_a_sequence(tmp_path: Path) -> None:
     cells = Cells(tmp_path / "cells.jsonl")
     done = {"p": 0.25, "kl_median": 0.1, "kl_mean": 0.4, "neighbours": 0.9, "bystanders_worst": 0.5, "reverse": 0.7}

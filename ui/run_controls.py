@@ -25,7 +25,11 @@ def run_controls(run: RunDirectory, owner: str = "") -> None:
         with left.popover("More steps", icon=":material/fast_forward:", width="stretch"):
             _more(run, owner)
     if run.checkpoints():
-        with middle.popover("Branch", icon=":material/call_split:", width="stretch"):
+        # drawn anew as it opens: it tells the edit chosen in the form, which is a part of the page by itself
+        opened = middle.popover(
+            "Branch", icon=":material/call_split:", width="stretch", key=f"branch {run.name}", on_change="rerun"
+        )
+        with opened:
             _branch(run, owner)
     if run.config.origin is not None:
         right.caption(f"A branch of **{escaped(run.config.origin.run)}** after step {run.config.origin.step}")
