@@ -76,7 +76,8 @@ def one_of(label: str, names: Sequence[str], key: str, at: int = 0) -> str:
     """Draw a choice among things that come and go: runs, operations.
 
     The address always names what is shown. Streamlit leaves a widget's default out of it, but what comes first among these
-    today is another one tomorrow, for whoever opens the link, and for the page itself once it is loaded anew.
+    today is another one tomorrow, for whoever opens the link, and for the page itself once it is loaded anew. Cleared, it is
+    what it was at first.
 
     Args:
         at: What is chosen at first, as an index of `names`.
@@ -87,7 +88,7 @@ def one_of(label: str, names: Sequence[str], key: str, at: int = 0) -> str:
                 st.info(f"“{escaped(asked)}” is not here (any more). This is {names[at]}.")
             st.query_params[key] = names[at]
         st.session_state[key] = names[at]
-    return str(st.selectbox(label, names, index=None, required=True, key=key, bind="query-params"))
+    return str(st.selectbox(label, names, index=None, key=key, bind="query-params"))
 
 
 def begin(title: str, purpose: str) -> None:
