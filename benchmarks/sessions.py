@@ -25,8 +25,8 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,7 +43,7 @@ MODES = {"since the edit": "Change since right after the edit.", "since the base
 SCALES = {"standardised": "d' (difference in standard deviations).", "raw": "Probeless, in activation units."}
 """What the page says of each."""
 _PATIENCE = 120_000
-_LOADING = "loading anew"
+LOADING = "loading anew"
 expect.set_options(timeout=_PATIENCE)
 _OWN_PROBES = re.compile(r"/_stcore/(health|host-config)$")
 
@@ -104,7 +104,7 @@ class Session:
             await self.shown()
 
     async def load_anew(self) -> None:
-        with self.timed(_LOADING):
+        with self.timed(LOADING):
             await self.page.reload()
             await self.shown()
 
@@ -124,13 +124,26 @@ class Session:
             self.tally.errors.append(f"session {self.number}: {alert[:300]}")
 
 
-def main() -> None:
-    """Start everything, let people click, and print the numbers."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+People = Callable[[str, str, argparse.Namespace, Tally], Coroutine[None, None, None]]
+"""What they do at this address, watching this run."""
+
+
+def main(people: People, about: str | None, pause: float, windows: int | None = None) -> None:
+    """Start everything, let people click, and print the numbers.
+
+    Args:
+        people: What they do.
+        about: What the command is for.
+        pause: Default seconds between what a session does.
+        windows: Default number of sessions that are windows of a browser, where that can be chosen.
+    """
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sessions", type=int, default=20)
     parser.add_argument("--queued", type=int, default=5)
     parser.add_argument("--minutes", type=float, default=3)
-    parser.add_argument("--pause", type=float, default=30, help="seconds between what a session does, on average")
+    parser.add_argument("--pause", type=float, default=pause, help="seconds between what a session does, on average")
+    if windows is not None:
+        parser.add_argument("--windows", type=int, default=windows, help="of the sessions, windows of Chromium")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -141,7 +154,7 @@ def main() -> None:
         os.environ["PALIMPSEST_HOME"] = folder
         (home / "models").symlink_to(models, target_is_directory=True)
         try:
-            result = _measure(home, options)
+            result = _measure(home, options, people)
         finally:
             for entry in queue.entries():
                 queue.cancel(entry.path)
@@ -153,7 +166,7 @@ def main() -> None:
         print(f"{name}: {value}")
 
 
-def _measure(home: Path, options: argparse.Namespace) -> dict:
+def _measure(home: Path, options: argparse.Namespace, people: People) -> dict:
     config = RelearnConfig(
         model=DEFAULT_MODEL, concept="capitals", steps=5000, cadence="steps", snapshot_every=3, control=False
     )
@@ -166,10 +179,10 @@ def _measure(home: Path, options: argparse.Namespace) -> dict:
     tally = Tally()
     before = run.n_snapshots()
     with _served(home) as url:
-        asyncio.run(_crowd(url, run.name, options, tally))
+        asyncio.run(people(url, run.name, options, tally))
     traces = (home / "server.log").read_text(errors="replace").count("Traceback")
     waiting = [entry for entry in queue.entries() if entry.state == "queued"]
-    values = sorted(value for name, of_kind in tally.seconds.items() if name != _LOADING for value in of_kind)
+    values = sorted(value for name, of_kind in tally.seconds.items() if name != LOADING for value in of_kind)
     return {
         "sessions": options.sessions,
         "queued": len(waiting),
@@ -188,10 +201,26 @@ def _measure(home: Path, options: argparse.Namespace) -> dict:
     }
 
 
-async def _crowd(url: str, run: str, options: argparse.Namespace, tally: Tally) -> None:
+@asynccontextmanager
+async def _chromium() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
         browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=arguments)
+        yield browser
+        await browser.close()
+
+
+async def windows(url: str, run: str, count: int, until: float, pause: float, tally: Tally) -> None:
+    """So many people with a window each, until then."""
+    async with _chromium() as browser:
+        sessions = [await _arrive(browser, url, run, number, tally) for number in range(count)]
+        await asyncio.gather(*(_live(session, until, pause) for session in sessions))
+        for session in sessions:
+            await session.check()
+
+
+async def _crowd(url: str, run: str, options: argparse.Namespace, tally: Tally) -> None:
+    async with _chromium() as browser:
         sessions = [await _arrive(browser, url, run, number, tally) for number in range(options.sessions)]
         _say(f"{len(sessions)} sessions watch")
         for session in sessions[: options.queued]:
@@ -201,7 +230,6 @@ async def _crowd(url: str, run: str, options: argparse.Namespace, tally: Tally) 
         await asyncio.gather(*(_live(session, until, options.pause) for session in sessions))
         for session in sessions:
             await session.check()
-        await browser.close()
 
 
 async def _arrive(browser: Browser, url: str, run: str, number: int, tally: Tally) -> Session:
@@ -273,4 +301,4 @@ def _say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(_crowd, __doc__, pause=30)
