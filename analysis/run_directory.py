@@ -48,7 +48,10 @@ class RunDirectory(Job):
     @property
     def config(self) -> RelearnConfig:
         if self._config is None:
-            self._config = RelearnConfig.from_dict(self.record.get("config", {}))
+            settings = self.record.get("config", {})
+            if not isinstance(settings, dict):
+                raise RunError(f"{self.path / 'config.json'} is damaged: its “config” is no table of settings.")
+            self._config = RelearnConfig.from_dict(settings)
         return self._config
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -66,13 +67,24 @@ def examine(model: LanguageModel, concept: Concept, known: Sequence[Fact], label
     )
 
 
-def record(model: LanguageModel, concept: Concept, known: Sequence[Fact], label: str) -> None:
-    """Examine `model` as the last state, for `show_last`; the viewer's model is examined once as the base."""
+def record(
+    model: LanguageModel,
+    concept: Concept,
+    known: Sequence[Fact],
+    label: str,
+    changed: AbstractContextManager[object] | None = None,
+) -> None:
+    """Examine `model` as the last state, for `show_last`; the viewer's model is examined once as the base.
+
+    Args:
+        changed: Changes `model` while it is the last state; not yet entered, for the base may be the same model without it.
+    """
     states, base, last = _states(concept)
     with st.spinner("Measuring before and after …"):
         if base not in states:
             states[base] = examine(host.model(), concept, known, "base")
-        states[last] = examine(model, concept, known, label)
+        with changed or nullcontext():
+            states[last] = examine(model, concept, known, label)
 
 
 def show_last(concept: Concept) -> None:

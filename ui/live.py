@@ -40,6 +40,8 @@ def follow(run: RunDirectory) -> None:
 
     @st.fragment(run_every=_POLL_SECONDS if active and not news.address(run) else None)
     def panel() -> None:
+        if not (run.path / "config.json").is_file():
+            st.rerun()  # it was deleted: the page chooses another
         try:
             _panel(run, view, was_active=active)
         except PalimpsestError as error:  # here, because a fragment reruns without the page around it
@@ -98,7 +100,7 @@ def _panel(run: RunDirectory, view: View, *, was_active: bool) -> None:
             n_frames=count,
             control=scene_control.curves(run, view),
             live=active,
-            status=status.state,
+            status="control run" if active and not status.active else status.state,
             half_steps=scene.half_steps(scene.frames(run, view, facts, 0, count)),
             card=card,
             key=key,
@@ -148,6 +150,8 @@ def _status_line(run: RunDirectory, shown: News, status: JobStatus, control: Job
         )
     if control is not None and control.state in ("crashed", "failed"):
         st.warning(f"The control run {control.state}: {escaped(control.message)}")
+    elif control is not None and control.state == "stopped":
+        st.caption(f"The control run was stopped after {control.step} steps.")
     if running and button.button("Stop", key=f"stop {run.name}", width="stretch", disabled=run.stop_requested()):
         run.request_stop()
         st.toast("The run stops after its current step.")

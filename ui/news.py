@@ -83,7 +83,7 @@ def of_run(run: RunDirectory) -> News:
     what = " ".join(f"{part.n_snapshots()} {status.state}" for part, status in zip(parts, states))
     for status, name in zip(states, ("", "Control run: ")):
         if status.active:
-            text = f"{name}{status.message} · {status.seconds:.0f} s"
+            text = f"{name}{status.message or status.state} · {status.seconds:.0f} s"
             return News(what, text, min(status.step / run.config.steps, 1.0))
     return News(f"{what} due", "Control run: starting", 0.0) if run.control_is_due() else News(what)
 
@@ -94,9 +94,16 @@ def of_everything() -> News:
         what = " ".join(f"{entry.number}:{entry.place}:{entry.state}" for entry in queue.entries())
     except PalimpsestError as error:  # the page says so
         what = str(error)
-    found = [(run.name, run.status()) for run in runs.list_runs()[:_LOOKED_AT]]
-    lines = [f"{name}: {status.message or status.state}" for name, status in found if status.active]
+    found = [(run.name, _doing(run)) for run in runs.list_runs()[:_LOOKED_AT]]
+    lines = [f"{name}: {text}" for name, text in found if text]
     return News(what, "\n".join(lines[:_SHOWN]))
+
+
+def _doing(run: RunDirectory) -> str:
+    try:
+        return of_run(run).text
+    except (PalimpsestError, OSError):  # damaged, or just deleted
+        return ""
 
 
 async def _answer(request: Request) -> Response:
@@ -110,7 +117,7 @@ async def _answer(request: Request) -> Response:
         while found.what == asked.get("seen") and time.monotonic() < until:
             await asyncio.sleep(_LOOK_AGAIN)
             found = await _current(name, seconds, find)
-    except (RunError, OSError):  # whatever is wrong with it, the page says what
+    except (PalimpsestError, OSError):  # whatever is wrong with it, the page says what
         return JSONResponse("There is no such run, or it cannot be read.", 404)
     return JSONResponse(asdict(found), headers={"Cache-Control": "no-store"})
 

@@ -23,6 +23,8 @@ def queue_list() -> None:
     def panel() -> None:
         queue.tend()
         shown = news.of_everything()  # first: what comes while the rest is read is news again
+        if active and news.told():
+            live_line(shown, news.EVERYTHING, every=_LOOK_SECONDS, quiet=True, key="queue_news")
         found = _entries()
         if isinstance(found, str):  # a queue that cannot be read must not hide the page
             st.warning(escaped(found), icon=":material/warning:")
@@ -35,8 +37,6 @@ def queue_list() -> None:
             st.caption(f"On **{escaped(device)}**: {len(line) - waiting} at work, {waiting} queued")
             for entry in line:
                 _row(entry)
-        if active and news.told():
-            live_line(shown, news.EVERYTHING, every=_LOOK_SECONDS, quiet=True, key="queue_news")
 
     panel()
 

@@ -27,8 +27,9 @@ def quick_edit(concept: Concept, edit: ComponentEdit, known: Sequence[Fact]) -> 
         column.bar_chart(pd.DataFrame({kind: per_layer}), height=190, x_label="layer", y_label=kind)
     look, write = st.columns(2)
     if look.button("Preview", width="stretch", help="Through hooks: no weight is touched."):
-        with shell.shown_errors(), preview(host.model(), planned):
-            before_after.record(host.model(), concept, known, f"preview: {edit.describe()}")
+        with shell.shown_errors():
+            changed = preview(host.model(), planned)
+            before_after.record(host.model(), concept, known, f"preview: {edit.describe()}", changed)
     if write.button("Apply to weights", width="stretch", help="On a copy of the model that is yours alone."):
         with shell.shown_errors():
             ledger = host.workbench().ledger

@@ -34,6 +34,7 @@ _KEPT = (
 ).split()
 """Choices on the Relearn page that outlive a visit to another page."""
 _CHOSEN = "chosen_by_code"
+_NOT_HERE, _LAST = "not here", "last"
 _LOOK_SECONDS = 5.0
 
 
@@ -82,13 +83,21 @@ def one_of(label: str, names: Sequence[str], key: str, at: int = 0) -> str:
     Args:
         at: What is chosen at first, as an index of `names`.
     """
-    if st.session_state.get(key, st.query_params.get(key)) not in names:
-        if key not in st.session_state:  # not drawn yet: from then on the address is the widget's
-            if asked := st.query_params.get(key):
-                st.info(f"“{escaped(asked)}” is not here (any more). This is {names[at]}.")
+    if (notice := st.session_state.pop(f"{key} {_NOT_HERE}", None)) is not None:
+        st.info(f"“{escaped(notice)}” is not here (any more). This is {escaped(names[at])}.")
+    asked, begun = st.query_params.get(key), key in st.session_state
+    if st.session_state.get(key, asked) not in names:
+        if not begun:  # not drawn yet: from then on the address is the widget's
             st.query_params[key] = names[at]
         st.session_state[key] = names[at]
-    return str(st.selectbox(label, names, index=None, key=key, bind="query-params"))
+    chosen = st.selectbox(label, names, index=None, key=key, bind="query-params")
+    if not begun and asked is not None and asked not in names:  # Streamlit has taken it out of the address
+        st.session_state[f"{key} {_NOT_HERE}"] = asked
+        choose(**{key: names[at]})
+    if chosen is None:  # the browser went back to an address without it
+        choose(**{key: st.session_state.get(f"{key} {_LAST}", names[at])})
+    st.session_state[f"{key} {_LAST}"] = chosen
+    return str(chosen)
 
 
 def begin(title: str, purpose: str) -> None:

@@ -13,7 +13,7 @@ from analysis.errors import RunError
 from analysis.jobs import JobStatus
 from analysis.relearn import RelearnConfig
 from analysis.runs import RunDirectory
-from ui import host
+from ui import before_after, host
 
 _ROOT = Path(__file__).parent.parent.parent
 PAGES = ("model", "saliency", "surgery", "board", "relearn", "compare")
@@ -126,6 +126,17 @@ def test_preview_apply_and_undo(open_page):
     assert any("SHA-256 before" in frame.value.columns for frame in app.dataframe)
     next(button for button in app.button if button.label == "Undo the last edit").click().run()
     assert any("No edit has been applied" in caption.value for caption in app.caption)
+
+
+def test_the_base_beside_a_first_preview_is_the_unedited_model(open_page, tiny_concept: Concept):
+    app = open_page("surgery", percent="50")
+    app.button[0].click().run()
+    assert _errors(app) == ""
+    states = {moment: state for (_, moment), state in app.session_state["examinations"].items()}
+    unedited = before_after.examine(host._slot().model, tiny_concept, [], "unedited")
+    assert states["base"].neutral_loss == pytest.approx(unedited.neutral_loss)
+    assert states["base"].generations[-1] == unedited.generations[-1]
+    assert states["last"].neutral_loss != pytest.approx(unedited.neutral_loss)
 
 
 def test_unload_frees_the_model(open_page):

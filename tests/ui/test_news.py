@@ -57,7 +57,7 @@ def test_a_run_s_answer_changes_with_snapshots_states_and_the_control(run: RunDi
     before = ask(f"run={run.name}")
     running.carry_out(run)
     after = ask(f"run={run.name}")
-    assert before == (200, {"what": "0 starting", "text": " · 0 s", "share": 0.0})
+    assert before == (200, {"what": "0 starting", "text": "starting · 0 s", "share": 0.0})
     assert run.control is not None
     what = f"{run.n_snapshots()} finished {run.control.n_snapshots()} finished"
     assert after == (200, {"what": what, "text": "", "share": None})
@@ -94,11 +94,21 @@ def test_a_run_that_cannot_be_read_is_not_answered(run: RunDirectory, ask: Ask):
     assert ask(f"run={run.name}")[0] == 404
 
 
-def test_all_that_goes_on_is_told_in_lines(run: RunDirectory, ask: Ask):
-    assert ask("all")[1]["text"] == f"{run.name}: starting"
+@pytest.mark.parametrize("config", [3, {"unknown": 1}, {"steps": -1}])
+def test_a_run_with_a_damaged_configuration_is_not_answered(run: RunDirectory, ask: Ask, config: object):
     run.write_status(by_me(run, state="running", message="Step 1 of 2", step=1))
-    assert ask("all")[1] == {"what": "", "text": f"{run.name}: Step 1 of 2", "share": None}
+    (run.path / "config.json").write_text(json.dumps({"config": config}))
+    assert ask(f"run={run.name}")[0] == 404
+    assert ask("all")[0] == 200
+
+
+def test_all_that_goes_on_is_told_in_lines(run: RunDirectory, ask: Ask):
+    assert ask("all")[1]["text"] == f"{run.name}: starting · 0 s"
+    run.write_status(by_me(run, state="running", message="Step 1 of 2", step=1))
+    assert ask("all")[1] == {"what": "", "text": f"{run.name}: Step 1 of 2 · 0 s", "share": None}
     run.write_status(by_me(run, state="finished", message="Finished", step=2))
+    assert ask("all")[1]["text"] == f"{run.name}: Control run: starting"
+    run.request_stop()
     assert ask("all")[1]["text"] == ""
 
 

@@ -3,6 +3,8 @@
 // in a WeakMap keyed by its parent element, because the default export runs again at every update.
 
 const ASK_AGAIN = 3000;           // milliseconds, when there is no answer, or the page was told and did not come back with it
+const TELL_ANYWAY = 3;             // questions in a row without an answer, after which the page is drawn anew again and again
+const TOO_LONG = 10_000;          // milliseconds over what the answer may be held back
 const STAY = 1000;                // cleanup of an overtaken update comes before the next one is here
 
 const instances = new WeakMap();
@@ -33,6 +35,9 @@ function mount(parent) {
     return part;
   });
   bar.append(done);
+  bar.setAttribute("role", "progressbar");
+  bar.setAttribute("aria-valuemin", "0");
+  bar.setAttribute("aria-valuemax", "100");
   root.append(text, bar);
   parent.append(root);
   const line = { root, text, bar, done, calls: 0, stop: new AbortController(), told: null, data: null };
@@ -46,12 +51,19 @@ function show({ root, text, bar, done, data }, told) {
   if (text.textContent !== told.text) text.textContent = told.text;
   text.hidden = !told.text;
   bar.hidden = told.share === null;
-  if (told.share !== null) done.style.width = `${100 * Math.min(1, Math.max(0, told.share))}%`;
+  if (told.share === null) return;
+  const percent = Math.round(100 * Math.min(1, Math.max(0, told.share)));
+  done.style.width = `${percent}%`;
+  bar.setAttribute("aria-valuenow", String(percent));
+  bar.setAttribute("aria-label", told.text);
 }
 
 async function goOn(line) {
+  let unanswered = 0;
   while (!line.stop.signal.aborted) {
     const answered = document.hidden || await ask(line);
+    unanswered = answered ? 0 : unanswered + 1;
+    if (unanswered >= TELL_ANYWAY && !line.stop.signal.aborted) line.setTriggerValue("news", `none, ${unanswered}`);
     await new Promise((resolve) => setTimeout(resolve, answered ? line.data.every : ASK_AGAIN));
   }
 }
@@ -63,7 +75,8 @@ async function ask(line) {
   const url = new URL(address, document.baseURI);
   url.searchParams.set("seen", fresh ? line.told.what : what);
   url.searchParams.set("hold", hold);
-  const answer = await fetch(url, { cache: "no-store", signal: line.stop.signal })
+  const soon = AbortSignal.timeout(1000 * hold + TOO_LONG);
+  const answer = await fetch(url, { cache: "no-store", signal: AbortSignal.any([line.stop.signal, soon]) })
     .then((response) => (response.ok ? response.json() : null))
     .catch(() => null);
   if (typeof answer?.what !== "string") return false;   // a page, as servers and proxies give for what they do not know

@@ -60,7 +60,7 @@ function movedText(store, frame) {
   const recruits = frame.recruits[0];
   const layers = bulkOfLayers(recruits.cells, store.scene.n_neurons);
   const where = recruits.cells.length
-    ? `${formatCount(recruits.cells.length)} new neurons carry it, half of them in layers ${layers}` : "No new neuron carries it yet";
+    ? `${formatCount(recruits.cells.length)} new neurons carry it, half of them in ${/\d\D+\d/.test(layers) ? "layers" : "layer"} ${layers}` : "No new neuron carries it yet";
   if (shift === null) return { value: "not measured", detail: where };
   const ghost = frame.ghost && store.control[0]?.centre[0] !== null
     ? frame.ghost.centre[0] - store.control[0].centre[0] : null;
