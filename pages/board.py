@@ -23,7 +23,7 @@ with st.expander("Carry out several methods", expanded=not finished, icon=":mate
 board_view.under_way(found, {one.name for one in here})
 if not finished:
     st.info(f"Nothing has been done to “{concept.title}” in {host.chosen().reference} yet.", icon=":material/science:")
-    st.stop()
+    shell.end()
 
 table = board.table(finished)
 board_view.ranked(table)

@@ -15,7 +15,7 @@ with shell.shown_errors():
             "subject, answer and a template will do).",
             icon=":material/info:",
         )
-        st.stop()
+        shell.end()
     model = host.model()
 
 form, shown = st.columns([3, 8], gap="large")
@@ -34,7 +34,7 @@ with shown:
             "search.",
             icon=":material/account_tree:",
         )
-        st.stop()
+        shell.end()
     result = ready.result
     with shell.shown_errors():
         circuit = circuit_view.cut_form(result)

@@ -13,7 +13,7 @@ found = [run for run in runs.list_runs() if run.n_snapshots() > 1]
 if len(found) < 2:
     st.info(f"There {'is 1 run' if len(found) == 1 else 'are no runs'} with snapshots. Make two on the Relearn page.")
     st.page_link("relearn.py", label="To Relearn", icon=":material/replay:")
-    st.stop()
+    shell.end()
 names = [run.name for run in found]
 left, right = st.columns(2)
 with left:

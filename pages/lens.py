@@ -12,7 +12,7 @@ with shell.shown_errors():
     prompt, answer = lens_table.prompt_form(concept, facts)
     if not prompt.strip():
         st.info("Type the beginning of a sentence above, or choose a fact.", icon=":material/edit:")
-        st.stop()
+        shell.end()
     result = lens_table.lens(prompt, answer)
 
 said, colouring = st.columns([3, 2], vertical_alignment="bottom")

@@ -4,6 +4,7 @@ Not app.py, which says how all this is served, and not beside the folder of the 
 of its own accord, and open one without this at a first visit.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 import streamlit as st
@@ -18,6 +19,7 @@ shell.keep_choices()
 page = st.navigation(shell.navigation())
 place = shell.sidebar()
 try:
-    page.run()
-finally:  # also when the page stopped early
+    with suppress(shell.PageEnd):
+        page.run()
+finally:  # also when the page failed
     shell.sidebar_state(place)

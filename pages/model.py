@@ -42,7 +42,7 @@ with left:
             host.replace(host.Choice(reference=reference, device=device, dtype=dtype))
 if host.is_unloaded():
     right.info("No model is loaded; its memory is free. Press “Load”.", icon=":material/eject:")
-    st.stop()
+    shell.end()
 with right, shell.shown_errors():
     model = host.model()
     st.metric("Layers × neurons", f"{model.n_layers} × {model.n_neurons:,}")

@@ -14,10 +14,12 @@ from ui.live_line import live_line
 from ui.tokens import escaped
 
 __all__ = [
+    "PageEnd",
     "begin",
     "choose",
     "choose_concept",
     "chosen_concept",
+    "end",
     "keep_choices",
     "navigation",
     "one_of",
@@ -71,6 +73,18 @@ def choose(**values: object) -> NoReturn:
     """
     st.session_state[_CHOSEN] = values
     st.rerun()
+
+
+class PageEnd(Exception):
+    """The page has nothing more to draw."""
+
+
+def end() -> NoReturn:
+    """End the page here, and only the page: after `st.stop` Streamlit draws nothing any more, the sidebar included.
+
+    Not in a fragment, which runs without pages/main.py around it.
+    """
+    raise PageEnd
 
 
 def one_of(label: str, names: Sequence[str], key: str, at: int = 0) -> str:

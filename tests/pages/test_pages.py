@@ -116,6 +116,12 @@ def test_nonsense_in_the_address_falls_back_to_the_default(open_page, page: str,
     assert _errors(open_page(page, **query)) == ""
 
 
+@pytest.mark.parametrize("page", ["compare", "board", "circuits", "lens", "model", "relearn", "surgery", "saliency"])
+def test_the_sidebar_names_the_model_on_every_page(open_page, page: str):
+    """Also where the page ends early, for there is nothing to show yet."""
+    assert any(caption.value.startswith("Model: ") for caption in open_page(page).sidebar.caption)
+
+
 def test_preview_apply_and_undo(open_page):
     app = open_page("surgery")
     app.button[0].click().run()
