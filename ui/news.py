@@ -12,7 +12,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from starlette.routing import Route
 
 from analysis import paths, queue, runs
 from analysis.errors import PalimpsestError, RunError
+from analysis.jobs import JobStatus
 from analysis.runs import RunDirectory
 
 __all__ = ["EVERYTHING", "News", "address", "of_everything", "of_run", "route", "told"]
@@ -79,13 +80,21 @@ def of_run(run: RunDirectory) -> News:
     """Snapshots and states, of its control as well; and what it is doing."""
     control = run.control
     parts = [run, *([control] if control else [])]
-    states = [part.status() for part in parts]
-    what = " ".join(f"{part.n_snapshots()} {status.state}" for part, status in zip(parts, states))
-    for status, name in zip(states, ("", "Control run: ")):
-        if status.active:
-            text = f"{name}{status.message or status.state} · {status.seconds:.0f} s"
-            return News(what, text, min(status.step / run.config.steps, 1.0))
-    return News(f"{what} due", "Control run: starting", 0.0) if run.control_is_due() else News(what)
+    what = " ".join(f"{part.n_snapshots()} {part.status().state}" for part in parts)
+    if (status := _at_work(run)) is None:
+        return News(what)
+    due = " due" if run.control_is_due() else ""
+    return News(what + due, f"{status.message} · {status.seconds:.0f} s", min(status.step / run.config.steps, 1.0))
+
+
+def _at_work(run: RunDirectory) -> JobStatus | None:
+    """The status of what is under way of a run: itself, or its control; None where nothing is."""
+    status, control = run.status(), run.control
+    if status.active:
+        return replace(status, message=status.message or status.state)
+    if control is not None and (status := control.status()).active:
+        return replace(status, message=f"Control run: {status.message or status.state}")
+    return JobStatus(state="starting", message="Control run: starting") if run.control_is_due() else None
 
 
 def of_everything() -> News:
@@ -101,7 +110,8 @@ def of_everything() -> News:
 
 def _doing(run: RunDirectory) -> str:
     try:
-        return of_run(run).text
+        status = _at_work(run)
+        return status.message if status is not None else ""
     except (PalimpsestError, OSError):  # damaged, or just deleted
         return ""
 

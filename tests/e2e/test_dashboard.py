@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, WebSocketRoute, expect, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.serving import served
 
@@ -148,54 +148,6 @@ def test_the_main_job(server: str, page: Page):
     expect(page.get_by_role("radio", name="raw", exact=True)).to_have_attribute("aria-checked", "true")
     _wait_for_frames(page, 5)
     expect(page).to_have_url(re.compile(f"run={first}"))
-    _no_error_shown(page)
-
-
-class _Server:
-    """What the server sends to a page, kept back when told to."""
-
-    def __init__(self, page: Page):
-        self.keeps, self.kept = False, []
-        page.route_web_socket(re.compile("_stcore/stream"), self._between)
-
-    def _between(self, browser: WebSocketRoute) -> None:
-        self.browser = browser
-        browser.connect_to_server().on_message(self._came)
-
-    def _came(self, message: str | bytes) -> None:
-        if self.keeps:
-            self.kept.append(message)
-        else:
-            self.browser.send(message)
-
-    def let_go(self) -> None:
-        self.keeps = False
-        for message in self.kept:
-            self.browser.send(message)
-
-
-def test_a_click_on_a_page_that_was_left_changes_nothing(server: str, page: Page):
-    """Until the new page arrives the browser shows the old one, and sends what is clicked there."""
-    sent = _Server(page)
-    page.goto(f"{server}/relearn")
-    control = page.get_by_text("Control run afterwards")
-    nothing = page.get_by_text("No run yet")
-    expect(nothing.or_(page.locator("[data-frames]")).first).to_be_visible()
-    _settled(page)
-    if not nothing.is_visible():  # the form is open where there is no run
-        page.get_by_text("New run", exact=True).first.click()
-    expect(control).to_be_visible()
-    _settled(page)
-    sent.keeps = True
-    page.get_by_test_id("stSidebar").get_by_role("link", name="Compare").click()
-    control.click()
-    page.wait_for_timeout(3000)
-    sent.let_go()
-    expect(page.get_by_role("heading", name="Compare")).to_be_visible()
-    page.wait_for_timeout(2000)
-    expect(page.get_by_role("heading", name="Compare")).to_be_visible()
-    page.get_by_test_id("stSidebar").get_by_role("link", name="Relearn").click()
-    expect(page.get_by_role("heading", name="Relearn")).to_be_visible()
     _no_error_shown(page)
 
 

@@ -78,7 +78,7 @@ def test_steps_change_the_text_alone(run: RunDirectory, ask: Ask):
 
 def test_the_time_between_a_run_and_its_control_is_news(run: RunDirectory, ask: Ask):
     run.write_status(by_me(run, state="finished", message="Finished", step=2))
-    assert ask(f"run={run.name}")[1] == {"what": "0 finished due", "text": "Control run: starting", "share": 0.0}
+    assert ask(f"run={run.name}")[1] == {"what": "0 finished due", "text": "Control run: starting · 0 s", "share": 0.0}
     run.request_stop()
     assert ask(f"run={run.name}")[1] == {"what": "0 finished", "text": "", "share": None}
 
@@ -103,9 +103,9 @@ def test_a_run_with_a_damaged_configuration_is_not_answered(run: RunDirectory, a
 
 
 def test_all_that_goes_on_is_told_in_lines(run: RunDirectory, ask: Ask):
-    assert ask("all")[1]["text"] == f"{run.name}: starting · 0 s"
+    assert ask("all")[1]["text"] == f"{run.name}: starting"
     run.write_status(by_me(run, state="running", message="Step 1 of 2", step=1))
-    assert ask("all")[1] == {"what": "", "text": f"{run.name}: Step 1 of 2 · 0 s", "share": None}
+    assert ask("all")[1] == {"what": "", "text": f"{run.name}: Step 1 of 2", "share": None}
     run.write_status(by_me(run, state="finished", message="Finished", step=2))
     assert ask("all")[1]["text"] == f"{run.name}: Control run: starting"
     run.request_stop()

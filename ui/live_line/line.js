@@ -47,6 +47,7 @@ function mount(parent) {
 
 function show({ root, text, bar, done, data }, told) {
   root.hidden = data.quiet;
+  if (data.quiet) return;
   root.classList.toggle("small", data.small);
   if (text.textContent !== told.text) text.textContent = told.text;
   text.hidden = !told.text;
