@@ -125,6 +125,7 @@ def test_the_main_job(server: str, page: Page):
     page.get_by_role("button", name="Start relearning").click()
     expect(page.get_by_text(re.compile(r"1st in the queue · "))).to_be_visible()
     page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
     page.goto(f"{server}/relearn?run={first}")
     expect(page.get_by_text(re.compile(r"Finished after 3 steps"))).to_be_visible()
     _wait_for_frames(page, 5)
