@@ -191,7 +191,7 @@ class Session:
                 await asyncio.sleep(_PAUSE)
 
     async def look_around(self) -> None:
-        """Ask for all that goes on, as the sidebar and the queue do, and for signs of life, as every browser does."""
+        """Ask for all that goes on, as the lines of the sidebar and of the queue do."""
         async with httpx.AsyncClient(timeout=30) as client:
             while True:
                 for _ in range(2):

@@ -34,9 +34,7 @@ _POLL_SECONDS = 0.5
 def follow(run: RunDirectory) -> None:
     """Everything about one run, live while it is active."""
     view = _view_controls(run)
-    status = run.status()
-    control = run.control
-    active = status.active or (control is not None and control.status().active) or run.control_is_due()
+    active = news.of_run(run).share is not None
 
     @st.fragment(run_every=_POLL_SECONDS if active and not news.address(run) else None)
     def panel() -> None:
@@ -79,7 +77,7 @@ def _panel(run: RunDirectory, view: View, *, was_active: bool) -> None:
     line, picture = st.container(), st.container()
     with line:
         _status_line(run, shown, status, control_status)
-    active = status.active or (control_status is not None and control_status.active) or run.control_is_due()
+    active = shown.share is not None
     if was_active and not active:
         st.rerun()  # the last transition: redraw the page once, without polling
     facts, count = scene_store.facts(run), run.n_snapshots()
@@ -136,12 +134,12 @@ def _carry_out(action: dict | None, drawn: CanvasScene) -> None:
 
 def _status_line(run: RunDirectory, shown: News, status: JobStatus, control: JobStatus | None) -> None:
     text, button = st.columns([5, 1], vertical_alignment="center")
-    running = status.active or (control is not None and control.active) or run.control_is_due()
+    running = shown.share is not None
     if running and (address := news.address(run)):
         with text:
             live_line(shown, address, every=_PAUSE_SECONDS, hold=_HOLD_SECONDS, key=f"line {run.name}")
-    elif shown.share is not None:
-        text.progress(shown.share, text=escaped(shown.text))
+    elif running:
+        text.progress(shown.share or 0.0, text=escaped(shown.text))
     elif status.state in ("crashed", "failed"):
         text.error(f"{status.state.capitalize()}: {escaped(status.message)}", icon=":material/error:")
     else:

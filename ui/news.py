@@ -51,7 +51,7 @@ class News:
     text: str = ""
     """What is going on, one line for each."""
     share: float | None = None
-    """How much of it is done, 0 to 1."""
+    """How much of it is done, 0 to 1; None of a run at which nobody works."""
 
 
 _served = False

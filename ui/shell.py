@@ -90,9 +90,9 @@ def end() -> NoReturn:
 def one_of(label: str, names: Sequence[str], key: str, at: int = 0) -> str:
     """Draw a choice among things that come and go: runs, operations.
 
-    The address always names what is shown. Streamlit leaves a widget's default out of it, but what comes first among these
-    today is another one tomorrow, for whoever opens the link, and for the page itself once it is loaded anew. Cleared, it is
-    what it was at first.
+    The address names what is shown, except after an address whose name is not among them. Streamlit leaves a widget's default
+    out of it, but what comes first among these today is another one tomorrow, for whoever opens the link, and for the page
+    itself once it is loaded anew. Cleared, it is what it was at first.
 
     Args:
         at: What is chosen at first, as an index of `names`.

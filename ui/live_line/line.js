@@ -3,7 +3,7 @@
 // in a WeakMap keyed by its parent element, because the default export runs again at every update.
 
 const ASK_AGAIN = 3000;           // milliseconds, when there is no answer, or the page was told and did not come back with it
-const TELL_ANYWAY = 3;             // questions in a row without an answer, after which the page is drawn anew again and again
+const TELL_ANYWAY = 3;            // questions in a row without an answer, after which the page is drawn anew again and again
 const TOO_LONG = 10_000;          // milliseconds over what the answer may be held back
 const STAY = 1000;                // cleanup of an overtaken update comes before the next one is here
 
