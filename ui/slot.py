@@ -84,11 +84,13 @@ class Slot:
 
     def _last(self) -> LanguageModel | None:
         """The model that was here before, if it is not gone yet; once it is, its memory is given back to the device."""
-        if self._leaving is None:
+        leaving = self._leaving  # another thread may find it gone meanwhile, or the next model leaving
+        if leaving is None:
             return None
         gc.collect()
-        if (last := self._leaving()) is None:
-            self._leaving = None
+        if (last := leaving()) is None:
+            if self._leaving is leaving:
+                self._leaving = None
             import torch
 
             if torch.cuda.is_available():

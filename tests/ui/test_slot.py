@@ -117,6 +117,17 @@ def test_a_model_that_a_page_still_computes_with_counts_until_it_is_gone(slot: S
     wait(lambda: held() == {}, 5)
 
 
+def test_two_threads_find_the_model_gone_at_once(slot: Slot, monkeypatch: pytest.MonkeyPatch):
+    slot._leaving = weakref.ref(type("Model", (), {})())
+
+    def collect() -> None:
+        monkeypatch.setattr(gc, "collect", lambda: 0)
+        assert slot.held() == {}, "the other thread, while this one collects"
+
+    monkeypatch.setattr(gc, "collect", collect)
+    assert slot.held() == {}
+
+
 def test_the_thread_ends_with_the_model(slot: Slot, tiny_folder: Path):
     slot.fill(Choice(), load(str(tiny_folder), device="cpu"))
     thread = slot.watcher._thread
