@@ -3,7 +3,7 @@
 import streamlit as st
 
 from analysis import runs
-from ui import live, queue_view, run_controls, run_form, shell
+from ui import host, live, queue_view, run_controls, run_form, run_list, shell
 from ui.tokens import escaped
 
 shell.begin(
@@ -26,18 +26,22 @@ def new_run() -> None:
         if not ready:
             st.info("This concept has no facts, so there is nothing to retrain on. Choose another, or upload facts.")
         if st.button("Start relearning", type="primary", icon=":material/play_arrow:", disabled=not ready):
-            run = runs.start(config, concepts={concept.name: concept})
+            run = runs.start(config, concepts={concept.name: concept}, owner=host.owner())
             shell.choose(run=run.name, new_run=False)  # the form makes room for what was started
 
 
 @st.fragment
 def watch() -> None:
     """The run that is watched: what is chosen here redraws no more than this."""
-    names = [run.name for run in runs.list_runs()]
-    if not names:
+    listed = runs.list_runs()
+    if not listed:
         st.rerun()  # the last one was deleted
     with shell.shown_errors(stop=False):
-        run = runs.find(shell.one_of("Run", names, key="run"))
+        choice, table = st.columns([5, 1.3], vertical_alignment="bottom")
+        with table:
+            run_list.run_list(listed, key="run")
+        with choice:
+            run = runs.find(shell.one_of("Run", [one.name for one in listed], key="run"))
         begun = run.created.replace("T", " ")[:16]
         st.caption(
             f"{escaped(str(run.record.get('title', '')))} · model {escaped(run.config.model)} · seed {run.config.seed} · {begun} UTC"

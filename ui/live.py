@@ -13,7 +13,7 @@ from analysis.errors import PalimpsestError
 from analysis.jobs import JobStatus
 from analysis.neurons import Neuron, NeuronSet
 from analysis.runs import RunDirectory, RunFacts
-from ui import moment_view, neuron_card, news, scene, scene_card, scene_control, scene_store, tagging_view
+from ui import moment_view, neuron_card, news, queue_view, scene, scene_card, scene_control, scene_store, tagging_view
 from ui.edit_form import use_components
 from ui.live_line import live_line
 from ui.migration import CanvasScene, Source, chosen, migration_canvas
@@ -51,7 +51,9 @@ def follow(run: RunDirectory) -> None:
 
 
 def _view_controls(run: RunDirectory) -> View:
-    a, b, c = st.columns([4, 3, 3])
+    tracked = run.config.tracked
+    several = len(tracked) > 1
+    a, b, c, *more = st.columns([3.3, 2.6, 2, 2] if several else [4, 3, 3])
     mode = a.segmented_control(
         "Show", list(scene.MODES), default="since the edit", required=True, key="mode", bind="query-params"
     )
@@ -59,10 +61,9 @@ def _view_controls(run: RunDirectory) -> View:
         "Scale", list(migration.SCALES), default="standardised", required=True, key="view_scale", bind="query-params"
     )
     order = c.selectbox("Neurons ordered", scene.ORDERS, key="order", bind="query-params")
-    tracked = run.config.tracked
     names = list(tracked)
-    if len(tracked) > 1:
-        names = st.multiselect(
+    if several:
+        names = more[0].multiselect(
             "Concepts", tracked, default=[tracked[0]], key=f"shown {run.name}", max_selections=_SHOW_AT_ONCE
         )
     st.caption(f"{scene.MODES[mode].capitalize()}. {migration.SCALES[scale]}")
@@ -150,9 +151,8 @@ def _status_line(run: RunDirectory, shown: News, status: JobStatus, control: Job
         st.warning(f"The control run {control.state}: {escaped(control.message)}")
     elif control is not None and control.state == "stopped":
         st.caption(f"The control run was stopped after {control.step} steps.")
-    if running and button.button("Stop", key=f"stop {run.name}", width="stretch", disabled=run.stop_requested()):
-        run.request_stop()
-        st.toast("The run stops after its current step.")
+    if running and status.state != "queued":  # one that waits is cancelled in the list above
+        queue_view.stop_button(button, run, "The run stops after its current step.")
 
 
 def _afterwards(run: RunDirectory) -> None:

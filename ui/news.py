@@ -27,7 +27,7 @@ from analysis.errors import PalimpsestError, RunError
 from analysis.jobs import JobStatus
 from analysis.runs import RunDirectory
 
-__all__ = ["EVERYTHING", "News", "address", "of_everything", "of_run", "route", "told"]
+__all__ = ["EVERYTHING", "News", "address", "of_everything", "of_run", "progress_text", "route", "told"]
 
 _PATH = "news"
 EVERYTHING = f"{_PATH}?all"
@@ -84,14 +84,20 @@ def of_run(run: RunDirectory) -> News:
     if (status := _at_work(run)) is None:
         return News(what)
     due = " due" if run.control_is_due() else ""
-    return News(what + due, f"{status.message} · {status.seconds:.0f} s", min(status.step / run.config.steps, 1.0))
+    return News(what + due, progress_text(status), min(status.step / run.config.steps, 1.0))
+
+
+def progress_text(status: JobStatus, message: str = "") -> str:
+    """What a job is at, and for how long, once it has begun."""
+    message = message or status.message or status.state
+    return f"{message} · {status.seconds:.0f} s" if status.seconds else message
 
 
 def _at_work(run: RunDirectory) -> JobStatus | None:
     """The status of what is under way of a run: itself, or its control; None where nothing is."""
     status, control = run.status(), run.control
     if status.active:
-        return replace(status, message=status.message or status.state)
+        return status
     if control is not None and (status := control.status()).active:
         return replace(status, message=f"Control run: {status.message or status.state}")
     return JobStatus(state="starting", message="Control run: starting") if run.control_is_due() else None
@@ -111,7 +117,7 @@ def of_everything() -> News:
 def _doing(run: RunDirectory) -> str:
     try:
         status = _at_work(run)
-        return status.message if status is not None else ""
+        return (status.message or status.state) if status is not None else ""
     except (PalimpsestError, OSError):  # damaged, or just deleted
         return ""
 

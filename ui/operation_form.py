@@ -48,7 +48,13 @@ def start_form(concept: Concept, edit: Edit) -> None:
     ):
         with shell.shown_errors():
             recipe = _recipe(concept, edit, maintain, threshold)
-            shell.choose(**{CHOSEN: operations.start(recipe, device=host.chosen().device, what=parts, seed=drawn).name})
+            shell.choose(
+                **{
+                    CHOSEN: operations.start(
+                        recipe, device=host.chosen().device, what=parts, seed=drawn, owner=host.owner()
+                    ).name
+                }
+            )
     st.caption(
         "In a process of its own, on a freshly loaded copy in float32: the unedited model is measured, edited, and "
         "measured again. The page stays free, and may be closed."
@@ -78,7 +84,13 @@ def recipe_form() -> None:
         st.warning("That model is not on this machine. Load it on the Model page first.", icon=":material/download:")
     if st.button("Carry out this recipe", icon=":material/science:", disabled=not ready):
         with shell.shown_errors():
-            shell.choose(**{CHOSEN: operations.start(recipe, device=host.chosen().device, what=_chosen_parts()).name})
+            shell.choose(
+                **{
+                    CHOSEN: operations.start(
+                        recipe, device=host.chosen().device, what=_chosen_parts(), owner=host.owner()
+                    ).name
+                }
+            )
 
 
 def queue_form(concept: Concept) -> list[Operation]:
@@ -92,7 +104,9 @@ def queue_form(concept: Concept) -> list[Operation]:
     with shell.shown_errors():
         edits = [from_settings(name, {}) for name in names]  # before any starts: one may need settings
         recipes = [_recipe(concept, edit, (), KNOWN_THRESHOLD) for edit in edits]
-        return [operations.start(recipe, device=host.chosen().device, what=parts) for recipe in recipes]
+        return [
+            operations.start(recipe, device=host.chosen().device, what=parts, owner=host.owner()) for recipe in recipes
+        ]
     return []
 
 

@@ -16,7 +16,7 @@ from analysis.evaluate import compare
 from analysis.figures.removal import training_loss
 from analysis.jobs import JobStatus
 from analysis.operations import Operation
-from ui import before_after, host, operation_result, shell
+from ui import before_after, host, news, operation_result, queue_view, shell
 from ui.operation_form import CHOSEN
 from ui.tokens import escaped
 
@@ -98,17 +98,15 @@ def _progress(operation: Operation, status: JobStatus) -> None:
         total = _steps(operation)
         share = min(status.step / total, 1.0) if total else 0.0
         steps = f" of {total}" if total and status.message.startswith("Training") else ""
-        text.progress(share, text=f"{escaped(status.message) or 'Starting'}{steps} · {status.seconds:.0f} s")
-        asked = operation.stop_requested()
-        if button.button("Stop", key=f"stop {operation.name}", width="stretch", disabled=asked):
-            operation.request_stop()
-            st.toast("It stops after its current step, and the weights stay as they were.")
+        text.progress(share, text=escaped(news.progress_text(status, (status.message or "Starting") + steps)))
+        told = "It stops after its current step, and the weights stay as they were."
+        queue_view.stop_button(button, operation, told)
     elif status.state in ("crashed", "failed"):
         text.error(f"{status.state.capitalize()}: {escaped(status.message)}", icon=":material/error:")
     else:
         text.markdown(f"{_ICONS.get(status.state, '')} {escaped(status.message)} · {status.seconds:.0f} s")
     if status.state in _RESUMABLE and button.button("Go on", key=f"go on {operation.name}", width="stretch"):
-        operations.resume(operation)
+        operations.resume(operation, owner=host.owner())
         st.rerun()
     steps = [event for event in operation.events() if event["kind"] == "step"]
     if len(steps) > 1:

@@ -1,15 +1,20 @@
-"""The queue on a page: what is at work and what waits on each device; and the notice that the model made room for a job."""
+"""The queue on a page: what is at work and what waits on each device, the button that stops a job, and the notice that the
+model made room for one."""
+
+from contextlib import suppress
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from analysis import queue
 from analysis.errors import PalimpsestError
+from analysis.jobs import Job
 from analysis.queue import Entry
 from ui import host, news
 from ui.live_line import live_line
 from ui.tokens import escaped
 
-__all__ = ["queue_list", "room_notice"]
+__all__ = ["queue_list", "room_notice", "stop_button"]
 
 _SEEN = "room_notice_seen"
 _LOOK_SECONDS = 5.0
@@ -56,6 +61,19 @@ def room_notice() -> None:
     button.button("Dismiss", key="room_notice_dismiss", on_click=dismiss, width="stretch")
 
 
+def stop_button(place: DeltaGenerator, job: Job, told: str) -> None:
+    """Draw the button that asks a job to stop, or takes it out of the queue, and tell what happens then."""
+    asked, waits = job.stop_requested(), job.status().state == "queued"
+
+    def ask() -> None:
+        with suppress(FileNotFoundError):  # deleted meanwhile: there is nothing to stop
+            job.request_stop()
+            st.toast("It was taken out of the queue." if waits else told)
+
+    label = "Stopping …" if asked else "Cancel" if waits else "Stop"
+    place.button(label, key=f"stop {job.name}", width="stretch", disabled=asked, on_click=ask)
+
+
 def _entries() -> list[Entry] | str:
     """What is in the queue, or why it cannot be read."""
     try:
@@ -68,7 +86,7 @@ def _row(entry: Entry) -> None:
     place, name, owner, button = st.columns([1, 5, 2, 2], vertical_alignment="center")
     place.markdown(":material/progress_activity:" if entry.place == 0 else f"**{entry.place}**")
     name.markdown(f"{escaped(entry.name)} :small[{entry.kind}]")
-    owner.caption(escaped(entry.owner) or "–")
+    owner.caption(escaped(entry.owner))
     asked = (entry.path / "stop").exists()
     label = "Stop" if entry.state == "running" else "Cancel"
     if button.button(label, key=f"cancel {entry.number}", disabled=asked, width="stretch"):

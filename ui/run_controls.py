@@ -4,13 +4,13 @@ import streamlit as st
 
 from analysis import running
 from analysis.run_directory import RunDirectory
-from ui import edit_form, shell
+from ui import edit_form, host, shell
 from ui.tokens import escaped
 
 __all__ = ["run_controls"]
 
 
-def run_controls(run: RunDirectory, owner: str = "") -> None:
+def run_controls(run: RunDirectory) -> None:
     """Draw the buttons that fit the run's state; nothing while it is at work."""
     status, control = run.status(), run.control
     if status.active or (control is not None and control.status().active):
@@ -19,18 +19,18 @@ def run_controls(run: RunDirectory, owner: str = "") -> None:
     undone = not run.is_complete() or (control is not None and not control.is_complete())
     if undone and left.button("Go on", icon=":material/play_arrow:", width="stretch", help=_going_on(run)):
         with shell.shown_errors():
-            running.restart(run, owner=owner)
+            running.restart(run, owner=host.owner())
         st.rerun()
     if not undone:
         with left.popover("More steps", icon=":material/fast_forward:", width="stretch"):
-            _more(run, owner)
+            _more(run)
     if run.checkpoints():
         # drawn anew as it opens: it tells the edit chosen in the form, which is a part of the page by itself
         opened = middle.popover(
             "Branch", icon=":material/call_split:", width="stretch", key=f"branch {run.name}", on_change="rerun"
         )
         with opened:
-            _branch(run, owner)
+            _branch(run)
     if run.config.origin is not None:
         right.caption(f"A branch of **{escaped(run.config.origin.run)}** after step {run.config.origin.step}")
 
@@ -40,17 +40,17 @@ def _going_on(run: RunDirectory) -> str:
     return f"From the checkpoint after step {last}." if last else "From the edited model: there is no checkpoint yet."
 
 
-def _more(run: RunDirectory, owner: str) -> None:
+def _more(run: RunDirectory) -> None:
     st.caption("Goes on from the last checkpoint. A schedule of the learning rate is that of all the steps.")
     now = run.config.steps
     steps = int(st.number_input("Steps in all", now + 1, 1_000_000, 2 * now, key=f"more {run.name}"))
     if st.button("Go on", key=f"more of {run.name}", type="primary"):
         with shell.shown_errors():
-            running.restart(run, steps=steps, owner=owner)
+            running.restart(run, steps=steps, owner=host.owner())
         st.rerun()
 
 
-def _branch(run: RunDirectory, owner: str) -> None:
+def _branch(run: RunDirectory) -> None:
     edit = edit_form.chosen_edit(run.config.seed)
     st.caption(
         "A new run that begins with the weights of a checkpoint, with the edit chosen above under “New run” on top: "
@@ -62,5 +62,5 @@ def _branch(run: RunDirectory, owner: str) -> None:
     if step is not None and st.button("Start the branch", key=f"branch of {run.name}", type="primary"):
         with shell.shown_errors():
             new = running.branch(run, int(step), edit=edit if edited else None, steps=steps)
-            running.restart(new, owner=owner)
+            running.restart(new, owner=host.owner())
         shell.choose(run=new.name)

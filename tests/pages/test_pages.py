@@ -81,6 +81,17 @@ def test_a_finished_run_is_shown_in_numbers(open_page, finished_run: RunDirector
     assert any("4 facts retrained on, 2 held out" in caption.value for caption in app.caption)
 
 
+@pytest.mark.parametrize("damaged", [False, True])
+def test_all_runs_are_listed_with_their_edits(open_page, finished_run: RunDirectory, damaged: bool):
+    if damaged:
+        (finished_run.path / "config.json").write_text("{")
+    app = open_page("relearn")
+    listed = next(frame.value for frame in app.dataframe if "edit" in frame.value.columns)
+    assert listed["run"].tolist() == [finished_run.name]
+    (edit,) = listed["edit"]
+    assert "config.json" in edit if damaged else edit == finished_run.record["title"]
+
+
 @pytest.mark.parametrize("damage", ["snapshot", "facts", "config", "crash"])
 def test_a_damaged_run_is_told_and_breaks_nothing(open_page, finished_run: RunDirectory, damage: str):
     if damage == "snapshot":
@@ -188,16 +199,17 @@ def test_heads_and_mlp_layers_in_surgery(open_page):
 def test_confined_training_is_offered_and_starts(open_page, monkeypatch: pytest.MonkeyPatch):
     started: list[RelearnConfig] = []
 
-    def start(config: RelearnConfig, **arguments: object) -> RunDirectory:
+    def start(config: RelearnConfig, *, owner: str, **arguments: object) -> RunDirectory:
         started.append(config)
-        raise RunError("Not today")
+        raise RunError(f"Not today, {owner}")
 
     monkeypatch.setattr(runs, "start", start)
+    monkeypatch.setattr(host, "owner", lambda: "Ada")
     app = open_page("relearn", train_only="L1.MLP, L0.H2")
     assert _errors(app) == ""
     assert any("training only **L1\\.MLP, L0\\.H2**" in text.value for text in app.markdown)
     next(button for button in app.button if button.label == "Start relearning").click().run()
-    assert "Not today" in _errors(app)
+    assert "Not today, Ada" in _errors(app)
     assert [config.train_only for config in started] == ["L1.MLP, L0.H2"]
     assert "“everything” is no component" in _errors(open_page("relearn", train_only="everything"))
 

@@ -155,7 +155,7 @@ def test_a_stopped_operation_goes_on(open_page, made, monkeypatch: pytest.Monkey
     assert _errors(_press(app, "Go on")) == ""
     assert queue.place(operation.path) == 1
     assert (operation.status().state, operation.status().message) == ("queued", "1st in the queue")
-    _press(app, "Stop")
+    _press(app, "Cancel")
     assert operation.status().state == "stopped"
     queue.tend()
     assert queue.place(operation.path) is None

@@ -57,7 +57,7 @@ def test_a_run_s_answer_changes_with_snapshots_states_and_the_control(run: RunDi
     before = ask(f"run={run.name}")
     running.carry_out(run)
     after = ask(f"run={run.name}")
-    assert before == (200, {"what": "0 starting", "text": "starting · 0 s", "share": 0.0})
+    assert before == (200, {"what": "0 starting", "text": "starting", "share": 0.0})
     assert run.control is not None
     what = f"{run.n_snapshots()} finished {run.control.n_snapshots()} finished"
     assert after == (200, {"what": what, "text": "", "share": None})
@@ -71,14 +71,14 @@ def test_steps_change_the_text_alone(run: RunDirectory, ask: Ask):
     for step in (0, 1):
         run.write_status(by_me(run, state="running", message=f"Step {step} of 2", step=step, seconds=10.0 * step))
         told.append(ask(f"run={run.name}")[1])
-    assert [one["text"] for one in told] == ["Step 0 of 2 · 0 s", "Step 1 of 2 · 10 s"]
+    assert [one["text"] for one in told] == ["Step 0 of 2", "Step 1 of 2 · 10 s"]
     assert [one["share"] for one in told] == [0.0, 0.5]
     assert told[0]["what"] == told[1]["what"] == "0 running"
 
 
 def test_the_time_between_a_run_and_its_control_is_news(run: RunDirectory, ask: Ask):
     run.write_status(by_me(run, state="finished", message="Finished", step=2))
-    assert ask(f"run={run.name}")[1] == {"what": "0 finished due", "text": "Control run: starting · 0 s", "share": 0.0}
+    assert ask(f"run={run.name}")[1] == {"what": "0 finished due", "text": "Control run: starting", "share": 0.0}
     run.request_stop()
     assert ask(f"run={run.name}")[1] == {"what": "0 finished", "text": "", "share": None}
 

@@ -1,0 +1,52 @@
+"""All runs as a table, told apart by what was done in them; a click on a row chooses the run."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from analysis.errors import PalimpsestError
+from analysis.runs import RunDirectory
+
+__all__ = ["run_list"]
+
+_WIDTH = 660
+"""Pixels, as many as a popover has."""
+
+
+def run_list(runs: Sequence[RunDirectory], key: str) -> None:
+    """Draw them.
+
+    Args:
+        runs: In the order of the rows.
+        key: Of the widget that chooses one.
+    """
+    with st.popover(f"All runs ({len(runs)})", icon=":material/list:", width="stretch"):
+
+        def pick() -> None:
+            if rows := st.session_state[f"{key} list"]["selection"]["rows"]:
+                st.session_state[key] = runs[rows[0]].name
+
+        st.dataframe(
+            pd.DataFrame([_row(run) for run in runs]),
+            width=_WIDTH,
+            hide_index=True,
+            key=f"{key} list",
+            on_select=pick,
+            selection_mode="single-row",
+        )
+
+
+def _row(run: RunDirectory) -> dict[str, object]:
+    try:
+        config, status = run.config, run.status()
+        return {
+            "run": run.name,
+            "edit": run.record.get("title", ""),
+            "state": status.state,
+            "steps": f"{status.step} of {config.steps}",
+            "seed": config.seed,
+            "model": config.model,
+        }
+    except PalimpsestError as error:  # the page says so in full where it is chosen
+        return {"run": run.name, "edit": str(error)}
