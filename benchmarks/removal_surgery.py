@@ -7,7 +7,6 @@ sentences and text sampled from the unedited model), and on the maintained facts
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,7 @@ from typing import Any
 import numpy as np
 from removal_bench import KEPT_SHARE, Bench, Cells, mean, pooled, shown
 
-from analysis.edits.descent import Training
 from analysis.edits.gradient_methods import RELEASED_LLM_SURGERY, LlmSurgery
-from analysis.edits.rows import Row
 from analysis.evaluate import offline_text
 from analysis.evaluate.kl import KL, Reference, against, remember
 from analysis.text import span_tokens
@@ -42,18 +39,21 @@ TRIED: dict[str, dict[str, Any]] = {
     "late-larger": _FIRST | {"lambda_forget": 0.5, "lambda_retain": 50.0, "only": _LATE, "batch_size": 16},
 }
 """What our setting was chosen from, with the first seed, every maintained fact in the retain set."""
-SETTINGS: dict[str, tuple[bool, dict[str, Any]]] = {
-    "ours": (True, {"only": _LATE, "batch_size": 16}),
-    "ours-all-weights": (True, {}),
-    "published": (False, RELEASED_LLM_SURGERY),
+SETTINGS: dict[str, dict[str, Any]] = {
+    "ours": {"only": _LATE, "batch_size": 16},
+    "ours-all-weights": {},
+    "published": RELEASED_LLM_SURGERY,
+    "published-sampled": RELEASED_LLM_SURGERY | {"retain_count": 64},
 }
-LABELS = {"ours": "ours, MLPs of the later half", "ours-all-weights": "ours, all weights", "published": "published"}
+"""What is changed of the defaults."""
+LABELS = {
+    "ours": "ours, MLPs of the later half",
+    "ours-all-weights": "ours, all weights (the defaults)",
+    "published": "published",
+    "published-sampled": "published, retain set drawn",
+}
 AIM = 0.05
 """At most: KL in nats a token, and P(unlearned)."""
-"""Whether every statement of a maintained fact is in the retain set, or only those among the edit's sample of 64 texts;
-and what is changed of the defaults."""
-SENTENCES = 48
-"""In a retain set with every statement."""
 SETS = ("unlearned", "updated: right answer", "updated: new answer", "maintained")
 PLACES = ("inside the prompt", "the answer", "after the answer")
 """Of a maintained statement."""
@@ -72,34 +72,33 @@ def run(bench: Bench, cells: Cells, seeds: Sequence[int], settings: Sequence[str
 
         for name in settings:
             for seed in seeds if name in SETTINGS else seeds[:1]:
-                edit, retain = _edit(name, seed)
+                edit = _edit(name, seed)
                 # facts are drawn by the seed alone, so all settings start from the same measurements
                 before = next((row["before"] for row in cells.of("surgery", seed=seed)), None)
-                cells.get(_key(edit, retain), partial(_measured, bench, edit, retain, reference, Path(folder), before))
+                cells.get(_key(edit), partial(_measured, bench, edit, reference, Path(folder), before))
 
 
-def _edit(name: str, seed: int) -> tuple[LlmSurgery, bool]:
-    """A setting's edit, and whether every maintained fact is in the retain set."""
-    retain, changes = SETTINGS.get(name) or (True, TRIED[name])
-    return LlmSurgery(seed=seed, forget_count=FACTS, update_count=FACTS, **changes), retain
+def _edit(name: str, seed: int) -> LlmSurgery:
+    changes = SETTINGS[name] if name in SETTINGS else TRIED[name]
+    return LlmSurgery(seed=seed, forget_count=FACTS, update_count=FACTS, **changes)
 
 
-def _key(edit: LlmSurgery, retain: bool) -> dict[str, Any]:
-    return {"part": "surgery", "seed": edit.seed, "edit": edit.to_dict(), "all_facts_retained": retain}
+def _key(edit: LlmSurgery) -> dict[str, Any]:
+    """As the first cells have it, which were measured when the size of the retain set was no setting."""
+    settings = edit.to_dict()
+    drawn = settings.pop("retain_count")
+    return {"part": "surgery", "seed": edit.seed, "edit": settings, "all_facts_retained": not drawn}
 
 
 def _measured(
     bench: Bench,
     edit: LlmSurgery,
-    retain: bool,
     reference: Callable[[], Reference],
     folder: Path,
     before: dict[str, Any] | None,
 ) -> dict[str, Any]:
     reference()  # of the unedited model
     change = bench.plan(edit)
-    if retain:
-        change = _retaining(bench, change)
     facts = change.facts
     ((_, maintained),) = facts.maintain
     statements = [next(iter(bench.concept.statements(fact))) for fact in maintained]
@@ -130,16 +129,6 @@ def _where(bench: Bench, kl: KL, kept: Reference, statements: Sequence[tuple[str
         for name, part in zip(PLACES, (kl_P[: first - 1], kl_P[first - 1 : -1], kl_P[-1:])):
             found[name].append(round(float(part.mean()), 5))
     return found
-
-
-def _retaining(bench: Bench, change: Training) -> Training:
-    """The same training with every statement of a maintained fact in the retain set, and some sentences."""
-    ((_, maintained),) = change.facts.maintain
-    texts = [text for fact in maintained for text, _ in bench.concept.statements(fact)]
-    texts += [sentence.text for sentence in bench.materials.neutral[:SENTENCES]]
-    ids = [bench.model.encode(text).ids for text in texts]
-    rows = [Row(one, tuple(range(1, len(one)))) for one in ids]
-    return replace(change, rows={**change.rows, "retain": rows})
 
 
 def _measure(bench: Bench, facts: Any, seed: int) -> dict[str, Any]:
@@ -224,7 +213,7 @@ def tried(cells: Cells, seeds: Sequence[int]) -> str:
 
 def _rows(cells: Cells, name: str, seeds: Sequence[int]) -> list[dict[str, Any]]:
     """A setting's cells, one a seed; those of settings that have changed since are not found."""
-    found = [cells.find(_key(*_edit(name, seed))) for seed in seeds]
+    found = [cells.find(_key(_edit(name, seed))) for seed in seeds]
     return [row for row in found if row is not None]
 
 

@@ -80,14 +80,19 @@ class LlmSurgery(GradientEdit):
     lambda_update: float = 2.0
     """Weight of the cross-entropy on new answers."""
     lambda_retain: float = 50.0
-    """Weight of the KL on maintained facts and ordinary sentences."""
+    """Weight of the KL on the retain set."""
+    retain_count: int = 0
+    """Texts of the retain set, drawn by the seed from the statements of maintained facts and ordinary sentences; 0: every
+    statement, and 48 sentences. Each token's reference takes the vocabulary's size in memory."""
     cap: float | None = 4.0
     """Nats a token: reversed terms stop pushing there. None: never, as released."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_cap(self.cap)
-        require(0 <= whole(self.update_count) < 2**63, f"update_count is {self.update_count!r}; it must be at least 0")
+        for name in ("update_count", "retain_count"):
+            count = getattr(self, name)
+            require(0 <= whole(count) < 2**63, f"{name} is {count!r}; it must be at least 0")
         require(not (self.update and self.update_count), "Give the names of updated facts or their number, not both")
         require(len(set(self.update)) == len(self.update), "A fact to update is named twice")
         if both := set(self.update) & set(self.forget):

@@ -23,8 +23,13 @@ from analysis.text import pad, span_tokens
 
 __all__ = ["Batch", "FactChoice", "Row", "choose_facts", "digest_rows", "rows_by_kind"]
 
-_RETAIN_TEXTS = 64
-"""Texts with a stored reference: its log-probabilities take the vocabulary's size for every token."""
+_RMU_TEXTS = 64
+"""Texts on which RMU keeps the activations."""
+_SENTENCES = 48
+"""Ordinary sentences beside every statement of a maintained fact."""
+
+Text = tuple[str, int]
+"""A text, and the character from which it counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,18 +143,26 @@ def rows_by_kind(
         "update": [text for fact in choice.injected for text in concept.statements(fact)],
         "maintain": kept,
         "text": sentences,
-        "retain": [(text, 0) for text, _ in (*kept, *sentences)],
+        "retain": _retained(edit, [(text, 0) for text, _ in kept], sentences),
     }
     if wanted & {"maintain", "text", "retain"} and not texts["retain"]:
         raise ConceptError("There is nothing to keep: give facts to maintain or ordinary sentences.")
     rows: dict[str, list[Row]] = {}
     for kind in sorted(wanted & {kind for kind, found in texts.items() if found}):
-        chosen = texts[kind]
-        if kind == "retain" and len(chosen) > _RETAIN_TEXTS:
-            chosen = random.Random(f"retain {edit.seed}").sample(chosen, _RETAIN_TEXTS)
         whole = steered or kind in ("text", "retain")
-        rows[kind] = [row for text, start in chosen if (row := _row(model, text, 0 if whole else start)) is not None]
+        rows[kind] = [
+            row for text, start in texts[kind] if (row := _row(model, text, 0 if whole else start)) is not None
+        ]
     return rows
+
+
+def _retained(edit: GradientEdit, statements: list[Text], sentences: list[Text]) -> list[Text]:
+    """The texts on which the model is to stay as it is; what was measured of the choice is in docs/removal.md."""
+    count = edit.retain_count if isinstance(edit, LlmSurgery) else _RMU_TEXTS
+    if not count:
+        return [*statements, *sentences[:_SENTENCES]]
+    texts = [*statements, *sentences]
+    return random.Random(f"retain {edit.seed}").sample(texts, count) if len(texts) > count else texts
 
 
 def digest_rows(rows: Mapping[str, Sequence[Row]]) -> str:

@@ -148,6 +148,28 @@ def test_rows_count_the_answer_of_facts_and_every_predicted_token_of_sentences(
     torch.testing.assert_close(logits_AV, torch.stack([whole_BPV[b, p - 1] for b, p in at]))
 
 
+def test_the_retain_set_has_every_statement_of_a_maintained_fact_unless_it_is_drawn(
+    tiny_model: LanguageModel, materials: Materials, training
+):
+    def retained(count: int) -> list[tuple[int, ...]]:
+        change = training(tiny_model, LlmSurgery(forget_count=1, update_count=1, retain_count=count, **COMMON))
+        return [row.ids for row in change.rows["retain"]]
+
+    change = training(tiny_model, LlmSurgery(forget_count=1, update_count=1, **COMMON))
+    ((concept, maintained),) = change.facts.maintain
+    statements = [text for fact in maintained for text, _ in concept.statements(fact)]
+    assert maintained
+    assert statements
+    sentences = [sentence.text for sentence in materials.neutral[:48]]
+    every = [tiny_model.encode(text).ids for text in (*statements, *sentences)]
+    assert retained(0) == every
+    drawn = retained(3)
+    assert len(drawn) == 3
+    assert set(drawn) < set(every)
+    assert retained(3) == drawn
+    assert sorted(retained(10**6)) == sorted(every)
+
+
 def test_facts_are_chosen_by_name_by_number_and_disjoint(tiny_model: LanguageModel, materials: Materials, training):
     edit = LlmSurgery(forget_count=2, update_count=3, seed=4, **COMMON)
     chosen, again, other = (training(tiny_model, one).facts for one in (edit, edit, replace(edit, seed=5)))
@@ -449,6 +471,7 @@ def test_settings_out_of_range_are_refused(bad: dict[str, object]):
         (GradDiff, {"cap": 0.0}),
         (LlmSurgery, {"forget": ("France",), "update": ("France",)}),
         (LlmSurgery, {"update": ("Italy",), "update_count": 1}),
+        (LlmSurgery, {"retain_count": -1}),
         (Rmu, {"steering": -1.0}),
         (Rmu, {"layer": -1}),
     ],
