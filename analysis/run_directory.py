@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import time
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import cache
@@ -25,6 +26,8 @@ TEXT = "text.jsonl"
 """The further text that a run trains on."""
 _log = logging.getLogger(__name__)
 _SNAPSHOT = re.compile(r"[0-9]{6}\.safetensors")
+_CONTROL_BEGINS = 60.0
+"""Seconds after its run, at the latest."""
 _STEPS = ("fine_tune_step", "step")
 """Events of which a run that goes on may write the same one again."""
 
@@ -65,11 +68,17 @@ class RunDirectory(Job):
         path = self.path / "control"
         return RunDirectory(path) if (path / "config.json").is_file() else None
 
+    def has_control(self) -> bool:
+        """Whether a control run belongs to it, begun or not."""
+        return self.config.control and self.config.edit is not None
+
     def control_is_due(self) -> bool:
         """Whether the worker is between this run and its control."""
         status = self.status()
-        due = status.state == "finished" and self.config.control and self.config.edit is not None
-        return due and self.control is None and not self.stop_requested() and is_alive(status)
+        if status.state != "finished" or not self.has_control() or self.control is not None or self.stop_requested():
+            return False
+        # the same process takes up the next job where the control cannot begin
+        return is_alive(status) and time.time() - status.heartbeat < _CONTROL_BEGINS
 
     @property
     def fine_tuned(self) -> Path:

@@ -68,7 +68,7 @@ def _carry_out(run: RunDirectory, report: Callable[[RunReport], None]) -> JobSta
         status = _write_finished(run)
     else:
         status = _one_run(run, run, report, prefix="", beginning=beginning_of(run))
-    if status.state == "finished" and run.config.control and run.config.edit is not None:
+    if status.state == "finished" and run.has_control():
         control = _control_of(run)
         if not control.is_complete():
             found = run.facts()
@@ -123,7 +123,7 @@ def _check(run: RunDirectory, steps: int | None) -> None:
         return
     _check_steps(run)
     followed = control is not None and control.config.steps == run.config.steps and control.is_complete()
-    if run.is_complete() and (followed or not _has_control(run)):
+    if run.is_complete() and (followed or not run.has_control()):
         raise RunError(f"“{run.name}” has finished. Give it more steps to go on.")
 
 
@@ -170,10 +170,6 @@ def _is_queued(run: RunDirectory) -> bool:
         queue.tend()  # it may have died there
         return queue.place(run.path) is not None
     return False
-
-
-def _has_control(run: RunDirectory) -> bool:
-    return run.config.control and run.config.edit is not None
 
 
 def _control_of(run: RunDirectory) -> RunDirectory:

@@ -166,6 +166,8 @@ def _give_up(job: Job, message: str) -> None:
         status = job.stored()
         if status is None or status.active:
             job.write_status(replace(status or JobStatus(state="failed"), state="failed", message=message))
+        else:  # a run that has finished, and whose control could not begin
+            _log.error("%s: %s", job.path, message)
     except (OSError, RunError) as error:
         _log.error("the status of %s cannot be written: %s", job.path, error)
 

@@ -66,6 +66,8 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    if options.plain_steps is not None and options.plain_steps < 1:
+        parser.error("--plain-steps must be at least 1")
     logging.disable_progress_bar()
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -87,7 +89,7 @@ def main() -> None:
     del model
     _say("the plain loop again")
     plain.append(_plain(config, batches, models.load(DEFAULT_MODEL, device=options.device)))
-    result = _result(config, plain, tracked, snapshots)
+    result = {**_result(config, plain, tracked, snapshots), "plain_steps": len(batches)}
     if options.json:
         print(json.dumps(result))
         return

@@ -16,13 +16,15 @@ with shell.shown_errors():
 known = [] if facts is None else [fact for fact, is_known in zip(concept.facts, facts["known"]) if is_known]
 
 edit_form.edit_form(concept)
-with shell.shown_errors():
+edit = None
+with shell.shown_errors(stop=False):  # ledger and operations below must stay in sight
     edit = edit_form.chosen_edit()
 if isinstance(edit, ComponentEdit):
     quick_edit.quick_edit(concept, edit, known)
-else:
+elif edit is not None:
     st.markdown(f"**{edit.describe()}**")
-operation_form.start_form(concept, edit)
+if edit is not None:
+    operation_form.start_form(concept, edit)
 recipe, relearn = st.columns(2)
 with recipe.popover("Load a recipe", icon=":material/upload_file:", width="stretch"):
     operation_form.recipe_form()

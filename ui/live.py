@@ -42,8 +42,8 @@ def follow(run: RunDirectory) -> None:
             st.rerun()  # it was deleted: the page chooses another
         try:
             _panel(run, view, was_active=active)
-        except PalimpsestError as error:  # here, because a fragment reruns without the page around it
-            st.error(str(error), icon=":material/error:")
+        except (PalimpsestError, OSError) as error:  # here, because a fragment reruns without the page around it
+            st.error(escaped(str(error)), icon=":material/error:")
 
     panel()
     if not active:
@@ -83,7 +83,8 @@ def _panel(run: RunDirectory, view: View, *, was_active: bool) -> None:
         st.rerun()  # the last transition: redraw the page once, without polling
     facts, count = scene_store.facts(run), run.n_snapshots()
     if facts is None or not count:
-        st.info("The map appears with the first snapshot.", icon=":material/hourglass_top:")
+        if active:
+            st.info("The map appears with the first snapshot.", icon=":material/hourglass_top:")
         return
     drawn = scene.scene(run, view, facts, count)
     key = f"canvas {run.name}"
@@ -144,13 +145,16 @@ def _status_line(run: RunDirectory, shown: News, status: JobStatus, control: Job
     elif status.state in ("crashed", "failed"):
         text.error(f"{status.state.capitalize()}: {escaped(status.message)}", icon=":material/error:")
     else:
-        text.markdown(
-            f"{_ICONS.get(status.state, '')} {escaped(status.message)} after {status.step} steps, {status.seconds:.0f} s"
-        )
+        done = f" after {status.step} steps, {status.seconds:.0f} s" if status.snapshots else ""
+        text.markdown(f"{_ICONS.get(status.state, '')} {escaped(status.message)}{done}")
     if control is not None and control.state in ("crashed", "failed"):
         st.warning(f"The control run {control.state}: {escaped(control.message)}")
     elif control is not None and control.state == "stopped":
         st.caption(f"The control run was stopped after {control.step} steps.")
+    elif control is None and status.state == "finished" and run.has_control() and not running:
+        st.warning(
+            f"The control run has not begun. “Go on” starts it; {escaped(str(run.path / 'worker.log'))} may say what kept it."
+        )
     if running and status.state != "queued":  # one that waits is cancelled in the list above
         queue_view.stop_button(button, run, "The run stops after its current step.")
 
@@ -179,11 +183,10 @@ def _numbers(summary: dict) -> None:
         )
     else:
         on = f"Fine-tuned for {tagging['fine_tune_steps']} steps before the edit; P is that of a word's right tags."
-    st.caption(
-        f"{on} Half of what was lost was regained "
-        + (f"after {half:g} steps." if half is not None else "never.")
-        + f" Seed {summary['seed']}."
-    )
+    regained = ""
+    if summary["edited"]:
+        regained = f"Half of what was lost was regained {f'after {half:g} steps' if half is not None else 'never'}. "
+    st.caption(f"{on} {regained}Seed {summary['seed']}.")
     rows = []
     for name, outcome in (("this run", summary), ("control", summary["control"])):
         for moment in ("base", "edited", "final"):

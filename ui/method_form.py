@@ -28,6 +28,7 @@ _IN_SIGHT = (
     "learning_rate", "batch_size", "lambda_forget", "lambda_maintain", "lambda_update", "lambda_retain",
 )  # fmt: skip
 """Settings that are drawn in sight; the others are in an expander."""
+_NO_FACT = "none: trigger and prompts below"
 
 
 def method_form(name: str, method: Method, concept: Concept) -> dict[str, Any]:
@@ -99,8 +100,10 @@ def _widget(setting: Setting, key: str, default: Any, concept: Concept) -> Any:
         return st.text_input(
             label, key="only", bind="query-params", placeholder="L5.MLP, L7.H3", help=about
         ).strip()  # one for all methods: a circuit that is carried over stays
-    if setting.name == "fact" and setting.required and concept.facts:
-        return st.selectbox(label, list(concept.fact_names()), key=key, bind="query-params", help=about)
+    if setting.name == "fact" and concept.facts:
+        none = [] if setting.required else [_NO_FACT]
+        chosen = st.selectbox(label, [*concept.fact_names(), *none], key=key, bind="query-params", help=about)
+        return "" if chosen == _NO_FACT else chosen
     if setting.choices:
         at = setting.choices.index(default) if default in setting.choices else 0
         return st.selectbox(label, list(setting.choices), at, key=key, bind="query-params", help=about)

@@ -124,7 +124,7 @@ def _doing(run: RunDirectory) -> str:
 
 async def _answer(request: Request) -> Response:
     asked = request.query_params
-    name, seconds, find = "", _KEEP_EVERYTHING, _looked_after
+    name, seconds, find = "?all", _KEEP_EVERYTHING, _looked_after
     if "all" not in asked:
         name, seconds, find = asked.get("run", ""), _KEEP_RUN, partial(_of_run_named, asked.get("run", ""))
     until = time.monotonic() + _seconds(asked.get("hold", ""))

@@ -43,16 +43,17 @@ def choose(found: Sequence[Operation]) -> Operation:
     """Draw the choice of one operation, and all of them with their headline numbers; a click on a row chooses it."""
     names = [operation.name for operation in found]
     chosen = shell.one_of("Operation", names, key=CHOSEN)
+    table = f"op_list {chosen}"  # the mark in a table is a row's number: another operation needs another table
     with st.expander(f"All operations ({len(names)})"):
 
         def pick() -> None:
-            if rows := st.session_state["op_list"]["selection"]["rows"]:
+            if rows := st.session_state[table]["selection"]["rows"]:
                 st.session_state[CHOSEN] = names[rows[0]]
 
         st.dataframe(
             pd.DataFrame([_row(operation) for operation in found]),
             hide_index=True,
-            key="op_list",
+            key=table,
             on_select=pick,
             selection_mode="single-row",
             column_config={
@@ -77,12 +78,14 @@ def operation_view(operation: Operation, concept: Concept, known: Sequence[Fact]
 
     @st.fragment(run_every=1.0 if active else None)
     def panel() -> None:
+        if not operation.path.is_dir():
+            st.rerun()  # it was deleted: the page chooses another
         try:
             status = operation.status()
             if active and not status.active:
                 st.rerun()  # the last transition: redraw the page once, without polling
             _progress(operation, status)
-        except PalimpsestError as error:  # here, because a fragment reruns without the page around it
+        except (PalimpsestError, OSError) as error:  # here, because a fragment reruns without the page around it
             st.error(escaped(str(error)), icon=":material/error:")
 
     panel()

@@ -83,10 +83,12 @@ def _entries() -> list[Entry] | str:
 
 
 def _row(entry: Entry) -> None:
-    place, name, owner, button = st.columns([1, 5, 2, 2], vertical_alignment="center")
-    place.markdown(":material/progress_activity:" if entry.place == 0 else f"**{entry.place}**")
-    name.markdown(f"{escaped(entry.name)} :small[{entry.kind}]")
+    name, owner, button = st.columns([6, 2, 2], vertical_alignment="center")
+    place = ":material/progress_activity:" if entry.place == 0 else f"**{entry.place}**"
+    name.markdown(f"{place} {escaped(entry.name)} :small[{entry.kind}]")
     owner.caption(escaped(entry.owner))
+    if entry.state == "running" and st.session_state.get("run") == entry.name:
+        return  # the run that is watched below, with a button of its own
     asked = (entry.path / "stop").exists()
     label = "Stop" if entry.state == "running" else "Cancel"
     if button.button(label, key=f"cancel {entry.number}", disabled=asked, width="stretch"):

@@ -16,7 +16,7 @@ def run_controls(run: RunDirectory) -> None:
     if status.active or (control is not None and control.status().active):
         return
     left, middle, right = st.columns(3)
-    undone = not run.is_complete() or (control is not None and not control.is_complete())
+    undone = not run.is_complete() or (not control.is_complete() if control is not None else run.has_control())
     if undone and left.button("Go on", icon=":material/play_arrow:", width="stretch", help=_going_on(run)):
         with shell.shown_errors():
             running.restart(run, owner=host.owner())

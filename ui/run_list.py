@@ -21,17 +21,23 @@ def run_list(runs: Sequence[RunDirectory], key: str) -> None:
         runs: In the order of the rows.
         key: Of the widget that chooses one.
     """
-    with st.popover(f"All runs ({len(runs)})", icon=":material/list:", width="stretch"):
+    # the mark in a table is a row's number: another run needs another table
+    table = f"{key} list {st.session_state.get(key)}"
 
-        def pick() -> None:
-            if rows := st.session_state[f"{key} list"]["selection"]["rows"]:
-                st.session_state[key] = runs[rows[0]].name
+    def pick() -> None:
+        if rows := st.session_state[table]["selection"]["rows"]:
+            st.session_state[key] = runs[rows[0]].name
 
+    label = f"All runs ({len(runs)})"
+    opened = st.popover(label, icon=":material/list:", width="stretch", key=f"{key} list", on_change="rerun")
+    if not opened.open:
+        return
+    with opened:
         st.dataframe(
             pd.DataFrame([_row(run) for run in runs]),
             width=_WIDTH,
             hide_index=True,
-            key=f"{key} list",
+            key=table,
             on_select=pick,
             selection_mode="single-row",
         )
@@ -45,8 +51,6 @@ def _row(run: RunDirectory) -> dict[str, object]:
             "edit": run.record.get("title", ""),
             "state": status.state,
             "steps": f"{status.step} of {config.steps}",
-            "seed": config.seed,
-            "model": config.model,
         }
-    except PalimpsestError as error:  # the page says so in full where it is chosen
+    except (PalimpsestError, OSError) as error:  # the page says so in full where it is chosen
         return {"run": run.name, "edit": str(error)}

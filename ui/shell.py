@@ -6,6 +6,7 @@ from typing import NoReturn
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
+from streamlit.runtime.scriptrunner_utils.script_run_context import ThreadState
 
 from analysis import concepts, queue
 from analysis.errors import PalimpsestError
@@ -82,8 +83,10 @@ class PageEnd(Exception):
 def end() -> NoReturn:
     """End the page here, and only the page: after `st.stop` Streamlit draws nothing any more, the sidebar included.
 
-    Not in a fragment, which runs without pages/main.py around it.
+    That is how a fragment ends, which may run without pages/main.py around it.
     """
+    if ThreadState.get().fragment_id is not None:
+        st.stop()
     raise PageEnd
 
 
@@ -97,8 +100,13 @@ def one_of(label: str, names: Sequence[str], key: str, at: int = 0) -> str:
     Args:
         at: What is chosen at first, as an index of `names`.
     """
-    if (notice := st.session_state.pop(f"{key} {_NOT_HERE}", None)) is not None:
-        st.info(f"“{escaped(notice)}” is not here (any more). This is {escaped(names[at])}.")
+    notice = f"{key} {_NOT_HERE}"
+    if st.session_state.get(key) != st.session_state.get(f"{key} {_LAST}"):
+        st.session_state.pop(notice, None)
+    elif notice in st.session_state:
+        st.info(
+            f"“{escaped(st.session_state[notice])}” is not here (any more). This is {escaped(st.session_state[key])}."
+        )
     asked, begun = st.query_params.get(key), key in st.session_state
     if st.session_state.get(key, asked) not in names:
         if not begun:  # not drawn yet: from then on the address is the widget's
@@ -106,7 +114,7 @@ def one_of(label: str, names: Sequence[str], key: str, at: int = 0) -> str:
         st.session_state[key] = names[at]
     chosen = st.selectbox(label, names, index=None, key=key, bind="query-params")
     if not begun and asked is not None and asked not in names:  # Streamlit has taken it out of the address
-        st.session_state[f"{key} {_NOT_HERE}"] = asked
+        st.session_state[notice], st.session_state[f"{key} {_LAST}"] = asked, names[at]
         choose(**{key: names[at]})
     if chosen is None:  # the browser went back to an address without it
         choose(**{key: st.session_state.get(f"{key} {_LAST}", names[at])})
@@ -181,4 +189,4 @@ def shown_errors(*, stop: bool = True) -> Iterator[None]:
     except PalimpsestError as error:
         st.error(escaped(str(error)), icon=":material/error:")
         if stop:
-            st.stop()
+            end()

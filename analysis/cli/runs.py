@@ -27,11 +27,12 @@ def list_runs(
             title, steps = run.record.get("title", ""), run.config.steps
         except PalimpsestError as error:
             title, steps = str(error), 0
-        status = run.status()
+        status, control = run.status(), run.control
         rows.append(
             {
                 "name": run.name,
                 "state": status.state,
+                "control": control.status().state if control is not None else None,
                 "title": title,
                 "created": runs.created(run),
                 "step": status.step,
@@ -46,9 +47,8 @@ def list_runs(
     table = Table(name, state, "step", "created (UTC)", Column("what", overflow="fold"))
     for row in rows:
         created = row["created"][:16].replace("T", " ")
-        table.add_row(
-            escape(row["name"]), row["state"], f"{row['step']}/{row['steps']}", created, escape(str(row["title"]))
-        )
+        state = row["state"] if row["control"] in (None, row["state"]) else f"{row['state']}, control {row['control']}"
+        table.add_row(escape(row["name"]), state, f"{row['step']}/{row['steps']}", created, escape(str(row["title"])))
     stdout.print(table)
 
 
@@ -84,7 +84,7 @@ def print_summary(summary: dict[str, Any]) -> None:
     if tagging:
         _print_stages(tagging, (summary["control"] or {}).get("stages", []))
     table = Table(
-        "", "P retrained", "P held out", "neutral loss", "centre of mass", "control: P retrained", "… held out"
+        "", "P retrained", "P held out", "neutral loss", "centre of mass, raw", "control: P retrained", "… held out"
     )
     for moment in ("base", "edited", "final"):
         values, control = summary[moment], (summary["control"] or {}).get(moment)
@@ -97,7 +97,10 @@ def print_summary(summary: dict[str, Any]) -> None:
     stdout.print(table)
     halves = (("retrained", summary["half_life_steps"]), ("held out", summary["half_life_steps_held_out"]))
     reached = ", ".join(f"{name} {'not reached' if half is None else f'{half:g} steps'}" for name, half in halves)
-    stdout.print(f"half-life: {reached}; {summary['seconds']} s", soft_wrap=True)
+    stdout.print(
+        f"half-life: {reached}; {summary['seconds']} s{' with its control' if summary['control'] else ''}",
+        soft_wrap=True,
+    )
     stdout.print(f"kept in {summary['run']}", soft_wrap=True)
 
 

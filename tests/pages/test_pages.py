@@ -1,6 +1,8 @@
 """Every page's script against a tiny model: what it shows, and how it takes bad input and damaged runs."""
 
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,15 +83,47 @@ def test_a_finished_run_is_shown_in_numbers(open_page, finished_run: RunDirector
     assert any("4 facts retrained on, 2 held out" in caption.value for caption in app.caption)
 
 
-@pytest.mark.parametrize("damaged", [False, True])
-def test_all_runs_are_listed_with_their_edits(open_page, finished_run: RunDirectory, damaged: bool):
-    if damaged:
-        (finished_run.path / "config.json").write_text("{")
-    app = open_page("relearn")
+@pytest.mark.parametrize("damage", ["", "config.json", "status.json"])
+def test_all_runs_are_listed_with_their_edits(open_page, finished_run: RunDirectory, damage: str):
+    other = shutil.copytree(finished_run.path, finished_run.path.parent / "20200101-other")
+    if damage == "config.json":
+        (other / damage).write_text("{")
+    elif damage:
+        (other / damage).unlink()
+        (other / damage).mkdir()
+    app = open_page("relearn", run=finished_run.name)
+    app.session_state["run list"] = True  # opened
+    app.run()
+    assert _errors(app) == ""
     listed = next(frame.value for frame in app.dataframe if "edit" in frame.value.columns)
-    assert listed["run"].tolist() == [finished_run.name]
-    (edit,) = listed["edit"]
-    assert "config.json" in edit if damaged else edit == finished_run.record["title"]
+    edits = dict(zip(listed["run"], listed["edit"]))
+    title = finished_run.record["title"]
+    assert edits.keys() == {finished_run.name, other.name}
+    assert edits[finished_run.name] == title
+    assert damage in edits[other.name] if damage else edits[other.name] == title
+
+
+def test_a_control_that_never_began_is_told_and_can_be_made_up(open_page, finished_run: RunDirectory):
+    shutil.rmtree(finished_run.path / "control")
+    assert finished_run.control_is_due(), "the process that carried it out is alive"
+    status = finished_run.status()
+    finished_run.write_status(replace(status, heartbeat=status.heartbeat - 61))
+    assert not finished_run.control_is_due()
+    app = open_page("relearn")
+    assert any("The control run has not begun" in warning.value for warning in app.warning)
+    assert "Go on" in [button.label for button in app.button]
+
+
+def test_the_sidebar_names_the_model_on_a_page_that_ends_in_an_error(open_page):
+    app = open_page("saliency", model="nothing/there")
+    assert _errors(app) != ""
+    assert any(caption.value.startswith("Model: ") for caption in app.sidebar.caption)
+
+
+def test_an_unfinished_form_leaves_the_ledger_in_sight(open_page):
+    app = open_page("surgery", rule="explicit", neurons="everything")
+    assert "is no component" in _errors(app)
+    assert "Ledger" in [header.value for header in app.subheader]
 
 
 @pytest.mark.parametrize("damage", ["snapshot", "facts", "config", "crash"])

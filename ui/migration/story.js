@@ -65,7 +65,7 @@ function movedText(store, frame) {
   const ghost = frame.ghost && store.control[0]?.centre[0] !== null
     ? frame.ghost.centre[0] - store.control[0].centre[0] : null;
   const versus = ghost === null ? "" : `; without any edit: ${towards(ghost)}`;
-  return { value: towards(shift), detail: `centre of mass${versus}. ${where}` };
+  return { value: towards(shift), detail: `centre of mass, since the edit${versus}. ${where}` };
 }
 
 function towards(shift) {
