@@ -111,7 +111,7 @@ def surgery(name: str, seed: int, *, maintained: float) -> dict[str, Any]:
 
     after = state(0.125, 1.0)
     after["p"] = after["p"] | {"maintained": [maintained]}
-    key = removal_surgery._key(*removal_surgery._edit(name, seed))
+    key = removal_surgery._key(removal_surgery._edit(name, seed))
     return {"key": json.loads(json.dumps(key)), "before": state(0.5, 0.0), "after": after}
 
 

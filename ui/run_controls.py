@@ -58,7 +58,10 @@ def _branch(run: RunDirectory) -> None:
     )
     step = st.selectbox("Checkpoint after step", run.checkpoints()[::-1], key=f"branch at {run.name}")
     steps = int(st.number_input("Steps", 1, 1_000_000, run.config.steps, key=f"branch steps {run.name}"))
-    edited = st.toggle("With the edit", True, key=f"branch edit {run.name}", help="Off: only train on.")
+    edited = st.toggle(
+        "With the edit", edit != run.config.edit, key=f"branch edit {run.name}",
+        help="Off: only train on. The run's own edit is in its checkpoints already.",
+    )  # fmt: skip
     if step is not None and st.button("Start the branch", key=f"branch of {run.name}", type="primary"):
         with shell.shown_errors():
             new = running.branch(run, int(step), edit=edit if edited else None, steps=steps)
