@@ -1,6 +1,6 @@
 """Load a language model through TransformerLens' `TransformerBridge`, and the narrow interface the analysis uses.
 
-Everything that touches the bridge or transformers' model classes is here; the other modules see `LanguageModel`:
+Everything that touches the bridge is here (reading a model's files: `model_files`); the other modules see `LanguageModel`:
 token ids in, activations at hooks and logits out, and each layer's MLP weights as views on the real parameters.
 The bridge stays in raw mode (compatibility mode cannot be undone and changes the weights).
 
@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from analysis import memory, paths
 from analysis.catalog import ModelSource, resolve
 from analysis.circuit import Shape
-from analysis.errors import ConfigError, MissingHookError, ModelFileError, UnsupportedArchitectureError
+from analysis.errors import ConfigError, MissingHookError, UnsupportedArchitectureError
 from analysis.fetch import Progress, locate
 from analysis.fingerprint import Fingerprint
+from analysis.model_files import read_folder
 from analysis.neurons import hook_name
 
 __all__ = ["HeadWeight", "LanguageModel", "NeuronWeight", "TokenizedText", "from_parts", "load", "pick_device"]
@@ -288,7 +289,7 @@ def load(
     folder = locate(source, progress)
     report("Loading", 0.0)
     memory.load_estimate(memory.count_parameters(folder), dtype, device).check()
-    inner, tokenizer = _load_from_folder(folder, dtype, source.name)
+    inner, tokenizer = read_folder(folder, dtype, source.name)
     report("Loading", 0.6)
     model = from_parts(inner.to(device), tokenizer, source, folder=folder, dtype=dtype)
     _check_fingerprint(model, folder)
@@ -323,55 +324,6 @@ def from_parts(inner: nn.Module, tokenizer: Any, source: ModelSource, *, folder:
             "mean nothing. Choose a model that predicts the next token."
         )
     return model
-
-
-def _load_from_folder(folder: Path, dtype: str, name: str) -> tuple[nn.Module, Any]:
-    """A transformers model in eval mode and its fast tokenizer, with every weight accounted for."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
-    try:
-        config = AutoConfig.from_pretrained(folder, **safe)
-    except (OSError, ValueError, KeyError) as error:
-        if "trust_remote_code" in str(error) or "model type" in str(error):
-            raise UnsupportedArchitectureError(
-                f"“{name}” needs code of its own or a model type this version of transformers does not know; "
-                "code from a model's folder is never run. Choose another model."
-            ) from error
-        raise ModelFileError(f"{folder / 'config.json'} cannot be read ({error}). Download the model again.") from error
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, config=config, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True, **safe
-        )
-        inner, info = loaded
-    except ValueError as error:
-        raise UnsupportedArchitectureError(
-            f"“{name}” ({config.model_type}) is no causal language model that transformers can load ({error})."
-        ) from error
-    except Exception as error:  # safetensors and torch raise their own types on damaged files
-        raise ModelFileError(
-            f"The weights in {folder} cannot be read ({type(error).__name__}: {error}). Download or convert them again."
-        ) from error
-    lost = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
-    if lost:
-        raise ModelFileError(
-            f"{len(lost)} weights of “{name}” are missing or of the wrong shape (first: {lost[0]}); "
-            "the model would compute noise. Save or download it again."
-        )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, **safe)
-    except Exception as error:  # the tokenizers library raises bare Exception on a damaged file
-        raise ModelFileError(
-            f"The tokenizer in {folder} cannot be read ({error}). Save it next to the model."
-        ) from error
-    if not tokenizer.is_fast:
-        raise ModelFileError(
-            f"“{name}” has no fast tokenizer, whose character offsets are needed to find concepts in text. "
-            "Convert it: AutoTokenizer.from_pretrained(folder, use_fast=True).save_pretrained(folder)."
-        )
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
-    return inner.eval(), tokenizer
 
 
 def _check_fingerprint(model: LanguageModel, folder: Path) -> None:

@@ -1,0 +1,70 @@
+"""Read a model's folder with transformers: weights and tokenizer, every weight accounted for, never code from the folder."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from analysis.errors import ModelFileError, UnsupportedArchitectureError
+
+__all__ = ["read_folder"]
+
+
+def read_folder(folder: Path, dtype: str, name: str) -> tuple[nn.Module, Any]:
+    """A transformers model in eval mode and its fast tokenizer.
+
+    Args:
+        folder: As transformers writes it, with safetensors.
+        dtype: Name of a torch dtype.
+        name: Of the model, for messages.
+
+    Raises:
+        UnsupportedArchitectureError: transformers cannot load it as a causal language model without the folder's own code.
+        ModelFileError: config, weights or tokenizer are damaged, incomplete or of no use.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    safe: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        config = AutoConfig.from_pretrained(folder, **safe)
+    except (OSError, ValueError, KeyError) as error:
+        if "trust_remote_code" in str(error) or "model type" in str(error):
+            raise UnsupportedArchitectureError(
+                f"“{name}” needs code of its own or a model type this version of transformers does not know; "
+                "code from a model's folder is never run. Choose another model."
+            ) from error
+        raise ModelFileError(f"{folder / 'config.json'} cannot be read ({error}). Download the model again.") from error
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder, config=config, dtype=getattr(torch, dtype), use_safetensors=True, output_loading_info=True, **safe
+        )
+        inner, info = loaded
+    except ValueError as error:
+        raise UnsupportedArchitectureError(
+            f"“{name}” ({config.model_type}) is no causal language model that transformers can load ({error})."
+        ) from error
+    except Exception as error:  # safetensors and torch raise their own types on damaged files
+        raise ModelFileError(
+            f"The weights in {folder} cannot be read ({type(error).__name__}: {error}). Download or convert them again."
+        ) from error
+    lost = sorted(info["missing_keys"]) + sorted(str(key) for key in info["mismatched_keys"])
+    if lost:
+        raise ModelFileError(
+            f"{len(lost)} weights of “{name}” are missing or of the wrong shape (first: {lost[0]}); "
+            "the model would compute noise. Save or download it again."
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, **safe)
+    except Exception as error:  # the tokenizers library raises bare Exception on a damaged file
+        raise ModelFileError(
+            f"The tokenizer in {folder} cannot be read ({error}). Save it next to the model."
+        ) from error
+    if not tokenizer.is_fast:
+        raise ModelFileError(
+            f"“{name}” has no fast tokenizer, whose character offsets are needed to find concepts in text. "
+            "Convert it: AutoTokenizer.from_pretrained(folder, use_fast=True).save_pretrained(folder)."
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    return inner.eval(), tokenizer
