@@ -8,7 +8,8 @@ The plain loop is what anyone would write: the transformers model as it is loade
 tracked run, and a step of the tracked run is compared with the mean of both, because machines drift. Tracked is everything
 from the first step to the last snapshot: choosing when to look, the snapshots, reporting losses. Loading, choosing facts and
 the snapshots before training are not in it, and neither is writing files, which the worker does. With several threads the
-seconds of a busy machine mean little; `--threads 1` and the processor time beside them do. On CUDA the clocks are read after a synchronisation.
+seconds of a busy machine mean little; `--threads 1` and the processor time beside them do. On CUDA the clocks are read after
+a synchronisation.
 
 The last line with --json: overhead_ratio, step_seconds, plain_step_seconds, device, and more.
 """

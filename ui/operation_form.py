@@ -48,13 +48,9 @@ def start_form(concept: Concept, edit: Edit) -> None:
     ):
         with shell.shown_errors():
             recipe = _recipe(concept, edit, maintain, threshold)
-            shell.choose(
-                **{
-                    CHOSEN: operations.start(
-                        recipe, device=host.chosen().device, what=parts, seed=drawn, owner=host.owner()
-                    ).name
-                }
-            )
+            device, owner = host.chosen().device, host.owner()
+            started = operations.start(recipe, device=device, what=parts, seed=drawn, owner=owner)
+            shell.choose(**{CHOSEN: started.name})
     st.caption(
         "In a process of its own, on a freshly loaded copy in float32: the unedited model is measured, edited, and "
         "measured again. The page stays free, and may be closed."
@@ -84,13 +80,9 @@ def recipe_form() -> None:
         st.warning("That model is not on this machine. Load it on the Model page first.", icon=":material/download:")
     if st.button("Carry out this recipe", icon=":material/science:", disabled=not ready):
         with shell.shown_errors():
-            shell.choose(
-                **{
-                    CHOSEN: operations.start(
-                        recipe, device=host.chosen().device, what=_chosen_parts(), owner=host.owner()
-                    ).name
-                }
-            )
+            device, owner = host.chosen().device, host.owner()
+            started = operations.start(recipe, device=device, what=_chosen_parts(), owner=owner)
+            shell.choose(**{CHOSEN: started.name})
 
 
 def queue_form(concept: Concept) -> list[Operation]:
