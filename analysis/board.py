@@ -15,7 +15,7 @@ from analysis.operations import Operation, Outcome
 __all__ = ["AXES", "Entry", "entry", "scores", "table"]
 
 AXES: dict[str, str] = {
-    "forgotten": "1 − P(answer) after ÷ before",
+    "forgotten": "1 − P(answer) after ÷ before; of a concept without facts, P(word) of its labelled words",
     "paraphrases forgotten": "the same on other wordings",
     "choice forgotten": "1 − multiple-choice accuracy after ÷ before; guessing right keeps it below 1",
     "neighbours kept": "P(answer) on neighbouring facts, after ÷ before",
@@ -84,7 +84,7 @@ def scores(outcome: Outcome) -> dict[str, float | None]:
     growth, kl = left("neutral_perplexity"), after("kl_median")
     decades = math.log10(_MOST_KL / _LEAST_KL)
     found = {
-        "forgotten": gone("forget"),
+        "forgotten": gone(_forgetting(outcome)),
         "paraphrases forgotten": gone("paraphrase"),
         "choice forgotten": gone("multiple_choice"),
         "neighbours kept": left("neighbours"),
@@ -97,7 +97,7 @@ def scores(outcome: Outcome) -> dict[str, float | None]:
 def table(entries: Sequence[Entry]) -> pd.DataFrame:
     """One row a finished operation, the most forgotten first and collapsed ones last.
 
-    Columns: collapsed, method, settings, for each measure of the facts its value before and after, perplexity ratio,
+    Columns: collapsed, method, settings, for each measure of facts and words its value before and after, perplexity ratio,
     kl_median (nats per token), edited_parameters, seconds (without the evaluation), operation, created, model, concept.
     """
     rows = []
@@ -107,7 +107,7 @@ def table(entries: Sequence[Entry]) -> pd.DataFrame:
         before, after = one.outcome.before, one.outcome.after
         old, new = before.value("neutral_perplexity"), after.value("neutral_perplexity")
         row: dict = {"collapsed": one.collapsed, "method": one.method, "settings": one.settings}
-        for name in ("forget", "paraphrase", "multiple_choice", "neighbours"):
+        for name in ("forget", "paraphrase", "multiple_choice", "labelled_words", "neighbours"):
             row |= {f"{name} before": before.value(name), name: after.value(name)}
         row |= {
             "perplexity ratio": None if old is None or new is None else new / old,
@@ -119,6 +119,12 @@ def table(entries: Sequence[Entry]) -> pd.DataFrame:
             "model": one.model,
             "concept": one.concept,
         }
-        rows.append(row)
-    rows.sort(key=lambda row: (row["collapsed"], math.inf if row["forget"] is None else row["forget"]))
-    return pd.DataFrame(rows)
+        left = after.value(_forgetting(one.outcome))
+        rows.append(((one.collapsed, math.inf if left is None else left), row))
+    rows.sort(key=lambda keyed: keyed[0])
+    return pd.DataFrame([row for _, row in rows])
+
+
+def _forgetting(outcome: Outcome) -> str:
+    """The measure that says how much is left of the concept: P(answer), or P(word) of a concept without facts."""
+    return "labelled_words" if outcome.before.get("forget") is None else "forget"

@@ -26,7 +26,7 @@ from analysis.concepts import Fact
 from analysis.edits import Change, Ledger, Training
 from analysis.edits.gradient import GradientEdit
 from analysis.edits.gradient_methods import Rmu
-from analysis.errors import ConceptError, ConfigError, RunError, StoppedError
+from analysis.errors import ConfigError, RunError, StoppedError
 from analysis.evaluate import Evaluation
 from analysis.fetch import Progress
 from analysis.jobs import Job, JobStatus, StatusKeeper, read_json
@@ -170,11 +170,6 @@ def operate(
             raise StoppedError("Stopped on request. The weights are as they were.")
 
     concept = recipe.concepts[recipe.steps[-1].concept]
-    if not concept.facts:
-        raise ConceptError(
-            f"“{concept.name}” has no facts, so there is nothing to evaluate its removal by. Add facts to it, or relearn it "
-            "with `relearn`, which also follows concepts that are only words in sentences."
-        )
     started = time.monotonic()
     planned = recipe.plan(model, progress)
     planning = time.monotonic() - started

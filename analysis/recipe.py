@@ -264,6 +264,11 @@ def gather(
     known: tuple[Fact, ...] = ()
     kept: list[tuple[Concept, tuple[Fact, ...]]] = []
     if facts:
+        if not concept.facts:
+            raise ConceptError(
+                f"“{concept.name}” has no facts, and this method removes facts. Add some, or choose prune, mean_ablate or "
+                "reverse, which need only labelled words."
+            )
         known = tuple(measure.known_facts(model, concept, threshold=threshold)[0])
         if not known:
             raise ConceptError(

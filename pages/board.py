@@ -15,11 +15,8 @@ entries = [operation_view.entry(operation) for operation in found]
 here = [one for one in entries if (one.model, one.concept) == (host.chosen().reference, concept.name)]
 finished = [one for one in here if one.outcome is not None]
 with st.expander("Carry out several methods", expanded=not finished, icon=":material/add:"):
-    if concept.facts:
-        if operation_form.queue_form(concept):
-            st.rerun()
-    else:
-        st.info("This concept has no facts, so its removal cannot be evaluated. Choose another in the sidebar.")
+    if operation_form.queue_form(concept):
+        st.rerun()
 board_view.under_way(found, {one.name for one in here})
 if not finished:
     st.info(f"Nothing has been done to “{concept.title}” in {host.chosen().reference} yet.", icon=":material/science:")

@@ -48,6 +48,21 @@ def test_scores_are_shares_of_before_and_outer_is_better():
     assert set(board.scores(one.outcome)) == set(board.AXES)
 
 
+def test_a_concept_without_facts_is_ranked_by_its_words():
+    def of_words(name: str, left: float) -> Entry:
+        before, after = ({"labelled_words": value, "neutral_perplexity": 20.0} for value in (0.4, left))
+        outcome = Outcome(before=evaluation(**before), after=evaluation(**after), edited_parameters=3, seconds=1.0)
+        return Entry(name=name, created="", model="m", concept="c", method=name, settings="", outcome=outcome)
+
+    entries = [of_words("little", 0.3), of_words("much", 0.1)]
+    table = board.table(entries)
+    assert table["operation"].tolist() == ["much", "little"]
+    assert table["labelled_words before"].tolist() == [0.4, 0.4]
+    scores = board.scores(entries[1].outcome)  # type: ignore[arg-type]
+    assert scores["forgotten"] == pytest.approx(0.75)
+    assert scores["paraphrases forgotten"] is None
+
+
 def test_what_was_not_measured_has_no_score():
     one = entry("a", 0.2)
     assert one.outcome is not None

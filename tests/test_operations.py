@@ -210,8 +210,28 @@ def test_bad_requests(tiny_model: LanguageModel, tiny_concept: Concept, tmp_path
         operations.create(recipe, tmp_path / "used")
     with pytest.raises(RunError, match="no operation"):
         Operation(tmp_path / "used")
+
+
+def test_a_concept_that_is_only_words(tiny_model: LanguageModel, tiny_concept: Concept, tmp_path: Path):
+    """Its words and everything around them are measured; a method that removes facts says that there are none."""
     words = Concept(name="words", title="Words", sentences=tiny_concept.sentences)
-    with pytest.raises(ConceptError, match="has no facts"):
+    recipe = recipe_of(tiny_model, words, from_settings("prune", {"top_fraction": 0.3}))
+    _, outcome = operations.operate(tiny_model, recipe, tmp_path / "op", what=(*PARTS, "labelled_words"))
+    summary = outcome.summary()
+    assert summary["before"]["forget"] is None
+    assert summary["before"]["labelled_words"] != summary["after"]["labelled_words"]
+    assert summary["kl"]["median"] > 0
+    assert "no facts" in outcome.after.skipped["forget"]
+    assert "labelled_words" not in outcome.after.skipped
+
+
+def test_facts_cannot_be_removed_from_a_concept_without(
+    tiny_model: LanguageModel, tiny_concept: Concept, tmp_path: Path
+):
+    words = Concept(name="words", title="Words", sentences=tiny_concept.sentences)
+    before = state(tiny_model)
+    with pytest.raises(ConceptError, match="this method removes facts"):
         operations.operate(
-            tiny_model, recipe_of(tiny_model, words, from_settings("prune", {})), tmp_path / "op", what=PARTS
+            tiny_model, recipe_of(tiny_model, words, from_settings("npo", TRAINING)), tmp_path / "op", what=PARTS
         )
+    assert same_bits(state(tiny_model), before)

@@ -12,6 +12,7 @@ import streamlit as st
 
 from analysis import concepts
 from analysis.concepts import Concept, Fact, dump_jsonl
+from analysis.errors import ConceptError
 from ui import host
 from ui.token_strip import continuation
 
@@ -37,6 +38,8 @@ class Examination:
     held_out: float | None
     n_retrained: int
     n_held_out: int
+    words: float | None
+    """Mean P(labelled word) of a concept without facts; None for others, and where no word can be asked for."""
     neutral_loss: float
     """Nats per token."""
     generations: tuple[tuple[str, tuple[tuple[str, float], ...]], ...]
@@ -62,9 +65,19 @@ def examine(model: LanguageModel, concept: Concept, known: Sequence[Fact], label
         held_out=means["held_out"],
         n_retrained=sum(fact.split == "retrained" for fact in known),
         n_held_out=sum(fact.split == "held_out" for fact in known),
+        words=None if concept.facts else _p_words(model, concept),
         neutral_loss=measure.neutral_loss(model, measure.prepare_neutral(model, sentences)),
         generations=tuple((text, tuple(measure.generate(model, text)[1])) for text in texts),
     )
+
+
+def _p_words(model: LanguageModel, concept: Concept) -> float | None:
+    from analysis import evaluate
+
+    try:
+        return evaluate.labelled_words(model, concept).value
+    except ConceptError:  # every word comes first in its sentence
+        return None
 
 
 def record(
@@ -108,14 +121,14 @@ def _states(concept: Concept) -> tuple[dict, tuple, tuple]:
 def show(states: Sequence[Examination]) -> None:
     """One row a state, then the same prompts continued by each, side by side."""
     base, last = states[0], states[-1]
-    table = pd.DataFrame(
-        {
-            "": [state.label for state in states],
-            f"P(answer), retrained (n = {base.n_retrained})": [state.retrained for state in states],
-            f"P(answer), held out (n = {base.n_held_out})": [state.held_out for state in states],
-            "neutral loss, nats per token": [state.neutral_loss for state in states],
-        }
-    )
+    columns: dict[str, list] = {"": [state.label for state in states]}
+    if base.words is None:
+        columns[f"P(answer), retrained (n = {base.n_retrained})"] = [state.retrained for state in states]
+        columns[f"P(answer), held out (n = {base.n_held_out})"] = [state.held_out for state in states]
+    else:
+        columns["P(labelled word) in the concept's sentences"] = [state.words for state in states]
+    columns["neutral loss, nats per token"] = [state.neutral_loss for state in states]
+    table = pd.DataFrame(columns)
     st.dataframe(table.style.format(precision=3), hide_index=True)
     rise = last.neutral_loss - base.neutral_loss
     if rise >= COLLAPSE:

@@ -18,8 +18,10 @@ _LABELS = {
     "edited_parameters": "edited parameters",
     "multiple_choice": "multiple choice",
     "multiple_choice before": "multiple choice before",
+    "labelled_words": "P(word)",
+    "labelled_words before": "P(word) before",
 }
-_PRECISE = ("forget", "paraphrase", "multiple_choice", "neighbours")
+_PRECISE = ("forget", "paraphrase", "multiple_choice", "labelled_words", "neighbours")
 _AT_ONCE = 4
 
 

@@ -100,7 +100,9 @@ def _widget(setting: Setting, key: str, default: Any, concept: Concept) -> Any:
         return st.text_input(
             label, key="only", bind="query-params", placeholder="L5.MLP, L7.H3", help=about
         ).strip()  # one for all methods: a circuit that is carried over stays
-    if setting.name == "fact" and concept.facts:
+    if setting.name == "fact":
+        if not concept.facts:
+            return ""
         none = [] if setting.required else [_NO_FACT]
         chosen = st.selectbox(label, [*concept.fact_names(), *none], key=key, bind="query-params", help=about)
         return "" if chosen == _NO_FACT else chosen

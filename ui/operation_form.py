@@ -41,10 +41,16 @@ def start_form(concept: Concept, edit: Edit) -> None:
     drawn = int(
         seed.number_input("Seed", 0, 2**31 - 1, 0, key="op_seed", bind="query-params", help="Of the evaluation.")
     )
-    if not concept.facts:
-        st.info("This concept has no facts, so its removal cannot be evaluated. Choose another, or upload facts.")
+    possible = bool(concept.facts) or not edit.needs_facts
+    if not possible:
+        st.info(
+            f"This concept has no facts, and `{edit.method}` removes facts. Choose prune, mean_ablate or reverse, which need "
+            "only labelled words, or another concept."
+        )
+    elif not concept.facts:
+        st.caption("This concept has no facts: measured is how probable its labelled words are in its own sentences.")
     if st.button(
-        "Carry out and evaluate", type="primary", width="stretch", icon=":material/science:", disabled=not concept.facts
+        "Carry out and evaluate", type="primary", width="stretch", icon=":material/science:", disabled=not possible
     ):
         with shell.shown_errors():
             recipe = _recipe(concept, edit, maintain, threshold)
@@ -87,7 +93,8 @@ def recipe_form() -> None:
 
 def queue_form(concept: Concept) -> list[Operation]:
     """Draw the choice of several methods; returns the operations that were started now."""
-    names = st.multiselect("Methods, at their default settings", list(METHODS), key="queue", bind="query-params")
+    possible = [name for name, method in METHODS.items() if concept.facts or not method.needs_facts]
+    names = st.multiselect("Methods, at their default settings", possible, key="queue", bind="query-params")
     parts = _parts()
     pressed = st.button("Carry them out", type="primary", icon=":material/science:", disabled=not names)
     st.caption("One after another: each waits in a process of its own until the one before has ended.")

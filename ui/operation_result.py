@@ -16,6 +16,7 @@ __all__ = ["show"]
 _HEADLINES = {
     "forget": ("P(answer), to forget", "inverse"),
     "paraphrase": ("P(answer), reworded", "inverse"),
+    "labelled_words": ("P(word), to forget", "inverse"),
     "injected": ("P(new answer)", "normal"),
     "neighbours": ("P(answer), to keep", "normal"),
     "neutral_perplexity": ("Perplexity", "inverse"),
@@ -44,7 +45,10 @@ def show(name: str, outcome: Outcome) -> None:
 
 
 def _headline(before: Evaluation, after: Evaluation) -> None:
-    shown = {name: about for name, about in _HEADLINES.items() if name != "injected" or after.get(name)}
+    absent = {"labelled_words"} if after.get("forget") else {"forget", "paraphrase"}
+    if after.get("injected") is None:
+        absent.add("injected")
+    shown = {name: about for name, about in _HEADLINES.items() if name not in absent}
     columns = st.columns(len(shown) + 1)
     for column, (measure, (title, good)) in zip(columns, shown.items()):
         old, new = before.value(measure), after.value(measure)

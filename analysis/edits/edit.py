@@ -7,7 +7,7 @@ gives a `Change`; only a `Ledger` writes a change into weights.
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import nn
 
@@ -30,15 +30,13 @@ E = TypeVar("E", bound="Edit")
 class Edit(ABC):
     """What to do to a model. Knows nothing of the model it will be done to."""
 
+    needs_facts: ClassVar[bool] = False
+    """Whether `Materials` must hold the facts that the unedited model knows."""
+
     @property
     @abstractmethod
     def method(self) -> str:
         """Name of the method: a key of `methods.METHODS`."""
-
-    @property
-    def needs_facts(self) -> bool:
-        """Whether `Materials` must hold the facts that the unedited model knows."""
-        return False
 
     @abstractmethod
     def describe(self) -> str:

@@ -69,6 +69,7 @@ class GradientEdit(Edit):
     seed: int = 0
     """Draws facts, new answers, batches and random directions."""
 
+    needs_facts: ClassVar[bool] = True
     name: ClassVar[str]
     """Of the method."""
     injects: ClassVar[bool] = False
@@ -102,10 +103,6 @@ class GradientEdit(Edit):
     @property
     def method(self) -> str:
         return self.name
-
-    @property
-    def needs_facts(self) -> bool:
-        return True
 
     @abstractmethod
     def terms(self) -> tuple[Term, ...]:

@@ -49,6 +49,8 @@ class Method:
     configure: Callable[[Mapping[str, Any]], Edit]
     """Builds its edit from settings by name, which may be texts."""
     settings: tuple[Setting, ...]
+    needs_facts: bool = False
+    """Whether the concept must have facts; otherwise labelled words are enough."""
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Name (of a paper's setting) -> settings that differ from the defaults."""
 
@@ -65,7 +67,7 @@ def _component_method(name: str, summary: str) -> Method:
 
 
 def _method(
-    edit: type, summary: str, source: str, presets: Mapping[str, Mapping[str, Any]] | None = None, **fixed: Any
+    edit: type[Edit], summary: str, source: str, presets: Mapping[str, Mapping[str, Any]] | None = None, **fixed: Any
 ) -> Method:
     """A method whose settings are the fields of its edit; `fixed` are those that make it this method."""
     settings = tuple(setting for setting in settings_of(edit) if setting.name not in fixed)
@@ -75,6 +77,7 @@ def _method(
         load=partial(build, edit),
         configure=lambda values: build(edit, {**_only(values, settings), **fixed}),
         settings=settings,
+        needs_facts=edit.needs_facts,
         presets=presets or {},
     )
 

@@ -9,8 +9,9 @@ from analysis.evaluate.base import Baseline
 from analysis.evaluate.collapse import COLLAPSE_FACTOR, collapse_warning
 from analysis.evaluate.evaluation import baseline, evaluate, parts_of
 from analysis.evaluate.general_text import GeneralText, from_hub, neutral_text, offline_text, sampled_text
-from analysis.evaluate.parts import ALL, PARTS, QUICK
+from analysis.evaluate.parts import ALL, PARTS, QUICK, WITHOUT_FACTS
 from analysis.evaluate.result import SUMMARY, Curve, Evaluation, Generation, Histogram, Measure, compare
+from analysis.evaluate.words import labelled_words
 
 __all__ = [
     "ALL",
@@ -18,6 +19,7 @@ __all__ = [
     "PARTS",
     "QUICK",
     "SUMMARY",
+    "WITHOUT_FACTS",
     "Baseline",
     "Curve",
     "Evaluation",
@@ -30,6 +32,7 @@ __all__ = [
     "compare",
     "evaluate",
     "from_hub",
+    "labelled_words",
     "neutral_text",
     "offline_text",
     "parts_of",

@@ -10,7 +10,7 @@ from analysis.evaluate import forget, keep, kl
 from analysis.evaluate.base import Baseline
 from analysis.evaluate.collapse import collapse_warning
 from analysis.evaluate.general_text import GeneralText, offline_text, weights_digest
-from analysis.evaluate.parts import ALL, PARTS, QUICK, Session
+from analysis.evaluate.parts import ALL, PARTS, QUICK, WITHOUT_FACTS, Session
 from analysis.evaluate.result import Evaluation
 from analysis.fetch import Progress
 from analysis.measure import KNOWN_THRESHOLD, known_facts
@@ -56,7 +56,7 @@ def baseline(
     """Measure the unedited model, and choose what every later state is asked.
 
     Neighbours are the concept's known facts outside the forget set; if there are none, known facts of the other built-in
-    concepts.
+    concepts. Of a concept that is only labelled words, those are what is measured (`WITHOUT_FACTS`).
 
     Args:
         model: The unedited model.
@@ -71,18 +71,18 @@ def baseline(
         should_stop: Asked between parts; True leaves the rest out.
 
     Raises:
-        ConceptError: the concept has no facts, the model knows none of them, or `facts` is empty.
+        ConceptError: the concept has facts, and the model knows none of them or `facts` is empty.
         ConfigError: a part is unknown, or the KL reference cannot be written.
         ModelFileError: logits are not finite.
     """
     started, chosen = time.monotonic(), parts_of(what)
     report = progress or (lambda what, share: None)
     report("Finding the facts the model knows", 0.0)
-    known, table = known_facts(model, concept, threshold=threshold)
+    known = known_facts(model, concept, threshold=threshold)[0] if concept.facts else []
     forgotten = tuple(known if facts is None else facts)
-    if not forgotten:
+    if concept.facts and not forgotten:
         raise ConceptError(
-            f"“{model.name}” knows none of the {len(table)} facts of “{concept.name}” (mean P(answer) of at least "
+            f"“{model.name}” knows none of the {len(concept.facts)} facts of “{concept.name}” (mean P(answer) of at least "
             f"{threshold:g}), so there is nothing to forget. Lower the threshold, or choose facts it knows."
         )
     near = keep.neighbours_within(concept, forgotten, known, seed=seed)
@@ -119,7 +119,7 @@ def baseline(
         concept=concept.name,
         facts=forgotten,
         injected=tuple(injected),
-        n_unknown=len(table) - len(known),
+        n_unknown=len(concept.facts) - len(known),
         seed=seed,
         neighbours=session.neighbours,
         others=session.others,
@@ -200,6 +200,9 @@ def _measure(session: Session, chosen: Sequence[str], label: str, started: float
             break
         if session.progress is not None:
             session.progress(f"Measuring {name.replace('_', ' ')}", i / len(chosen))
+        if not session.given and name not in WITHOUT_FACTS:
+            session.skipped[name] = f"“{session.concept.name}” has no facts to ask for."
+            continue
         try:
             PARTS[name](session)
         except _NOT_MEASURABLE as error:

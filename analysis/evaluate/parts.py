@@ -6,13 +6,13 @@ from functools import cached_property
 
 from analysis import measure
 from analysis.concepts import Concept, Fact, Sentence
-from analysis.evaluate import attacks, choice, forget, keep, kl, latent, soft_prompts
+from analysis.evaluate import attacks, choice, forget, keep, kl, latent, soft_prompts, words
 from analysis.evaluate.general_text import neutral_text
 from analysis.evaluate.result import Curve, Generation, Histogram, Measure
 from analysis.fetch import Progress
 from analysis.models import LanguageModel
 
-__all__ = ["ALL", "PARTS", "QUICK", "Session"]
+__all__ = ["ALL", "PARTS", "QUICK", "WITHOUT_FACTS", "Session"]
 
 
 class Session:
@@ -63,6 +63,10 @@ class Session:
 def _forget(session: Session) -> None:
     session.add(session.recall.measures()[:1])
     session.facts = tuple((fact.subject, fact.answer, float(p)) for fact, p in zip(session.given, session.recall.p_F))
+
+
+def _labelled_words(session: Session) -> None:
+    session.add([words.labelled_words(session.model, session.concept, seed=session.seed)])
 
 
 def _memorization(session: Session) -> None:
@@ -133,10 +137,11 @@ def _neutral_perplexity(session: Session) -> None:
 def _generations(session: Session) -> None:
     kept = session.neighbours.get(session.concept.name, ())
     facts = [("forgotten", fact) for fact in session.given[:2]] + [("kept", fact) for fact in kept[:1]]
-    prompts = [("ordinary", _ORDINARY)]
-    for about, fact in facts:
-        text, start = next(session.concept.statements(fact))
-        prompts.insert(-1, (about, text[:start].rstrip(" ")))
+    beginnings = [(about, *next(session.concept.statements(fact))) for about, fact in facts]
+    if not facts:
+        labelled = [one for one in session.concept.sentences if one.spans and one.text[: one.spans[0][0]].strip()]
+        beginnings = [("forgotten", one.text, one.spans[0][0]) for one in labelled[:2]]
+    prompts = [(about, text[:start].rstrip(" ")) for about, text, start in beginnings] + [("ordinary", _ORDINARY)]
     session.generations = tuple(
         Generation(about=about, prompt=prompt, tokens=tuple(measure.generate(session.model, prompt)[1]))
         for about, prompt in prompts
@@ -204,6 +209,7 @@ PARTS: dict[str, Callable[[Session], None]] = {
     "forget": _forget,
     "paraphrase": _paraphrase,
     "multiple_choice": _multiple_choice,
+    "labelled_words": _labelled_words,
     "injected": _injected,
     "neighbours": _neighbours,
     "kl": _kl,
@@ -221,5 +227,25 @@ PARTS: dict[str, Callable[[Session], None]] = {
 }
 """In the order in which they are measured: cheap ones first."""
 
-QUICK = ("neutral_perplexity", "forget", "paraphrase", "multiple_choice", "injected", "neighbours", "kl", "generations")
+QUICK = (
+    "neutral_perplexity",
+    "forget",
+    "paraphrase",
+    "multiple_choice",
+    "labelled_words",
+    "injected",
+    "neighbours",
+    "kl",
+    "generations",
+)
 ALL = tuple(PARTS)
+WITHOUT_FACTS = (
+    "neutral_perplexity",
+    "labelled_words",
+    "injected",
+    "neighbours",
+    "kl",
+    "generations",
+    "other_concepts",
+)
+"""What can be measured of a concept that is only labelled words."""

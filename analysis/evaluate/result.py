@@ -14,7 +14,7 @@ from analysis.errors import ConfigError, ModelFileError
 
 __all__ = ["SUMMARY", "Curve", "Evaluation", "Generation", "Histogram", "Measure", "compare"]
 
-SUMMARY = ("forget", "paraphrase", "multiple_choice", "neighbours", "neutral_perplexity")
+SUMMARY = ("forget", "paraphrase", "multiple_choice", "labelled_words", "neighbours", "neutral_perplexity")
 """What `Evaluation.summary` gives besides KL."""
 
 
@@ -75,7 +75,8 @@ class Generation:
     """What the model goes on to say, always taking its most probable token."""
 
     about: str
-    """“forgotten”: the prompt of a fact to be forgotten; “kept”: of a neighbouring one; “ordinary”: of no fact."""
+    """“forgotten”: the prompt of a fact to be forgotten, or of a labelled word; “kept”: of a neighbouring fact;
+    “ordinary”: of neither."""
     prompt: str
     tokens: tuple[tuple[str, float], ...]
     """Each new token with its probability; none where the model ends the text at once."""

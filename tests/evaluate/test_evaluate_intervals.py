@@ -101,8 +101,8 @@ def test_table_and_values():
 
 def test_summary_has_every_key():
     assert evaluation().summary() == {
-        "forget": 0.5, "paraphrase": None, "multiple_choice": None, "neighbours": 0.9, "neutral_perplexity": None,
-        "kl": None, "warning": None,
+        "forget": 0.5, "paraphrase": None, "multiple_choice": None, "labelled_words": None, "neighbours": 0.9,
+        "neutral_perplexity": None, "kl": None, "warning": None,
     }  # fmt: skip
     with_kl = replace(whole(), measures=tuple(measure(f"kl_{name}", value) for name, value in (("median", 0.1), ("mean", 0.2), ("p95", 0.3))))  # fmt: skip
     assert with_kl.summary()["kl"] == {"median": 0.1, "mean": 0.2, "p95": 0.3, "n_tokens": 7}

@@ -192,3 +192,33 @@ def test_several_methods_are_queued(open_page, monkeypatch: pytest.MonkeyPatch):
     app.multiselect(key="queue").set_value(["prune", "npo"]).run()
     assert _errors(_press(app, "Carry them out")) == ""
     assert started == ["prune", "npo"]
+
+
+def test_a_concept_of_words_alone(open_page, tiny_shapes: Concept, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its edits are previewed, carried out, shown and ranked; what removes facts is not offered."""
+    concepts.save(tiny_shapes)
+    started: list[str] = []
+
+    def start(recipe: Recipe, **options: object) -> Operation:
+        started.append(recipe.steps[0].edit.method)
+        operation = operations.create(recipe, operations.new_path("tiny-shapes", "prune"), device="cpu", what="quick")
+        operations.carry_out(operation, model=load(str(tiny_folder), device="cpu"))
+        return operation
+
+    monkeypatch.setattr(operations, "start", start)
+    app = open_page("surgery", concept="tiny-shapes", percent="10")
+    assert _errors(_press(app, "Preview")) == ""
+    assert _frame(app, "P(labelled word) in the concept's sentences").shape[0] == 2
+    assert _errors(_press(app, "Carry out and evaluate")) == ""
+    assert started == ["prune"]
+    assert app.metric[0].label == "P(word), to forget"
+    for name in ("npo", "tars"):
+        app.selectbox(key="remove_by").set_value(name).run()
+        assert not app.exception, name
+        if name == "npo":
+            assert any("has no facts" in info.value for info in app.info)
+            assert next(one for one in app.button if one.label == "Carry out and evaluate").disabled
+    app = open_page("board", concept="tiny-shapes")
+    assert _errors(app) == ""
+    assert set(app.multiselect(key="queue").options) == {"prune", "mean_ablate", "reverse", "tars"}
+    assert _frame(app, "labelled_words")["method"].tolist() == ["prune"]
