@@ -5,11 +5,12 @@
 
 For every method a short list of settings, its default among them: from the unedited model each time, forget eight facts
 drawn by the seed, then measure P(answer) of the forgotten facts (trained templates, paraphrases), of up to 16 maintained
-facts, of the new answers where there are some, and the loss on neutral sentences that were not trained on.
+facts, of up to 16 facts of each other built-in concept, of the new answers where there are some, and the loss on neutral
+sentences. Other concepts and these sentences are not trained on.
 
-Best is, among the settings that with every seed keep P(maintained) at 90% of before or more and raise the neutral loss by at
-most 0.1 nats a token, the lowest P(forget), trained and paraphrased together, less P(new) where there are new answers, in
-the mean over seeds; where none keeps that much, none is best. Every measurement is a line of `--out` as soon as it is made;
+Best is, among the settings that with every seed keep P(maintained) and P(other concepts) at 90% of before or more and raise
+the neutral loss by at most 0.1 nats a token, the lowest P(forget), trained and paraphrased together, less P(new) where there
+are new answers, in the mean over seeds; where none keeps that much, none is best. Every measurement is a line of `--out` as soon as it is made;
 what is found there is not measured again, so the command can be stopped and taken up. The table goes between the markers
 in `--page`. Progress goes to stderr.
 """
@@ -36,6 +37,7 @@ from analysis.edits.descent import Training, plan_gradient
 from analysis.edits.gradient import GradientEdit
 from analysis.edits.gradient_methods import GRADIENT_METHODS
 from analysis.errors import PalimpsestError
+from analysis.evaluate.keep import choose_others
 from analysis.relearn import split_neutral
 
 GRIDS: dict[str, list[dict[str, Any]]] = {
@@ -136,8 +138,8 @@ def edit_of(method: str, setting: dict[str, Any], seed: int) -> GradientEdit:
 def table(rows: list[Row], seeds: list[int]) -> str:
     """All settings over `seeds` as Markdown, mean and range; those that lack a seed are left out."""
     lines = [
-        "| method | setting | P(forget) | paraphrased | P(maintained) | neutral loss | |",
-        "|---|---|---|---|---|---|---|",
+        "| method | setting | P(forget) | paraphrased | P(maintained) | P(other concepts) | neutral loss | |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for method, settings in GRIDS.items():
         befores = _found(rows, {"before": _given(method)}, seeds)
@@ -187,6 +189,8 @@ class _Bench:
         self.concept = concepts.load(CONCEPT)
         self.train_text, measured = split_neutral(concepts.neutral_sentences())
         self.neutral = measure.prepare_neutral(self.model, measured[:NEUTRAL])
+        others = choose_others(self.model, self.concept)
+        self.other = tuple(fact for facts in others.values() for fact in facts)
         self.known = tuple(measure.known_facts(self.model, self.concept)[0])
         self.saved = {name: weight.detach().clone() for name, weight in self.model.weights.items()}
 
@@ -219,6 +223,7 @@ class _Bench:
             "p_forget": self._p(asked),
             "p_paraphrased": self._p(asked, paraphrased=True),
             "p_maintained": self._p(maintained[:MAINTAINED]),
+            "p_other": self._p(self.other),
             "neutral_loss": measure.neutral_loss(self.model, self.neutral, precision="bf16"),
         }
         if facts.injected:
@@ -261,7 +266,7 @@ def _found(rows: list[Row], key: Row, seeds: list[int]) -> list[Row] | None:
 def _kept(row: Row, before: Row) -> bool:
     return (
         "error" not in row
-        and row["p_maintained"] >= KEPT_SHARE * before["p_maintained"]
+        and all(row[name] >= KEPT_SHARE * before[name] for name in ("p_maintained", "p_other"))
         and row["neutral_loss"] <= before["neutral_loss"] + KEPT_LOSS
     )
 
@@ -273,9 +278,9 @@ def _remains(row: Row) -> float:
 def _cells(found: list[Row]) -> str:
     """Mean and range of each measure, as table cells."""
     if errors := [row["error"] for row in found if "error" in row]:
-        return f"{errors[0]} |  |  | "
+        return f"{errors[0]} |  |  |  | "
     parts = []
-    for name in ("p_forget", "p_paraphrased", "p_maintained", "neutral_loss"):
+    for name in ("p_forget", "p_paraphrased", "p_maintained", "p_other", "neutral_loss"):
         values = [row[name] for row in found]
         parts.append(f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})")
     if "p_new" in found[0] and "before" not in found[0]:

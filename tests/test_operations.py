@@ -5,8 +5,6 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
-from torch import Tensor
 
 from analysis import memory, operations, queue
 from analysis.concepts import Concept
@@ -15,19 +13,10 @@ from analysis.errors import ConceptError, ConfigError, EditError, MemoryShortErr
 from analysis.models import LanguageModel, load
 from analysis.operations import Operation
 from analysis.recipe import Recipe
+from tests.shared import same_bits, state
 
 TRAINING = {"steps": 6, "batch_size": 4, "learning_rate": 1e-3, "precision": "float32"}
 PARTS = ("forget", "neutral_perplexity", "kl")
-
-
-def state(model: LanguageModel) -> dict[str, Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in model.weights.items()}
-
-
-def same_bits(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    return first.keys() == second.keys() and all(
-        torch.equal(first[name].view(torch.int32), second[name].view(torch.int32)) for name in first
-    )
 
 
 @pytest.fixture(autouse=True)

@@ -7,23 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from analysis.concepts import Concept
 from analysis.edits import ComponentEdit, PlannedEdit, Selection, from_settings
 from analysis.errors import ConceptError, ConfigError, EditError
 from analysis.models import LanguageModel, load
 from analysis.recipe import Recipe, gather
-
-
-def state(model: LanguageModel) -> dict[str, Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in model.weights.items()}
-
-
-def same_bits(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    return first.keys() == second.keys() and all(
-        torch.equal(first[name].view(torch.int32), second[name].view(torch.int32)) for name in first
-    )
+from tests.shared import same_bits, state
 
 
 @pytest.fixture

@@ -1,19 +1,14 @@
 """Gradient edits on tiny models: facts are chosen, trained away, confined, stopped, resumed and undone bit for bit."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from analysis import measure
-from analysis.concepts import Concept, Sentence
 from analysis.edits import ComponentEdit, Ledger, Materials, Selection, from_dict, plan
-from analysis.edits.descent import Training
 from analysis.edits.gradient import GradientEdit
 from analysis.edits.gradient_methods import (
     GRADIENT_METHODS,
@@ -28,50 +23,10 @@ from analysis.edits.gradient_methods import (
 )
 from analysis.edits.losses import Losses
 from analysis.edits.rows import Batch
-from analysis.errors import ConceptError, ConfigError, EditError, StoppedError
+from analysis.errors import ConceptError, ConfigError, EditError
 from analysis.models import LanguageModel
-
-COMMON = {"steps": 4, "batch_size": 4, "learning_rate": 1e-3, "precision": "float32"}
-UNLEARN = Unlearn(forget=("France", "Italy"), **COMMON)
-EDITS: dict[str, GradientEdit] = {
-    "unlearn": UNLEARN,
-    "inject": Inject(forget=("France", "Italy"), **COMMON),
-    "llm_surgery": LlmSurgery(forget=("France",), update=("Italy",), **COMMON),
-    "gradient_ascent": GradientAscent(forget=("France", "Italy"), **COMMON),
-    "grad_diff": GradDiff(forget=("France", "Italy"), **COMMON),
-    "npo": Npo(forget=("France", "Italy"), **COMMON),
-    "simnpo": SimNpo(forget=("France", "Italy"), **COMMON),
-    "rmu": Rmu(forget=("France", "Italy"), layer=1, **COMMON),
-}
-
-
-def state(model: LanguageModel) -> dict[str, Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in model.weights.items()}
-
-
-def same_bits(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    return first.keys() == second.keys() and all(
-        torch.equal(first[name].view(torch.int32), second[name].view(torch.int32)) for name in first
-    )
-
-
-@pytest.fixture
-def materials(tiny_concept: Concept, tiny_neutral: tuple[Sentence, ...]) -> Materials:
-    return Materials(concept=tiny_concept, forget=tiny_concept.facts, neutral=tiny_neutral[:5])
-
-
-@pytest.fixture
-def training(materials: Materials) -> Callable[..., Training]:
-    """Plans an edit; keyword arguments are set on the training."""
-
-    def build(model: LanguageModel, edit: GradientEdit, **fields: object) -> Training:
-        change = plan(edit, model, materials)
-        assert isinstance(change, Training)
-        for name, value in fields.items():
-            setattr(change, name, value)
-        return change
-
-    return build
+from tests.edits.gradient_edits import COMMON, EDITS, UNLEARN
+from tests.shared import same_bits, state
 
 
 @pytest.mark.parametrize("name", EDITS)
@@ -303,113 +258,6 @@ def test_low_rank_factors_give_the_logits_that_the_merged_weights_give(either_mo
         if after.ndim == 2 and (after - before[name]).abs().max() > 1e-5:
             rank = int(torch.linalg.matrix_rank(after - before[name], atol=1e-4))
             assert rank == (9 if "c_attn" in name else 3)  # GPT-2 stores query, key and value in one
-
-
-def test_two_trainings_give_the_same_bits_and_another_seed_others(tiny_folder: Path, training):
-    from analysis.models import load
-
-    results = []
-    for seed in (0, 0, 1):
-        model = load(str(tiny_folder), device="cpu")
-        torch.manual_seed(seed + 77)  # what the surrounding program drew before must not matter
-        Ledger(model).apply(training(model, replace(UNLEARN, seed=seed)))
-        results.append(state(model))
-    assert same_bits(results[0], results[1])
-    assert not same_bits(results[0], results[2])
-
-
-@pytest.mark.parametrize(
-    "edit",
-    [
-        replace(UNLEARN, steps=7, only="L0.N3, L1.MLP, L2.H0"),
-        replace(EDITS["npo"], steps=7, precision="bf16"),
-        replace(EDITS["llm_surgery"], steps=7, lora_rank=2),
-        replace(EDITS["rmu"], steps=7, schedule="constant"),
-    ],
-    ids=["confined", "whole", "low rank", "rmu"],
-)
-def test_a_resumed_training_gives_the_very_weights_of_an_uninterrupted_one(
-    tiny_model: LanguageModel, training, tmp_path: Path, edit: GradientEdit
-):
-    before, losses = state(tiny_model), []
-    whole = Ledger(tiny_model)
-    whole.apply(training(tiny_model, edit, on_step=lambda step, loss, _: losses.append(loss)))
-    expected = state(tiny_model)
-    whole.undo()
-    assert same_bits(before, state(tiny_model))
-
-    asked, ledger, resumed = [], Ledger(tiny_model), []
-    stop_after_5 = {"checkpoint_folder": tmp_path / "state", "checkpoint_every": 2}
-    with pytest.raises(StoppedError, match="step 5 of 7"):
-        ledger.apply(
-            training(
-                tiny_model, edit, should_stop=lambda: asked.append(0) or len(asked) == 5, on_step=None, **stop_after_5
-            )
-        )
-    assert same_bits(before, state(tiny_model))
-    assert ledger.entries == ()
-    assert [path.name for path in (tmp_path / "state").iterdir()] == ["step-000005.safetensors"]
-    ledger.apply(training(tiny_model, edit, on_step=lambda step, loss, _: resumed.append((step, loss)), **stop_after_5))
-    assert resumed == list(enumerate(losses, 1))[5:]
-    assert same_bits(expected, state(tiny_model))
-
-
-def test_a_crash_loses_the_steps_since_the_last_state_only(tiny_model: LanguageModel, training, tmp_path: Path):
-    before, steps = state(tiny_model), []
-
-    def crash(step: int, loss: float, terms: object) -> None:
-        if step == 4:
-            raise RuntimeError("power cut")
-
-    with pytest.raises(RuntimeError):
-        Ledger(tiny_model).apply(
-            training(tiny_model, UNLEARN, on_step=crash, checkpoint_folder=tmp_path, checkpoint_every=3)
-        )
-    assert same_bits(before, state(tiny_model))
-    Ledger(tiny_model).apply(
-        training(tiny_model, UNLEARN, on_step=lambda step, *_: steps.append(step), checkpoint_folder=tmp_path)
-    )
-    assert steps == [4]
-
-
-def test_a_state_of_another_training_or_a_damaged_one_is_refused(
-    tiny_model: LanguageModel, materials: Materials, training, tmp_path: Path
-):
-    ledger = Ledger(tiny_model)
-    ledger.apply(training(tiny_model, UNLEARN, checkpoint_folder=tmp_path, checkpoint_every=2))
-    ledger.undo()
-    before = state(tiny_model)
-
-    def refused(change: Training, message: str) -> None:
-        change.checkpoint_folder = tmp_path
-        with pytest.raises(EditError, match=message):
-            ledger.apply(change)
-        assert same_bits(before, state(tiny_model))
-
-    refused(training(tiny_model, replace(UNLEARN, learning_rate=2e-3)), "another edit")
-    refused(plan(UNLEARN, tiny_model, replace(materials, neutral=materials.neutral[:3])), "another text")
-    with torch.no_grad():
-        tiny_model.output_linear(0).weight[0, 0] += 1
-    before = state(tiny_model)
-    refused(training(tiny_model, UNLEARN), "another model")
-    with torch.no_grad():
-        tiny_model.output_linear(0).weight[0, 0] -= 1
-    before = state(tiny_model)
-    (tensors,) = tmp_path.glob("*.safetensors")
-    tensors.write_bytes(tensors.read_bytes()[:-40])
-    refused(training(tiny_model, UNLEARN), "damaged")
-    save_file({"0.value": torch.zeros(1)}, tensors, metadata={"state": "[]"})
-    refused(training(tiny_model, UNLEARN), "damaged")
-
-
-def test_a_state_that_cannot_be_written_leaves_the_weights(tiny_model: LanguageModel, training, tmp_path: Path):
-    before = state(tiny_model)
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(EditError, match="cannot be written"):
-        Ledger(tiny_model).apply(
-            training(tiny_model, UNLEARN, checkpoint_folder=tmp_path / "file" / "state", checkpoint_every=1)
-        )
-    assert same_bits(before, state(tiny_model))
 
 
 def test_divergence_says_what_to_do_and_leaves_the_weights(tiny_model: LanguageModel, training):

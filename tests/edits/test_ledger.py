@@ -14,6 +14,7 @@ from analysis.errors import EditError, UnsupportedArchitectureError
 from analysis.models import LanguageModel
 from analysis.neurons import NeuronSet, hook_name
 from analysis.text import label_concepts
+from tests.shared import same_bits
 
 NEURONS = "L0.N3, L0.N40, L1.N0, L1.N47"
 COMPONENTS = {
@@ -38,12 +39,6 @@ def planned(model: LanguageModel, concept: Concept, name: str, components: str =
 
 def state(model: LanguageModel) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in model.inner.named_parameters()}
-
-
-def same_bits(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
-    return first.keys() == second.keys() and all(
-        torch.equal(first[name].view(torch.int32), second[name].view(torch.int32)) for name in first
-    )
 
 
 @pytest.fixture
