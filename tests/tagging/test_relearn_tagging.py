@@ -1,7 +1,6 @@
 """Finding a concept's words as the task of a run: its loss, what it scores, what it begins with, and that it goes on."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,118 +8,19 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from transformers import AutoModel
 
 from analysis import migration, relearn, running, runs, saliency, tagging
 from analysis.concepts import Concept, Sentence, neutral_sentences
-from analysis.edits import ComponentEdit, Selection
 from analysis.errors import ConceptError, ConfigError
-from analysis.jobs import JobStatus
 from analysis.models import LanguageModel
 from analysis.models import load as load_model
 from analysis.records import read_snapshot
-from analysis.relearn import RelearnConfig, RunStart, Snapshot, StepReport, mixture, tagging_task
+from analysis.relearn import RelearnConfig, RunStart, StepReport, tagging_task
 from analysis.relearn.needs import ModelSize, disk_bytes, memory_estimate
 from analysis.relearn.tagging_task import TaggingTask
 from analysis.relearn.trainer import Trainer
-from analysis.run_directory import RunDirectory
-
-CONFIG = RelearnConfig(
-    model="unused: most tests hand over a model",
-    concept="tiny-capitals",
-    task="tagging",
-    fine_tune_steps=5,
-    edit=ComponentEdit(selection=Selection(rule="top_k", value=5)),
-    steps=5,
-    batch_size=4,
-    neutral_share=0.25,
-    learning_rate=3e-3,
-    precision="float32",
-    cadence="steps",
-    snapshot_every=2,
-    checkpoint_every=2,
-    follow_top=3,
-    device="cpu",
-    control=False,
-)
-
-CarryOut = Callable[..., list[Snapshot]]
-
-
-class Killed(BaseException):
-    """Nothing catches it, so that nothing is tidied up: like kill -9, in the same process."""
-
-
-@pytest.fixture
-def carry_out(tiny_folder: Path, tiny_concept: Concept, tiny_neutral: tuple[Sentence, ...]) -> CarryOut:
-    def run(config: RelearnConfig = CONFIG, model: LanguageModel | None = None, **arguments) -> list[Snapshot]:
-        model = model or load_model(str(tiny_folder), device="cpu")
-        concepts = {tiny_concept.name: tiny_concept}
-        return list(relearn.run(config, model=model, concepts=concepts, neutral=tiny_neutral, **arguments))
-
-    return run
-
-
-@pytest.fixture
-def make(tiny_folder: Path, tiny_concept: Concept, tmp_path: Path):
-    """A new run directory of a configuration."""
-
-    def made(name: str, config: RelearnConfig = CONFIG) -> RunDirectory:
-        config = replace(config, model=str(tiny_folder))
-        return runs.create(config, tmp_path / name, concepts={tiny_concept.name: tiny_concept})
-
-    return made
-
-
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[list[tagging.TaggedRow]]:
-    """The rows of every batch, of fine-tuning and of retraining."""
-    batches: list[list[tagging.TaggedRow]] = []
-    original = mixture.Mixture.draw
-
-    def draw(self):
-        rows = original(self)
-        batches.append(rows)
-        return rows
-
-    monkeypatch.setattr(mixture.Mixture, "draw", draw)
-    return batches
-
-
-@pytest.fixture
-def trainers(monkeypatch: pytest.MonkeyPatch) -> list[Trainer]:
-    """Every trainer made, the one of fine-tuning first."""
-    made: list[Trainer] = []
-    original = Trainer.__init__
-
-    def watch(self, *arguments, **named) -> None:
-        original(self, *arguments, **named)
-        made.append(self)
-
-    monkeypatch.setattr(Trainer, "__init__", watch)
-    return made
-
-
-def losses(run: RunDirectory, kind: str = "step") -> list[tuple[int, float]]:
-    return [(event["step"], event["loss"]) for event in run.events() if event["kind"] == kind]
-
-
-def told(one: Snapshot) -> tuple:
-    """Everything but the time it took."""
-    scores = {(c, m): values.tobytes() for c, methods in one.saliency.items() for m, values in methods.items()}
-    probabilities = one.p_retrained_F.tobytes(), one.p_held_out_F.tobytes()
-    numbers = one.index, one.phase, one.step, one.loss, one.neutral_loss, one.words, one.similarity, one.metrics
-    return *numbers, probabilities, scores
-
-
-def state(trainer: Trainer) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """The model's weights and the head's as they are now."""
-    return {name: one.detach().clone() for name, one in trainer.model.weights.items()}, trainer.parameters[-2].detach()
-
-
-def newest(run: RunDirectory) -> dict[str, torch.Tensor]:
-    return load_file(run.path / "checkpoints" / f"step-{run.checkpoints()[-1]:06d}.safetensors")
+from tests.tagging.short_run import CONFIG, losses, told
 
 
 @pytest.mark.parametrize("parts", [1, 2])
@@ -273,117 +173,6 @@ def test_the_control_begins_with_the_very_same_weights(make):
     assert later[-1][7:] == told(alone.snapshots()[-1])[7:]
 
 
-IN_TUNING = "in fine-tuning, after a checkpoint"
-KILLS = {
-    "in fine-tuning, before its first checkpoint": ("append_event", 3, True),
-    IN_TUNING: ("append_event", 6, True),
-    "before the facts are written": ("write_start", 1, False),
-    "before the first snapshot": ("write_snapshot", 1, False),
-    "after the edited model's snapshot": ("write_snapshot", 2, True),
-    "in retraining": ("write_snapshot", 3, True),
-    "before the last snapshot": ("write_snapshot", 5, False),
-}
-
-
-@pytest.mark.parametrize(
-    ("moment", "changes"),
-    [*((moment, {}) for moment in KILLS), (IN_TUNING, {"lora_rank": 2}), ("in retraining", {"lora_rank": 2})],
-)
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(
-    make, monkeypatch: pytest.MonkeyPatch, moment: str, changes: dict
-):
-    config = replace(CONFIG, **changes)
-    whole, killed = make("whole", config), make("killed", config)
-    running.carry_out(whole)
-    method, nth, after = KILLS[moment]
-    original, calls = getattr(RunDirectory, method), []
-
-    def deadly(self: RunDirectory, *arguments, **named):
-        calls.append(method)
-        if len(calls) == nth and not after:
-            raise Killed
-        original(self, *arguments, **named)
-        if len(calls) == nth:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RunDirectory, method, deadly)
-        with pytest.raises(Killed):
-            running.carry_out(killed)
-    under_way = "fine-tuning" in moment
-    assert (killed.fine_tuned / "values.safetensors").is_file() is not under_way
-    assert (killed.fine_tuned / "state").is_dir() is (moment == IN_TUNING)
-    killed.write_status(JobStatus(state="crashed"))
-    assert running.resume(killed).state == "finished"
-    for kind in ("fine_tune_step", "step"):
-        assert losses(killed, kind) == losses(whole, kind)
-        assert [step for step, _ in losses(killed, kind)] == [1, 2, 3, 4, 5]
-    assert [told(one) for one in killed.snapshots()] == [told(one) for one in whole.snapshots()]
-    first, second = newest(killed), newest(whole)
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    assert [path.name for path in killed.fine_tuned.iterdir()] == ["values.safetensors"]
-
-
-def test_a_stop_in_fine_tuning_keeps_the_state(make):
-    whole, stopped = make("whole"), make("stopped")
-    running.carry_out(whole)
-    stages: list[str] = []
-
-    def report(done: running.RunReport) -> None:
-        stages.append(done.stage)
-        if done.stage.startswith("Fine-tuning: step 3"):
-            stopped.request_stop()
-
-    assert running.carry_out(stopped, report).state == "stopped"
-    assert stages[-1] == "Fine-tuning: step 3 of 5"
-    assert stopped.n_snapshots() == 0
-    assert running.resume(stopped, lambda done: stages.append(done.stage)).state == "finished"
-    assert "Fine-tuning: step 4 of 5" in stages
-    assert any(stage.startswith("snapshot 1: F1 ") for stage in stages)
-    assert losses(stopped, "fine_tune_step") == losses(whole, "fine_tune_step")
-    assert [told(one) for one in stopped.snapshots()] == [told(one) for one in whole.snapshots()]
-
-
-@pytest.mark.parametrize("changes", [{}, {"lora_rank": 2}], ids=["whole", "low rank"])
-def test_a_branch_begins_with_the_weights_and_the_head_of_its_checkpoint(make, trainers, tmp_path: Path, changes: dict):
-    """Bit for bit, after a step that is too small to change anything; and so does a branch of the branch."""
-    run = make("run", replace(CONFIG, **changes))
-    running.carry_out(run)
-    weights, head = state(trainers[-1])
-    before = run
-    for name in ("branch", "branch of the branch"):
-        still = {"learning_rate": 1e-30, "weight_decay": 0.0, "steps": 1}
-        new = running.branch(before, before.config.steps, edit=None, path=tmp_path / name, **still)
-        before.path.rename(tmp_path / f"{name}: gone")  # it needs nothing of the run before any more
-        assert running.carry_out(new).state == "finished"
-        assert losses(new, "fine_tune_step") == []
-        weights_then, head_then = state(trainers[-1])
-        assert all(torch.equal(weights_then[key], value) for key, value in weights.items())
-        assert torch.equal(head_then, head)
-        before = new
-    base, begun, last = before.snapshots()
-    assert begun.phase == "edited"
-    gone = RunDirectory(tmp_path / "branch: gone").snapshots()
-    assert told(base)[4:] == told(gone[0])[4:]
-    # up to rounding: factors are merged now, and were not when the last snapshot was taken
-    assert last.metrics == gone[-1].metrics
-    assert last.neutral_loss == pytest.approx(gone[-1].neutral_loss, rel=1e-6)
-    assert last.p_held_out_F == pytest.approx(gone[-1].p_held_out_F, rel=1e-5)
-    assert last.p_held_out_F.tolist() != base.p_held_out_F.tolist()
-
-
-def test_a_branch_of_a_control_begins_with_its_runs_fine_tuned_model(make, tmp_path: Path):
-    run = make("run", replace(CONFIG, control=True))
-    running.carry_out(run)
-    assert run.control is not None
-    new = running.branch(run.control, 5, edit=None, path=tmp_path / "branch", steps=1, learning_rate=1e-30)
-    assert running.carry_out(new).state == "finished"
-    assert losses(new, "fine_tune_step") == []
-    assert told(new.snapshot(0))[4:] == told(run.control.snapshot(0))[4:]
-    assert new.snapshots()[-1].metrics == run.control.snapshots()[-1].metrics
-
-
 def test_snapshots_are_read_back_with_their_metrics_and_old_ones_without(make):
     run = make("run")
     running.carry_out(run)
@@ -491,13 +280,6 @@ def test_a_concept_with_too_few_labelled_words_is_refused_before_anything_is_wri
     with pytest.raises(ConceptError, match="too few words"):
         runs.create(CONFIG, tmp_path / "run", concepts={concept.name: concept})
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_branch_keeps_its_task(make):
-    run = make("run")
-    running.carry_out(run)
-    with pytest.raises(ConfigError, match="A branch has “task”"):
-        running.branch(run, 5, edit=None, task="facts")
 
 
 def test_a_diverging_fine_tuning_is_told(carry_out):
