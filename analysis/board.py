@@ -84,7 +84,7 @@ def scores(outcome: Outcome) -> dict[str, float | None]:
     growth, kl = left("neutral_perplexity"), after("kl_median")
     decades = math.log10(_MOST_KL / _LEAST_KL)
     found = {
-        "forgotten": gone(_forgetting(outcome)),
+        "forgotten": gone(outcome.forgetting),
         "paraphrases forgotten": gone("paraphrase"),
         "choice forgotten": gone("multiple_choice"),
         "neighbours kept": left("neighbours"),
@@ -119,12 +119,7 @@ def table(entries: Sequence[Entry]) -> pd.DataFrame:
             "model": one.model,
             "concept": one.concept,
         }
-        left = after.value(_forgetting(one.outcome))
+        left = after.value(one.outcome.forgetting)
         rows.append(((one.collapsed, math.inf if left is None else left), row))
     rows.sort(key=lambda keyed: keyed[0])
     return pd.DataFrame([row for _, row in rows])
-
-
-def _forgetting(outcome: Outcome) -> str:
-    """The measure that says how much is left of the concept: P(answer), or P(word) of a concept without facts."""
-    return "labelled_words" if outcome.before.get("forget") is None else "forget"

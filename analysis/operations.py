@@ -48,6 +48,11 @@ class Outcome:
     seconds: float
     """Planning and writing the edits, without the evaluation."""
 
+    @property
+    def forgetting(self) -> str:
+        """The measure that says how much is left of the concept: `forget`, or `labelled_words` where it has no facts."""
+        return "labelled_words" if self.before.provenance.get("n_facts") == 0 else "forget"
+
     def summary(self) -> dict[str, Any]:
         """The headline numbers as plain JSON."""
         before, after = self.before.summary(), self.after.summary()

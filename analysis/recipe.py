@@ -266,8 +266,8 @@ def gather(
     if facts:
         if not concept.facts:
             raise ConceptError(
-                f"“{concept.name}” has no facts, and this method removes facts. Add some, or choose prune, mean_ablate or "
-                "reverse, which need only labelled words."
+                f"“{concept.name}” has no facts, and this method removes facts. Add some, or use a method that needs none: "
+                f"{', '.join(edits.NEED_NO_FACTS)}."
             )
         known = tuple(measure.known_facts(model, concept, threshold=threshold)[0])
         if not known:

@@ -120,10 +120,12 @@ def main() -> None:
     parser.add_argument("--write-only", action="store_true", help="measure nothing, write the table")
     options = parser.parse_args()
     logging.disable_progress_bar()
+    page = options.page.read_text(encoding="utf-8")
+    if page.count(BEGIN) != 1 or END not in page.partition(BEGIN)[2]:
+        parser.error(f"{options.page} has no {BEGIN} … {END} for the table")
     rows = _read(options.out)
     if not options.write_only:
         _measure_missing(options, rows)
-    page = options.page.read_text(encoding="utf-8")
     head, _, rest = page.partition(BEGIN)
     _, _, tail = rest.partition(END)
     options.page.write_text(f"{head}{BEGIN}\n{table(rows, options.seeds)}\n{END}{tail}", encoding="utf-8")
@@ -160,7 +162,7 @@ def table(rows: list[Row], seeds: list[int]) -> str:
             words = ", ".join(f"{_SHORT.get(name, name)} {_plain(value)}" for name, value in settings[number].items())
             marks = ["default"] * (number in default) + ["best"] * (number == best)
             lost = sum(not _kept(row, before) for row, before in zip(found, befores))
-            marks += [f"keeps too little with {lost}"] if lost else []
+            marks += [f"keeps too little with {lost} of {len(seeds)}"] if lost else []
             lines.append(f"|  | {words} | {_cells(found)} | {', '.join(marks)} |")
     return "\n".join(lines)
 
@@ -278,7 +280,7 @@ def _remains(row: Row) -> float:
 def _cells(found: list[Row]) -> str:
     """Mean and range of each measure, as table cells."""
     if errors := [row["error"] for row in found if "error" in row]:
-        return f"{errors[0]} |  |  |  | "
+        return f"{' '.join(errors[0].replace('|', '/').split())} |  |  |  | "
     parts = []
     for name in ("p_forget", "p_paraphrased", "p_maintained", "p_other", "neutral_loss"):
         values = [row[name] for row in found]

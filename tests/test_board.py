@@ -51,7 +51,8 @@ def test_scores_are_shares_of_before_and_outer_is_better():
 def test_a_concept_without_facts_is_ranked_by_its_words():
     def of_words(name: str, left: float) -> Entry:
         before, after = ({"labelled_words": value, "neutral_perplexity": 20.0} for value in (0.4, left))
-        outcome = Outcome(before=evaluation(**before), after=evaluation(**after), edited_parameters=3, seconds=1.0)
+        base = replace(evaluation(**before), provenance={"n_facts": 0})
+        outcome = Outcome(before=base, after=evaluation(**after), edited_parameters=3, seconds=1.0)
         return Entry(name=name, created="", model="m", concept="c", method=name, settings="", outcome=outcome)
 
     entries = [of_words("little", 0.3), of_words("much", 0.1)]

@@ -48,7 +48,7 @@ class Examination:
 
 def examine(model: LanguageModel, concept: Concept, known: Sequence[Fact], label: str) -> Examination:
     """Look at `model` as it is now; `known` are the facts that the unedited model knows."""
-    from analysis import measure
+    from analysis import evaluate, measure
 
     means: dict[str, float | None] = {"retrained": None, "held_out": None}
     if known:
@@ -57,7 +57,8 @@ def examine(model: LanguageModel, concept: Concept, known: Sequence[Fact], label
             values = [float(value) for fact, value in zip(known, p) if fact.split == split]
             means[split] = sum(values) / len(values) if values else None
     prompts = [next(concept.statements(fact)) for fact in known[:2]]
-    texts = [text[:start].rstrip(" ") for text, start in prompts] + [_ORDINARY]
+    beginnings = () if concept.facts else evaluate.beginnings(model, concept)
+    texts = [*(text[:start].rstrip(" ") for text, start in prompts), *beginnings, _ORDINARY]
     sentences = concepts.neutral_sentences()[:: max(len(concepts.neutral_sentences()) // _SENTENCES, 1)]
     return Examination(
         label=label,

@@ -8,13 +8,13 @@ import streamlit as st
 
 from analysis import catalog, concepts, fetch, memory, operations
 from analysis.concepts import Concept
-from analysis.edits import METHODS, Edit, from_settings
+from analysis.edits import METHODS, NEED_NO_FACTS, Edit, from_settings
 from analysis.errors import ConfigError, PalimpsestError
 from analysis.evaluate import ALL, QUICK
 from analysis.measure import KNOWN_THRESHOLD
 from analysis.operations import Operation
 from analysis.recipe import Recipe
-from ui import host, shell
+from ui import host, links, shell
 from ui.tokens import escaped
 
 __all__ = ["CHOSEN", "queue_form", "recipe_form", "start_form"]
@@ -44,8 +44,8 @@ def start_form(concept: Concept, edit: Edit) -> None:
     possible = bool(concept.facts) or not edit.needs_facts
     if not possible:
         st.info(
-            f"This concept has no facts, and `{edit.method}` removes facts. Choose prune, mean_ablate or reverse, which need "
-            "only labelled words, or another concept."
+            f"This concept has no facts, and `{edit.method}` removes facts. Methods that need none: "
+            f"{', '.join(NEED_NO_FACTS)}."
         )
     elif not concept.facts:
         st.caption("This concept has no facts: measured is how probable its labelled words are in its own sentences.")
@@ -93,11 +93,15 @@ def recipe_form() -> None:
 
 def queue_form(concept: Concept) -> list[Operation]:
     """Draw the choice of several methods; returns the operations that were started now."""
-    possible = [name for name, method in METHODS.items() if concept.facts or not method.needs_facts]
+    possible = [name for name in (METHODS if concept.facts else NEED_NO_FACTS) if _complete(name)]
+    links.check("queue", possible)
     names = st.multiselect("Methods, at their default settings", possible, key="queue", bind="query-params")
     parts = _parts()
     pressed = st.button("Carry them out", type="primary", icon=":material/science:", disabled=not names)
-    st.caption("One after another: each waits in a process of its own until the one before has ended.")
+    st.caption(
+        "One after another: each waits in a process of its own until the one before has ended. A method that has to be told "
+        "more, such as which answer, is started on Surgery."
+    )
     if not pressed:
         return []
     with shell.shown_errors():
@@ -107,6 +111,15 @@ def queue_form(concept: Concept) -> list[Operation]:
             operations.start(recipe, device=host.chosen().device, what=parts, owner=host.owner()) for recipe in recipes
         ]
     return []
+
+
+def _complete(name: str) -> bool:
+    """Whether the method's defaults are an edit: TARS has to be told which answer."""
+    try:
+        from_settings(name, {})
+    except ConfigError:
+        return False
+    return True
 
 
 def _parts() -> tuple[str, ...]:

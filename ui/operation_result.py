@@ -31,7 +31,7 @@ def show(name: str, outcome: Outcome) -> None:
     before, after = outcome.before, outcome.after
     if after.warning:
         st.warning(escaped(after.warning), icon=":material/warning:")
-    _headline(before, after)
+    _headline(outcome)
     if after.generations:
         st.markdown("**What it says**, always taking the most probable token; the stronger the ground, the surer")
         _generations(before.generations, after.generations)
@@ -44,8 +44,9 @@ def show(name: str, outcome: Outcome) -> None:
     _details(before, after)
 
 
-def _headline(before: Evaluation, after: Evaluation) -> None:
-    absent = {"labelled_words"} if after.get("forget") else {"forget", "paraphrase"}
+def _headline(outcome: Outcome) -> None:
+    before, after = outcome.before, outcome.after
+    absent = {"labelled_words"} if outcome.forgetting == "forget" else {"forget", "paraphrase"}
     if after.get("injected") is None:
         absent.add("injected")
     shown = {name: about for name, about in _HEADLINES.items() if name not in absent}

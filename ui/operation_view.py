@@ -58,7 +58,7 @@ def choose(found: Sequence[Operation]) -> Operation:
             selection_mode="single-row",
             column_config={
                 name: st.column_config.NumberColumn(format="%.3g")
-                for name in ("forget before", "forget after", "KL median, nats", "perplexity after")
+                for name in ("P before", "P after", "KL median, nats", "perplexity after")
             },
         )
     return found[names.index(chosen)]
@@ -155,14 +155,16 @@ def _apply(operation: Operation, concept: Concept, known: Sequence[Fact]) -> Non
 
 def _row(operation: Operation) -> dict:
     one, status = entry(operation), operation.status()
-    before, after = ({}, {}) if one.outcome is None else (one.outcome.before.summary(), one.outcome.after.summary())
+    before, after, left = {}, {}, "forget"
+    if one.outcome is not None:
+        before, after, left = one.outcome.before.summary(), one.outcome.after.summary(), one.outcome.forgetting
     return {
         "time (UTC)": one.created[:16].replace("T", " "),
         "concept": one.concept,
         "method": one.method,
         "state": "damaged" if one.error else "collapsed" if one.collapsed else status.state,
-        "forget before": before.get("forget"),
-        "forget after": after.get("forget"),
+        "P before": before.get(left),
+        "P after": after.get(left),
         "KL median, nats": (after.get("kl") or {}).get("median"),
         "perplexity after": after.get("neutral_perplexity"),
         "model": one.model,

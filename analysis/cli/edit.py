@@ -107,6 +107,7 @@ def edits(as_json: AsJson = False) -> None:
                         "name": name,
                         "summary": method.summary,
                         "source": method.source,
+                        "needs_facts": method.needs_facts,
                         "settings": [
                             {
                                 "name": one.name,
@@ -124,7 +125,8 @@ def edits(as_json: AsJson = False) -> None:
             }
         )
     for name, method in METHODS.items():
-        stdout.print(f"[bold]{name}[/]: {escape(method.summary)} [dim]({escape(method.source)})[/]")
+        words = "" if method.needs_facts else "; also for concepts without facts"
+        stdout.print(f"[bold]{name}[/]: {escape(method.summary)} [dim]({escape(method.source)}{words})[/]")
         for one in method.settings:
             default = "needed" if one.required else f"default {_plain(one.default)}"
             stdout.print(

@@ -33,7 +33,7 @@ from analysis.edits.tars_presets import OURS
 from analysis.errors import ConfigError
 from analysis.models import LanguageModel
 
-__all__ = ["METHODS", "Method", "from_dict", "from_settings", "method_named", "plan"]
+__all__ = ["METHODS", "NEED_NO_FACTS", "Method", "from_dict", "from_settings", "method_named", "plan"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +152,9 @@ METHODS: dict[str, Method] = {
         {"WMDP: released run for Zephyr-7B": WMDP_RMU},
     ),
 }
+
+NEED_NO_FACTS = tuple(name for name, method in METHODS.items() if not method.needs_facts)
+"""Methods for concepts that are only labelled words."""
 
 
 def plan(edit: Edit, model: LanguageModel, materials: Materials) -> Change[Any]:

@@ -11,7 +11,7 @@ from analysis.evaluate.evaluation import baseline, evaluate, parts_of
 from analysis.evaluate.general_text import GeneralText, from_hub, neutral_text, offline_text, sampled_text
 from analysis.evaluate.parts import ALL, PARTS, QUICK, WITHOUT_FACTS
 from analysis.evaluate.result import SUMMARY, Curve, Evaluation, Generation, Histogram, Measure, compare
-from analysis.evaluate.words import labelled_words
+from analysis.evaluate.words import beginnings, labelled_words
 
 __all__ = [
     "ALL",
@@ -28,6 +28,7 @@ __all__ = [
     "Histogram",
     "Measure",
     "baseline",
+    "beginnings",
     "collapse_warning",
     "compare",
     "evaluate",

@@ -137,11 +137,11 @@ def _neutral_perplexity(session: Session) -> None:
 def _generations(session: Session) -> None:
     kept = session.neighbours.get(session.concept.name, ())
     facts = [("forgotten", fact) for fact in session.given[:2]] + [("kept", fact) for fact in kept[:1]]
-    beginnings = [(about, *next(session.concept.statements(fact))) for about, fact in facts]
-    if not facts:
-        labelled = [one for one in session.concept.sentences if one.spans and one.text[: one.spans[0][0]].strip()]
-        beginnings = [("forgotten", one.text, one.spans[0][0]) for one in labelled[:2]]
-    prompts = [(about, text[:start].rstrip(" ")) for about, text, start in beginnings] + [("ordinary", _ORDINARY)]
+    prompts = [] if facts else [("forgotten", text) for text in words.beginnings(session.model, session.concept)]
+    for about, fact in facts:
+        text, start = next(session.concept.statements(fact))
+        prompts.append((about, text[:start].rstrip(" ")))
+    prompts.append(("ordinary", _ORDINARY))
     session.generations = tuple(
         Generation(about=about, prompt=prompt, tokens=tuple(measure.generate(session.model, prompt)[1]))
         for about, prompt in prompts
@@ -246,6 +246,5 @@ WITHOUT_FACTS = (
     "neighbours",
     "kl",
     "generations",
-    "other_concepts",
 )
 """What can be measured of a concept that is only labelled words."""

@@ -7,6 +7,7 @@ Axes: `B` batch, `P` position.
 """
 
 from collections import defaultdict
+from itertools import islice
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from analysis.measure import token_losses
 from analysis.models import LanguageModel
 from analysis.text import MAX_LENGTH, bucket, pad, span_tokens
 
-__all__ = ["MAX_SENTENCES", "labelled_words"]
+__all__ = ["MAX_SENTENCES", "beginnings", "labelled_words"]
 
 MAX_SENTENCES = 64
 """Sentences that are asked, drawn by the seed: enough for an interval, few enough to ask after every edit."""
@@ -30,11 +31,12 @@ _TOKENS_PER_BATCH = 1024
 def labelled_words(model: LanguageModel, concept: Concept, *, seed: int = 0) -> Measure:
     """P(word): the probability of a labelled word (the product over its tokens) given the text before it.
 
-    Averaged over the words of a sentence, then over sentences; sentences that state the same count as one.
+    Averaged over the words of a sentence, then over sentences; sentences that state the same count as one. A word that
+    comes first in its sentence, or is cut off, is left out.
 
     Args:
         model: The model.
-        concept: Gives the sentences; words that come first in theirs, or are cut off, are left out.
+        concept: Gives the sentences.
         seed: Draws the sentences where there are more than `MAX_SENTENCES`.
 
     Raises:
@@ -42,8 +44,8 @@ def labelled_words(model: LanguageModel, concept: Concept, *, seed: int = 0) -> 
         ModelFileError: logits are not finite.
     """
     labelled = [sentence for sentence in concept.sentences if sentence.spans]
-    order = np.random.default_rng(seed).permutation(len(labelled))[:MAX_SENTENCES]
-    asked = [row for i in sorted(order.tolist()) if (row := _row(model, labelled[i]))[1]]
+    drawn = (_row(model, labelled[i]) for i in np.random.default_rng(seed).permutation(len(labelled)))
+    asked = list(islice((row for row in drawn if row[1]), MAX_SENTENCES))
     if not asked:
         raise ConceptError(
             f"“{concept.name}” has no sentence with a labelled word that has a word before it, so none can be predicted. "
@@ -62,14 +64,21 @@ def labelled_words(model: LanguageModel, concept: Concept, *, seed: int = 0) -> 
                 p = [float(np.exp(-losses_P[[position - 1 for position in word]].sum())) for word in words]
                 p_by_sentence[key].append(float(np.mean(p)))
     p_S = [float(np.mean(values)) for values in p_by_sentence.values()]
-    note = f"{sum(len(words) for _, words, _ in asked)} words"
+    count = sum(len(words) for _, words, _ in asked)
+    note = f"{count} word{'s' * (count > 1)}"
     return intervals.mean("labelled_words", p_S, counts="sentences", unit="P(word)", note=note)
 
 
+def beginnings(model: LanguageModel, concept: Concept, count: int = 2) -> tuple[str, ...]:
+    """The concept's first sentences up to their labelled word, where something stands before it and fits the context."""
+    texts = (sentence.text[: sentence.spans[0][0]].rstrip() for sentence in concept.sentences if sentence.spans)
+    return tuple(islice((text for text in texts if text and len(model.encode(text)) < model.context_length), count))
+
+
 def _row(model: LanguageModel, sentence: Sentence) -> tuple[tuple[int, ...], list[list[int]], str]:
-    """The tokens, the positions of every whole word that has a token before it, and what the sentence states."""
+    """The tokens, the positions of every whole word that has a word before it, and what the sentence states."""
     encoded = model.encode(sentence.text)
     ids = tuple(encoded.ids[: min(MAX_LENGTH, model.context_length)])
-    words = [span_tokens(encoded, start, end) for start, end in sentence.spans]
+    words = [span_tokens(encoded, *span) for span in sentence.spans if sentence.text[: span[0]].strip()]
     whole = [word for word in words if word and word[0] > 0 and word[-1] < len(ids)]
     return ids, whole, sentence.about or sentence.text

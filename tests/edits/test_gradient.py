@@ -1,4 +1,4 @@
-"""Gradient edits on tiny models: facts are chosen, trained away, confined, stopped, resumed and undone bit for bit."""
+"""Gradient edits on tiny models: facts are chosen, trained away, confined and undone bit for bit."""
 
 import json
 from dataclasses import replace

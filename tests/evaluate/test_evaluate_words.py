@@ -8,8 +8,9 @@ import torch
 from analysis.concepts import Concept, Sentence
 from analysis.errors import ConceptError, ModelFileError
 from analysis.evaluate import baseline, evaluate
-from analysis.evaluate.words import MAX_SENTENCES, labelled_words
+from analysis.evaluate.words import MAX_SENTENCES, beginnings, labelled_words
 from analysis.models import LanguageModel
+from analysis.text import span_tokens
 
 
 def words(*sentences: Sentence) -> Concept:
@@ -49,6 +50,51 @@ def test_a_word_with_nothing_before_it_is_left_out(tiny_model: LanguageModel):
         labelled_words(tiny_model, words(Sentence("Oslo is cold.", ((0, 4),))))
     with pytest.raises(ConceptError, match="word before it"):
         labelled_words(tiny_model, words(Sentence("Nothing is labelled here.")))
+
+
+def test_words_that_can_be_asked_for_are_found_among_many_that_cannot(tiny_model: LanguageModel):
+    first = [Sentence(f"Oslo has number {i}.", ((0, 4),)) for i in range(5 * MAX_SENTENCES)]
+    later = [
+        Sentence(f"Number {i} is Oslo.", ((len(f"Number {i} is "), len(f"Number {i} is Oslo")),)) for i in range(7)
+    ]
+    assert {labelled_words(tiny_model, words(*first, *later), seed=seed).n for seed in range(3)} == {7}
+
+
+def test_the_beginning_of_the_text_is_no_word_before_it(tiny_model: LanguageModel):
+    """A tokenizer may begin every text with a token of its own."""
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = tiny_model.tokenizer
+    end = tokenizer.eos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{end} $A", special_tokens=[(end, tokenizer.eos_token_id)]
+    )
+    assert tiny_model.encode("Oslo").ids[0] == tokenizer.eos_token_id
+    with pytest.raises(ConceptError, match="word before it"):
+        labelled_words(tiny_model, words(Sentence("Oslo is cold.", ((0, 4),))))
+    text = "She saw Oslo."
+    found = labelled_words(tiny_model, words(Sentence(text, ((8, 12),))))
+    assert found.value == pytest.approx(by_hand(tiny_model, text, 8, 12), rel=1e-4)
+
+
+def test_words_beyond_the_length_limit_are_left_out(tiny_model: LanguageModel, monkeypatch: pytest.MonkeyPatch):
+    text = "She saw Oslo and then, much later, after many more words of no importance, Paris."
+    spans = tuple((text.index(word), text.index(word) + len(word)) for word in ("Oslo", "Paris"))
+    last = span_tokens(tiny_model.encode(text), *spans[1])[-1]
+    monkeypatch.setattr("analysis.evaluate.words.MAX_LENGTH", last + 1)
+    assert labelled_words(tiny_model, words(Sentence(text, spans))).note == "2 words"
+    monkeypatch.setattr("analysis.evaluate.words.MAX_LENGTH", last)
+    found = labelled_words(tiny_model, words(Sentence(text, spans)))
+    assert found.note == "1 word"
+    assert found.value == pytest.approx(by_hand(tiny_model, text, *spans[0]), rel=1e-4)
+
+
+def test_a_beginning_that_does_not_fit_the_context_is_passed_over(tiny_model: LanguageModel):
+    long = "far " * tiny_model.context_length + "from Oslo."
+    concept = words(
+        Sentence(long, ((len(long) - 5, len(long) - 1),)), Sentence("To Oslo.", ((3, 7),)), Sentence("Rome.", ((0, 4),))
+    )
+    assert beginnings(tiny_model, concept) == ("To",)
 
 
 def test_a_drawn_sample_depends_on_the_seed_alone(tiny_model: LanguageModel):
