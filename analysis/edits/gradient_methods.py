@@ -135,8 +135,8 @@ class GradDiff(KeepingEdit):
     name: ClassVar[str] = "grad_diff"
     learning_rate: float = 1e-4
     """Of the first step, where there is a schedule."""
-    cap: float | None = None
-    """Nats a token: the ascent stops there. None: never, as published."""
+    cap: float | None = 4.0
+    """Nats a token: the ascent stops there (ours). None: never, as published."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -170,7 +170,7 @@ class SimNpo(KeepingEdit):
     """SimNPO: NPO without a reference model, normalised by length (Fan et al. 2024, arXiv 2410.07163)."""
 
     name: ClassVar[str] = "simnpo"
-    learning_rate: float = 1e-4
+    learning_rate: float = 2e-4
     """Of the first step, where there is a schedule."""
     beta: float = 2.5
     """Inverse temperature."""
@@ -197,6 +197,8 @@ class Rmu(GradientEdit):
     """
 
     name: ClassVar[str] = "rmu"
+    learning_rate: float = 1e-3
+    """Of the first step, where there is a schedule."""
     layer: int | None = None
     """Layer after which the residual stream is steered; None: 7 of 32, as published, at the same relative depth."""
     steering: float = 5.0

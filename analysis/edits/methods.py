@@ -134,6 +134,7 @@ METHODS: dict[str, Method] = {
         GradDiff,
         "raise the loss on the facts, lower it on other facts and text",
         "Liu et al. 2022, arXiv 2203.12817; Maini et al. 2024 (TOFU), arXiv 2401.06121",
+        {"TOFU: no cap": {"cap": None}},
     ),
     "npo": _method(
         Npo,
