@@ -135,6 +135,11 @@ class LanguageModel:
             return self.inner(input_ids=tokens_BP, use_cache=False, logits_to_keep=keep).logits
         return self.inner(input_ids=tokens_BP, use_cache=False).logits[:, -keep:]
 
+    def fingerprint(self) -> Fingerprint:
+        """Of the weights as they are, without anybody's hooks: waits until they are gone."""
+        with self.lock:
+            return Fingerprint.of(self.inner)
+
     @contextmanager
     def hooks(self, functions: Sequence[tuple[str, Callable]]) -> Iterator[None]:
         """Install forward hooks `(name, function(activation, hook))` for the duration, under the model's lock."""
@@ -328,7 +333,7 @@ def from_parts(inner: nn.Module, tokenizer: Any, source: ModelSource, *, folder:
 
 def _check_fingerprint(model: LanguageModel, folder: Path) -> None:
     """Compare with the fingerprint stored at conversion or at the first load of exactly these files; else store it."""
-    computed = Fingerprint.of(model.inner)
+    computed = model.fingerprint()
     stored = folder / "fingerprint.json"
     if not stored.is_file():
         states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.glob("*.safe*"))]

@@ -82,7 +82,7 @@ class Recipe:
         return cls(
             model=model.source.reference,
             shape=model.component_shape,
-            fingerprint=Fingerprint.of(model.inner),
+            fingerprint=model.fingerprint(),
             concepts={concept.name: concept for concept, _ in steps},
             steps=tuple(Step(concept.name, edit) for concept, edit in steps),
             maintain=tuple(maintain),
@@ -105,7 +105,7 @@ class Recipe:
                 f"The recipe is for “{self.model}”, a model of {self.shape.n_layers} layers with {self.shape.n_heads} "
                 f"heads and {self.shape.n_neurons} neurons each; “{model.name}” has another shape. Load that model."
             )
-        difference = agreement(self.fingerprint, Fingerprint.of(model.inner))
+        difference = agreement(self.fingerprint, model.fingerprint())
         if not difference <= _SAME_MODEL:
             raise EditError(
                 f"The recipe is for the unedited “{self.model}”; the logits of “{model.name}” differ from it by "

@@ -51,7 +51,7 @@ def export(model: LanguageModel, folder: Path) -> Path:
         model.tokenizer.save_pretrained(staging)
         plain: Any = AutoModelForCausalLM.from_pretrained(staging, dtype=config.dtype, local_files_only=True)
         with model.lock:
-            difference = agreement(Fingerprint.of(model.inner), Fingerprint.of(plain.to(model.device).eval()))
+            difference = agreement(model.fingerprint(), Fingerprint.of(plain.to(model.device).eval()))
         if not difference <= _EXACT:
             raise EditError(
                 f"The exported weights give other logits than the edited model (by {difference:.2g} standard deviations), "

@@ -19,7 +19,8 @@ with st.expander("Carry out several methods", expanded=not finished, icon=":mate
         st.rerun()
 board_view.under_way(found, {one.name for one in here})
 if not finished:
-    st.info(f"Nothing has been done to “{concept.title}” in {host.chosen().reference} yet.", icon=":material/science:")
+    done = "None of the operations on it has finished" if here else "Nothing has been done to it"
+    st.info(f"“{concept.title}” in {host.chosen().reference}: {done} yet.", icon=":material/science:")
     shell.end()
 
 table = board.table(finished)

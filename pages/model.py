@@ -90,6 +90,7 @@ with st.expander("Upload a concept"):
     template = three.text_input("Template for CSV facts", placeholder="The capital of {subject} is").strip()
     uploads = st.file_uploader("File, or two that belong together", type=concepts.ENDINGS, accept_multiple_files=True)
     if uploads and st.button("Check and keep"):
+        st.session_state.pop("kept", None)
         with shell.shown_errors():
             parsed = concepts.parse_files(
                 {upload.name: upload.getvalue() for upload in uploads},
@@ -98,9 +99,13 @@ with st.expander("Upload a concept"):
                 name=name or None,
             )
             concepts.save(parsed)
-            labelled = sum(bool(sentence.spans) for sentence in parsed.sentences)
-            st.success(
-                f"Kept “{tokens.escaped(parsed.name)}”: {len(parsed.facts):,} facts, {len(parsed.sentences):,} sentences "
-                f"({labelled:,} with a labelled word). {tokens.escaped(parsed.description)}"
-            )
-            st.button("Use it now", on_click=shell.choose_concept, args=(parsed.name,))
+            st.session_state["kept"] = parsed
+            st.rerun()  # the sidebar offers it, too
+    kept = st.session_state.get("kept") if uploads else st.session_state.pop("kept", None)
+    if uploads and kept is not None:
+        labelled = sum(bool(sentence.spans) for sentence in kept.sentences)
+        st.success(
+            f"Kept “{tokens.escaped(kept.name)}”: {len(kept.facts):,} facts, {len(kept.sentences):,} sentences "
+            f"({labelled:,} with a labelled word). {tokens.escaped(kept.description)}"
+        )
+        st.button("Use it now", on_click=shell.choose_concept, args=(kept.name,))

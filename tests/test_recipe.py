@@ -1,6 +1,7 @@
 """Recipes make the same weights again, and refuse other models and nonsense."""
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ import pytest
 import torch
 
 from analysis.concepts import Concept
-from analysis.edits import ComponentEdit, PlannedEdit, Selection, from_settings
+from analysis.edits import ComponentEdit, PlannedEdit, Selection, from_settings, plan, preview
 from analysis.errors import ConceptError, ConfigError, EditError
+from analysis.fingerprint import Fingerprint
 from analysis.models import LanguageModel, load
 from analysis.recipe import Recipe, gather
 from tests.shared import same_bits, state
@@ -40,6 +42,23 @@ def test_a_stored_recipe_makes_the_same_weights(tiny_folder: Path, tmp_path: Pat
     assert [entry.concept for entry in ledger.entries] == ["tiny-capitals"] * 3
     ledger.undo_to(0)
     assert same_bits(state(first), before)
+
+
+def test_a_recipe_is_of_the_model_without_a_preview_under_way(tiny_model: LanguageModel, tiny_concept: Concept):
+    """The page's model is shared: another thread may be looking at an edit through hooks."""
+    edit = from_settings("prune", {"top_fraction": 0.5})
+    wanted = Recipe.of(tiny_model, [(tiny_concept, edit)])
+    planned = plan(edit, tiny_model, gather(tiny_model, tiny_concept, facts=False))
+    assert isinstance(planned, PlannedEdit)
+    made: list[Recipe] = []
+    thread = threading.Thread(target=lambda: made.append(Recipe.of(tiny_model, [(tiny_concept, edit)])))
+    with preview(tiny_model, planned):
+        assert Fingerprint.of(tiny_model.inner) != wanted.fingerprint
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+    thread.join(60)
+    assert made == [wanted]
 
 
 def test_another_model_is_refused(tiny_model: LanguageModel, tiny_gpt2: LanguageModel, recipe: Recipe):

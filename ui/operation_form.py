@@ -34,10 +34,12 @@ def start_form(concept: Concept, edit: Edit) -> None:
         maintain = keep.multiselect(
             "Also keep the facts of", others, key="maintain", bind="query-params", placeholder="other concepts"
         )
-    threshold = known.number_input(
-        "Known from P(answer)", 0.0, 1.0, KNOWN_THRESHOLD, 0.05, key="known_from", bind="query-params",
-        help="Facts that the unedited model gives less are neither removed nor measured.",
-    )  # fmt: skip
+    threshold = KNOWN_THRESHOLD
+    if concept.facts:
+        threshold = known.number_input(
+            "Known from P(answer)", 0.0, 1.0, KNOWN_THRESHOLD, 0.05, key="known_from", bind="query-params",
+            help="Facts that the unedited model gives less are neither removed nor measured.",
+        )  # fmt: skip
     drawn = int(
         seed.number_input("Seed", 0, 2**31 - 1, 0, key="op_seed", bind="query-params", help="Of the evaluation.")
     )

@@ -77,8 +77,10 @@ def baseline(
     """
     started, chosen = time.monotonic(), parts_of(what)
     report = progress or (lambda what, share: None)
-    report("Finding the facts the model knows", 0.0)
-    known = known_facts(model, concept, threshold=threshold)[0] if concept.facts else []
+    known: list[Fact] = []
+    if concept.facts:
+        report("Finding the facts the model knows", 0.0)
+        known, _ = known_facts(model, concept, threshold=threshold)
     forgotten = tuple(known if facts is None else facts)
     if concept.facts and not forgotten:
         raise ConceptError(
@@ -88,6 +90,7 @@ def baseline(
     near = keep.neighbours_within(concept, forgotten, known, seed=seed)
     others = {}
     if "other_concepts" in chosen or ("neighbours" in chosen and not near):
+        report("Finding the facts of other concepts that the model knows", 0.0)
         others = keep.choose_others(model, concept, threshold=threshold, seed=seed)
     languages = None
     if "languages" in chosen:

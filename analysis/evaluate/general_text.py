@@ -19,7 +19,6 @@ from analysis import concepts, paths
 from analysis.errors import ConceptError, ConfigError, FetchError
 from analysis.evaluate.scoring import check_finite
 from analysis.fetch import Progress
-from analysis.fingerprint import Fingerprint
 from analysis.models import LanguageModel
 from analysis.text import pad
 
@@ -143,7 +142,7 @@ def from_hub(
 
 def weights_digest(model: LanguageModel) -> str:
     """Names the weights as they are now: a digest of the model's fingerprint, which any real edit changes."""
-    computed = Fingerprint.of(model.inner)
+    computed = model.fingerprint()
     return hashlib.sha256(repr((model.name, model.dtype, computed.tokens, computed.logits)).encode()).hexdigest()[:16]
 
 

@@ -46,6 +46,7 @@ def test_a_label_is_asked_for_and_chosen(upload):
     app = upload({"train.conll": TAGGED}, Label="loc")
     assert "0 facts, 2 sentences (1 with a labelled word)" in app.success[0].value
     assert concepts.load("train-loc").sentences[0].spans == ((3, 8),)
+    assert "train-loc" in app.sidebar.selectbox[0].options
 
 
 def test_two_files_that_belong_together(upload):
