@@ -13,7 +13,7 @@ from analysis.errors import ConfigError, EditError, PalimpsestError
 from analysis.recipe import Recipe
 
 runner = typer.testing.CliRunner()
-SCORES = {"forget", "paraphrase", "multiple_choice", "neighbours", "neutral_perplexity"}
+SCORES = {"forget", "paraphrase", "multiple_choice", "labelled_words", "neighbours", "neutral_perplexity"}
 
 
 def _json(*arguments: str) -> dict:
