@@ -73,7 +73,8 @@ def _draw(table: pd.DataFrame, key: str) -> None:
     config = {name: st.column_config.NumberColumn(_LABELS.get(name, name), format="%.3g") for name in numbers}
     config["edited_parameters"] = st.column_config.NumberColumn(_LABELS["edited_parameters"], format="localized")
     config["seconds"] = st.column_config.NumberColumn("seconds, without evaluation", format="%.1f")
-    # what counts first, so that it is seen without scrolling
-    last = ["settings", *(name for name in table.columns if name.endswith(" before"))]
-    first = [name for name in table.columns if name not in (*last, *_HIDDEN)]
+    # what counts first, so that it is seen without scrolling; what was measured nowhere is left out
+    measured = [name for name in table.columns if not table[name].isna().all() and name not in _HIDDEN]
+    last = ["settings", *(name for name in measured if name.endswith(" before"))]
+    first = [name for name in measured if name not in last]
     st.dataframe(table, hide_index=True, key=key, column_config=config, column_order=[*first, *last])

@@ -19,6 +19,10 @@ def collapse_warning(before: Measure | None, after: Measure | None) -> str | Non
     if before is None or after is None or after.value <= COLLAPSE_FACTOR * before.value:
         return None
     return (
-        f"The edit wrecked the model: perplexity on neutral text rose from {before.value:.3g} to {after.value:.3g}, more than "
-        f"{COLLAPSE_FACTOR:g} times. Forgetting by collapse is no forgetting: use a weaker edit."
+        f"The edit wrecked the model: perplexity on neutral text rose from {_plain(before.value)} to {_plain(after.value)}, "
+        f"more than {COLLAPSE_FACTOR:g} times. Forgetting by collapse is no forgetting: use a weaker edit."
     )
+
+
+def _plain(perplexity: float) -> str:
+    return f"{perplexity:,.1f}" if perplexity < 1e6 else f"{perplexity:.3g}"
