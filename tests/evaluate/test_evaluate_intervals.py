@@ -128,5 +128,7 @@ def test_collapse_is_said_plainly():
     assert collapse_warning(before, measure("neutral_perplexity", 60.0)) is None
     said = collapse_warning(before, measure("neutral_perplexity", 60.1))
     assert said is not None
-    assert "from 40 to 60.1" in said
+    assert "from 40.0 to 60.1" in said
+    assert "to 2,868.0, more" in (collapse_warning(before, measure("neutral_perplexity", 2868.0)) or "")
+    assert "to 1e+304, more" in (collapse_warning(before, measure("neutral_perplexity", 1e304)) or "")
     assert collapse_warning(None, before) is None
