@@ -51,8 +51,7 @@ def ranked(table: pd.DataFrame) -> None:
         _draw(sound, "board_ranked")
         st.caption(
             "After the edit; the values before it are in the last columns. P(answer) is the mean over the facts, P(word) over "
-            "the concept's own sentences. A click on "
-            "a column's head sorts by it."
+            "the concept's own sentences. A click on a column's head sorts by it."
         )
     if len(wrecked):
         st.markdown(f"**Collapsed: not ranked** (n = {len(wrecked)})")
