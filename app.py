@@ -2,6 +2,6 @@
 
 import streamlit as st
 
-from ui import news
+from ui.app import updates
 
-app = st.App("pages/main.py", routes=[news.route()])
+app = st.App("pages/main.py", routes=[updates.route()])

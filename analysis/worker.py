@@ -15,10 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from analysis import paths, processes, queue, queue_rules, queue_store, run_lock
+from analysis import paths
 from analysis.errors import BusyError, PalimpsestError, RunError
-from analysis.jobs import CANCELLED, Job, JobStatus, by_this_process
-from analysis.queue_store import Entry
+from analysis.jobs import Job, JobStatus, lock, processes, queue, queue_rules, queue_store
+from analysis.jobs.job import CANCELLED, by_this_process
+from analysis.jobs.queue_store import Entry
 
 __all__ = ["KINDS", "main", "serve"]
 
@@ -31,16 +32,15 @@ _log = logging.getLogger(__name__)
 
 
 def _run(path: Path) -> None:
-    from analysis import running
-    from analysis.runs import RunDirectory
+    from analysis.runs import RunDirectory, execution
 
-    running.carry_out(RunDirectory(path))
+    execution.carry_out(RunDirectory(path))
 
 
 def _operation(path: Path) -> None:
-    from analysis import operations
+    from analysis import removals
 
-    operations.carry_out(operations.Operation(path))
+    removals.carry_out(removals.Operation(path))
 
 
 KINDS: Mapping[str, Callable[[Path], None]] = {"run": _run, "operation": _operation}
@@ -150,7 +150,7 @@ def _begin(job: Job) -> bool:
     Raises:
         BusyError: another process carries it out.
     """
-    with run_lock.held(job.path, wait=_LOCK_WAIT):
+    with lock.held(job.path, wait=_LOCK_WAIT):
         before = job.stored() or JobStatus(state="starting")
         if job.stop_requested():
             job.write_status(replace(before, state="stopped", message=CANCELLED))

@@ -14,7 +14,7 @@ import streamlit as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ui.migration import CanvasConcept, CanvasFrame, CanvasScene, Marks, Source, migration_canvas
+from ui.canvas import CanvasConcept, CanvasFrame, CanvasScene, Marks, Source, migration_canvas
 
 NAMES = {"layers": 30, "neurons": 1536, "concepts": 1, "frames": 40}
 layers, neurons, concepts, n_frames = (int(st.query_params.get(name, default)) for name, default in NAMES.items())

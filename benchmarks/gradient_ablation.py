@@ -29,16 +29,17 @@ from transformers.utils import logging
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installing
 
-from analysis import concepts, measure, models
-from analysis.catalog import DEFAULT_MODEL
+from analysis import concepts, models
 from analysis.concepts import Fact
 from analysis.edits import Materials
-from analysis.edits.descent import Training, plan_gradient
-from analysis.edits.gradient import GradientEdit
-from analysis.edits.gradient_methods import GRADIENT_METHODS
+from analysis.edits.gradient.edit import GradientEdit
+from analysis.edits.gradient.objectives import GRADIENT_METHODS
+from analysis.edits.gradient.training import Training, plan_gradient
 from analysis.errors import PalimpsestError
-from analysis.evaluate.keep import choose_others
-from analysis.relearn import split_neutral
+from analysis.evaluation.keep import choose_others
+from analysis.models.catalog import DEFAULT_MODEL
+from analysis.relearning import split_neutral
+from analysis.scoring import factual_recall
 
 GRIDS: dict[str, list[dict[str, Any]]] = {
     "unlearn": [
@@ -190,10 +191,10 @@ class _Bench:
         self.model = models.load(DEFAULT_MODEL)
         self.concept = concepts.load(CONCEPT)
         self.train_text, measured = split_neutral(concepts.neutral_sentences())
-        self.neutral = measure.prepare_neutral(self.model, measured[:NEUTRAL])
+        self.neutral = factual_recall.prepare_neutral(self.model, measured[:NEUTRAL])
         others = choose_others(self.model, self.concept)
         self.other = tuple(fact for facts in others.values() for fact in facts)
-        self.known = tuple(measure.known_facts(self.model, self.concept)[0])
+        self.known = tuple(factual_recall.known_facts(self.model, self.concept)[0])
         self.saved = {name: weight.detach().clone() for name, weight in self.model.weights.items()}
 
     def measure(self, key: Row, seed: int) -> Row:
@@ -226,15 +227,15 @@ class _Bench:
             "p_paraphrased": self._p(asked, paraphrased=True),
             "p_maintained": self._p(maintained[:MAINTAINED]),
             "p_other": self._p(self.other),
-            "neutral_loss": measure.neutral_loss(self.model, self.neutral, precision="bf16"),
+            "neutral_loss": factual_recall.neutral_loss(self.model, self.neutral, precision="bf16"),
         }
         if facts.injected:
             found |= {"p_old": self._p(facts.update), "p_new": self._p(facts.injected)}
         return {name: round(value, 4) for name, value in found.items()}
 
     def _p(self, facts: tuple[Fact, ...], *, paraphrased: bool = False) -> float:
-        probe = measure.prepare_facts(self.model, self.concept, facts, paraphrased=paraphrased)
-        return float(np.mean(measure.score_facts(self.model, probe, precision="bf16")))
+        probe = factual_recall.prepare_facts(self.model, self.concept, facts, paraphrased=paraphrased)
+        return float(np.mean(factual_recall.score_facts(self.model, probe, precision="bf16")))
 
 
 _SHORT = {

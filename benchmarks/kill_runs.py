@@ -38,10 +38,10 @@ import tiny
 import torch
 import transformer_lens  # noqa: F401 (imported here once, not in every forked process)
 
-from analysis import running, runs
+from analysis import runs
 from analysis.errors import PalimpsestError
-from analysis.relearn import RelearnConfig, Snapshot
-from analysis.runs import RunDirectory
+from analysis.relearning import RelearnConfig, Snapshot
+from analysis.runs import RunDirectory, execution
 
 _MOST_ATTEMPTS = 200
 
@@ -147,7 +147,7 @@ def _forked(run: RunDirectory) -> int:
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, 1)
         os.dup2(devnull, 2)
-        running.carry_out(run)
+        execution.carry_out(run)
         code = 0
     except (PalimpsestError, OSError):
         code = 2

@@ -23,14 +23,12 @@ from transformers.utils import logging
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installing
 
-from analysis import concepts, measure, models
-from analysis.attribution import attribution_patching
-from analysis.catalog import DEFAULT_MODEL
-from analysis.circuit import Circuit, Component
+from analysis import concepts, models
+from analysis.components.circuit import Circuit, Component
 from analysis.concepts import Concept, Fact
 from analysis.edits import n_parameters
 from analysis.errors import PalimpsestError
-from analysis.localize import (
+from analysis.localization import (
     CONTROLS,
     activation_patching,
     control,
@@ -42,10 +40,13 @@ from analysis.localize import (
     overlap_table,
     path_effects,
 )
-from analysis.localize.patching import Direction, all_components, causal_tracing
-from analysis.localize.paths import Receivers
+from analysis.localization.patching import Direction, all_components, causal_tracing
+from analysis.localization.paths import Receivers
 from analysis.models import LanguageModel
-from analysis.prompts import Corruption, Metric, pair_prompts
+from analysis.models.catalog import DEFAULT_MODEL
+from analysis.saliency.attribution import attribution_patching
+from analysis.scoring import factual_recall
+from analysis.scoring.contrast_pairs import Corruption, Metric, pair_prompts
 
 STEPS = (1, 5)
 
@@ -75,7 +76,7 @@ def main() -> None:
 
 def _figures(model: LanguageModel, concept: Concept, prompts: int) -> dict[str, Any]:
     clock = _Clock(concept.name)
-    facts, _ = measure.known_facts(model, concept)
+    facts, _ = factual_recall.known_facts(model, concept)
     clock.lap("known_facts")
     curve = measure_curve(model, concept, facts)
     clock.lap("probe")

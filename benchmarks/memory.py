@@ -17,9 +17,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installing
 
-from analysis import catalog, fetch, models, queue
-from analysis.relearn import RelearnConfig
-from analysis.relearn.needs import ModelSize, memory_estimate
+from analysis import models
+from analysis.jobs import queue
+from analysis.models import catalog, fetch
+from analysis.relearning import RelearnConfig
+from analysis.relearning.resources import ModelSize, memory_estimate
 
 WAYS: tuple[dict[str, Any], ...] = (
     {},
@@ -74,9 +76,9 @@ def _peak(config: RelearnConfig) -> int:
     """Peak bytes of a whole run in this process."""
     import torch
 
-    from analysis import relearn
+    from analysis import relearning
 
-    for _ in relearn.run(config):
+    for _ in relearning.run(config):
         pass
     if models.pick_device(config.device).startswith("cuda"):
         return torch.cuda.max_memory_reserved()

@@ -2,7 +2,7 @@
 
     python benchmarks/planted_concept.py [--seeds 20] [--reading 1.0] [--json]
 
-The neurons are known because they were planted (`tests/planted.py`): a new small model for every seed. Precision at k is
+The neurons are known because they were planted (`tests/planted_model.py`): a new small model for every seed. Precision at k is
 the share of a method's k highest scores that belong to the planted set, k being that set's size; given with the 95%
 interval of its mean over seeds. Effects of single neurons show that the construction holds what it promises.
 """
@@ -21,8 +21,8 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installing
 
-from analysis.measure import known_facts
-from tests.planted import plant, precision, score, variants
+from analysis.scoring.factual_recall import known_facts
+from tests.planted_model import plant, precision, score, variants
 
 FAMILIES = ("causal", "reader", "booster", "loud", "ordinary")
 

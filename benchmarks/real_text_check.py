@@ -28,13 +28,13 @@ from scipy import stats
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installing
 
 from analysis import models, saliency
-from analysis.catalog import DEFAULT_MODEL
+from analysis.components.neurons import NeuronSet
 from analysis.concepts import Concept
 from analysis.concepts.conll import from_token_lines
 from analysis.models import LanguageModel
-from analysis.neurons import NeuronSet
-from analysis.traces import trace
-from analysis.words import word_scores
+from analysis.models.catalog import DEFAULT_MODEL
+from analysis.neuron_cards.token_activations import trace
+from analysis.neuron_cards.top_words import word_scores
 
 
 @dataclass

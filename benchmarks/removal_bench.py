@@ -15,20 +15,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from analysis import concepts, measure, models
-from analysis.catalog import DEFAULT_MODEL
+from analysis import concepts, models
 from analysis.concepts import Fact
 from analysis.edits import Materials
-from analysis.edits.descent import Training, plan_gradient
-from analysis.edits.gradient import GradientEdit
-from analysis.edits.gradient_methods import Inject
-from analysis.edits.rows import FactChoice, rows_by_kind
+from analysis.edits.gradient.edit import GradientEdit
+from analysis.edits.gradient.examples import FactChoice, rows_by_kind
+from analysis.edits.gradient.objectives import Inject
+from analysis.edits.gradient.training import Training, plan_gradient
 from analysis.errors import StoppedError
-from analysis.evaluate import intervals
-from analysis.evaluate.attacks import halves
-from analysis.evaluate.choice import Question, option_scores, questions
-from analysis.evaluate.scoring import per_fact, score_answers
-from analysis.relearn import split_neutral
+from analysis.evaluation import intervals
+from analysis.evaluation.attacks import halves
+from analysis.evaluation.choice import Question, option_scores, questions
+from analysis.evaluation.scoring import per_fact, score_answers
+from analysis.models.catalog import DEFAULT_MODEL
+from analysis.relearning import split_neutral
+from analysis.scoring import factual_recall
 
 CONCEPT = "capitals"
 RELEARNING: dict[str, Any] = {"steps": 20, "learning_rate": 5e-5}
@@ -73,10 +74,10 @@ class Bench:
     def __init__(self) -> None:
         self.model = models.load(DEFAULT_MODEL, device="cpu")
         self.concept = concepts.load(CONCEPT)
-        self.known = tuple(measure.known_facts(self.model, self.concept)[0])
+        self.known = tuple(factual_recall.known_facts(self.model, self.concept)[0])
         train_text, measured = split_neutral(concepts.neutral_sentences())
         self.materials = Materials(concept=self.concept, forget=self.known, neutral=train_text)
-        self.neutral = measure.prepare_neutral(self.model, measured)
+        self.neutral = factual_recall.prepare_neutral(self.model, measured)
         self._saved = {name: weight.detach().clone() for name, weight in self.model.weights.items()}
 
     @contextmanager
@@ -111,17 +112,17 @@ class Bench:
         """P(answer) of each fact."""
         if not facts:
             return []
-        probe = measure.prepare_facts(self.model, self.concept, facts, paraphrased=paraphrased)
+        probe = factual_recall.prepare_facts(self.model, self.concept, facts, paraphrased=paraphrased)
         return _short(per_fact(probe, [answer.p for answer in score_answers(self.model, probe)]))
 
     def perplexity(self, facts: Sequence[Fact]) -> list[float]:
         """exp(cross-entropy per answer token) of each fact, over its prompts."""
-        probe = measure.prepare_facts(self.model, self.concept, facts)
+        probe = factual_recall.prepare_facts(self.model, self.concept, facts)
         scored = score_answers(self.model, probe)
         return _short(np.exp(per_fact(probe, [-float(answer.log_p_A.mean()) for answer in scored])))
 
     def neutral_loss(self) -> float:
-        return round(measure.neutral_loss(self.model, self.neutral), 4)
+        return round(factual_recall.neutral_loss(self.model, self.neutral), 4)
 
     def choices(self, true: Sequence[Fact], new: Sequence[Fact], seed: int) -> dict[str, list[float]]:
         """Multiple choice by likelihood, one value a fact: whether the true, and the new, answer is chosen of four.

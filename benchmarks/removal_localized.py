@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from removal_bench import KEPT_SHARE, Bench, Cells, mean, pooled, shown
 
-from analysis.circuit import Circuit
+from analysis.components.circuit import Circuit
 from analysis.edits import n_parameters
-from analysis.edits.gradient import KeepingEdit
-from analysis.edits.gradient_methods import Inject, Unlearn
-from analysis.localize import control
+from analysis.edits.gradient.edit import KeepingEdit
+from analysis.edits.gradient.objectives import Inject, Unlearn
+from analysis.localization import control
 
 FORGET = 8
 STEPS = 50

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from removal_bench import KEPT_SHARE, Bench, Cells, mean, pooled, shown
 
-from analysis.edits.gradient_methods import RELEASED_LLM_SURGERY, LlmSurgery
-from analysis.evaluate import offline_text
-from analysis.evaluate.kl import KL, Reference, against, remember
-from analysis.text import span_tokens
+from analysis.edits.gradient.objectives import RELEASED_LLM_SURGERY, LlmSurgery
+from analysis.evaluation import offline_text
+from analysis.evaluation.kl import KL, Reference, against, remember
+from analysis.scoring.batches import span_tokens
 
 FACTS = 8
 _LATE = ", ".join(f"L{i}.MLP" for i in range(15, 30))

@@ -31,13 +31,13 @@ from transformers.utils import logging
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installing
 
 from analysis import concepts, models
-from analysis.activations import stream
-from analysis.catalog import DEFAULT_MODEL
+from analysis.components.sites import MLP
 from analysis.concepts import Concept, Sentence
 from analysis.models import LanguageModel
+from analysis.models.catalog import DEFAULT_MODEL
 from analysis.saliency import from_moments, from_sample
-from analysis.sites import MLP
-from analysis.text import LabelledText, label_concepts
+from analysis.saliency.moments import stream
+from analysis.scoring.batches import LabelledText, label_concepts
 
 
 def main() -> None:

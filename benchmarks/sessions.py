@@ -35,9 +35,10 @@ from playwright.async_api import Browser, Page, async_playwright, expect
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # run from anywhere, without installing
 
-from analysis import concepts, paths, queue, runs
-from analysis.catalog import DEFAULT_MODEL
-from analysis.relearn import RelearnConfig
+from analysis import concepts, paths, runs
+from analysis.jobs import queue
+from analysis.models.catalog import DEFAULT_MODEL
+from analysis.relearning import RelearnConfig
 
 MODES = {"since the edit": "Change since right after the edit.", "since the base": "Change since before the edit."}
 SCALES = {"standardised": "d' (difference in standard deviations).", "raw": "Probeless, in activation units."}

@@ -30,11 +30,11 @@ from streamlit.proto.WidgetStates_pb2 import WidgetState
 from websockets.typing import Origin, Subprotocol
 
 from analysis import concepts, runs
-from analysis.catalog import DEFAULT_MODEL
-from analysis.relearn import RelearnConfig
+from analysis.models.catalog import DEFAULT_MODEL
+from analysis.relearning import RelearnConfig
 
 _PAUSE, _HOLD, _ALL_EVERY = 0.2, 2.0, 5.0
-"""As `ui.live` and `ui.shell` have their lines ask."""
+"""As `ui.relearn.live` and `ui.app.shell` have their lines ask."""
 _PATIENCE = 120.0
 
 
@@ -204,7 +204,7 @@ def _is_component(message: ForwardMsg, name: str) -> bool:
 
 
 def _held(packed: bytes, widgets: dict[str, WidgetState]) -> str:
-    """What the canvas says it holds after a message (`ui.migration`); what it said before where there is none."""
+    """What the canvas says it holds after a message (`ui.canvas`); what it said before where there is none."""
     if not packed:
         return json.loads(widgets["canvas"].json_value)["have"]
     (length,) = struct.unpack_from("<I", packed)

@@ -29,15 +29,15 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installing
 
 from analysis import models
-from analysis.catalog import DEFAULT_MODEL
 from analysis.concepts import neutral_sentences
-from analysis.edits.firing import N_GENERAL, general_firing
 from analysis.edits.settings import build
-from analysis.edits.targeting import Target, Tars, targeting
-from analysis.edits.tars import Ranking, Replacement, applied, rank, replacements
-from analysis.edits.tars_presets import OURS
+from analysis.edits.tars.firing import N_GENERAL, general_firing
+from analysis.edits.tars.presets import OURS
+from analysis.edits.tars.replacement import Ranking, Replacement, applied, rank, replacements
+from analysis.edits.tars.targeting import Target, Tars, targeting
 from analysis.errors import EditError
-from analysis.text import pad
+from analysis.models.catalog import DEFAULT_MODEL
+from analysis.scoring.batches import pad
 
 PARTS = ("frontier", "sequential", "ablation")
 PUBLISHED: dict[str, Any] = {}

@@ -29,14 +29,15 @@ from transformers.utils import logging
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installing
 
-from analysis import concepts, measure, models, relearn
-from analysis.catalog import DEFAULT_MODEL, resolve
-from analysis.fetch import locate
+from analysis import concepts, models, relearning
 from analysis.models import LanguageModel
-from analysis.relearn import RelearnConfig
-from analysis.relearn.fact_task import FactTask, Row
-from analysis.relearn.mixture import Mixture
-from analysis.text import pad
+from analysis.models.catalog import DEFAULT_MODEL, resolve
+from analysis.models.fetch import locate
+from analysis.relearning import RelearnConfig
+from analysis.relearning.mixture import Mixture
+from analysis.relearning.tasks.facts import FactTask, Row
+from analysis.scoring import factual_recall
+from analysis.scoring.batches import pad
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,8 @@ def main() -> None:
 def _batches(model: LanguageModel, config: RelearnConfig) -> list[list[Row]]:
     """The very rows that the run draws."""
     concept = concepts.load(config.concept)
-    facts = relearn.choose_facts(model, concept, config.known_threshold)
-    train_text, _ = relearn.split_neutral(concepts.neutral_sentences())
+    facts = relearning.choose_facts(model, concept, config.known_threshold)
+    train_text, _ = relearning.split_neutral(concepts.neutral_sentences())
     mixture = Mixture(config, FactTask(model, config, concept, facts, train_text).rows)
     return [mixture.draw() for _ in range(config.steps)]
 
@@ -122,7 +123,7 @@ def _plain(config: RelearnConfig, batches: list[list[Row]], padder: LanguageMode
         lengths = torch.tensor([len(row) for row in rows], device=device)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             logits = inner(input_ids=tokens, use_cache=False).logits
-        loss = measure.token_losses(logits, tokens, lengths).sum() / (lengths - 1).sum()
+        loss = factual_recall.token_losses(logits, tokens, lengths).sum() / (lengths - 1).sum()
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(inner.parameters(), config.clip)
@@ -139,7 +140,7 @@ def _tracked(config: RelearnConfig, model: LanguageModel) -> tuple[tuple[float, 
         if stage == "Relearning":
             begun.append(Clock.read(model.device))
 
-    taken = sum(one.phase == "training" for one in relearn.run(config, model=model, on_progress=started))
+    taken = sum(one.phase == "training" for one in relearning.run(config, model=model, on_progress=started))
     return Clock.read(model.device).since(begun[0]), taken
 
 

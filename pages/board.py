@@ -2,25 +2,27 @@
 
 import streamlit as st
 
-from analysis import board, operations
+from analysis import removals
 from analysis.figures.removal import method_radar
-from ui import board_view, host, operation_form, operation_view, shell
+from analysis.removals import board
+from ui.app import shell, viewer_model
+from ui.surgery import board_view, removal_form, removal_view
 
 shell.begin("Board", "Ways to remove the concept, side by side: what each forgot, and what it cost.")
 with shell.shown_errors():
     concept = shell.chosen_concept()
 
-found = operations.list_operations()
-entries = [operation_view.entry(operation) for operation in found]
-here = [one for one in entries if (one.model, one.concept) == (host.chosen().reference, concept.name)]
+found = removals.list_operations()
+entries = [removal_view.entry(operation) for operation in found]
+here = [one for one in entries if (one.model, one.concept) == (viewer_model.chosen().reference, concept.name)]
 finished = [one for one in here if one.outcome is not None]
 with st.expander("Carry out several methods", expanded=not finished, icon=":material/add:"):
-    if operation_form.queue_form(concept):
+    if removal_form.queue_form(concept):
         st.rerun()
 board_view.under_way(found, {one.name for one in here})
 if not finished:
     done = "None of the operations on it has finished" if here else "Nothing has been done to it"
-    st.info(f"“{concept.title}” in {host.chosen().reference}: {done} yet.", icon=":material/science:")
+    st.info(f"“{concept.title}” in {viewer_model.chosen().reference}: {done} yet.", icon=":material/science:")
     shell.end()
 
 table = board.table(finished)

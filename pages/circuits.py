@@ -3,7 +3,9 @@
 import streamlit as st
 
 from analysis.figures.circuits import circuit_map, circuit_overlap, probe_accuracy, short_unit
-from ui import circuit_search, circuit_view, edit_form, host, links, shell
+from ui.app import links, shell, viewer_model
+from ui.circuits import search, view
+from ui.surgery import edit_form
 
 shell.begin("Circuits", "Which attention heads and MLP layers the model needs to state the concept's facts.")
 with shell.shown_errors():
@@ -16,19 +18,19 @@ with shell.shown_errors():
             icon=":material/info:",
         )
         shell.end()
-    model = host.model()
+    model = viewer_model.model()
 
 form, shown = st.columns([3, 8], gap="large")
 with form:
-    settings = circuit_search.settings_form(concept)
+    settings = search.settings_form(concept)
     with shell.shown_errors():
-        ready = circuit_search.answer(concept, settings)
+        ready = search.answer(concept, settings)
 
 with shown:
     before = st.container()
     if ready is None:
         with before:
-            circuit_search.seen_pills(concept, settings)
+            search.seen_pills(concept, settings)
         st.info(
             "The map of all attention heads and MLPs, coloured by what each does for the answer, appears here after the "
             "search.",
@@ -37,17 +39,17 @@ with shown:
         shell.end()
     result = ready.result
     with shell.shown_errors():
-        circuit = circuit_view.cut_form(result)
-    circuit_search.remember(concept, settings, circuit)
+        circuit = view.cut_form(result)
+    search.remember(concept, settings, circuit)
     with before:
-        circuit_search.seen_pills(concept, settings)
-    lookup = circuit_view.lookup_layers(concept)
+        search.seen_pills(concept, settings)
+    lookup = view.lookup_layers(concept)
     st.plotly_chart(circuit_map(circuit, result.effects, lookup=lookup), key="circuit_map")
-    st.caption(circuit_view.map_caption(result, lookup))
+    st.caption(view.map_caption(result, lookup))
 
 stem = f"{model.name.replace('/', '-')}-{concept.name}-{settings.method}"
 with form:
-    st.markdown(f"**The circuit**: {circuit_view.size(circuit)}")
+    st.markdown(f"**The circuit**: {view.size(circuit)}")
     effect = f"effect ({short_unit(circuit.unit)})" if circuit.unit else "effect"
     st.dataframe(
         circuit.table()[["component", "effect"]],
@@ -65,7 +67,7 @@ with form:
     as_json.download_button("JSON", circuit.to_json, f"{stem}-circuit.json", "application/json", width="stretch")
     as_csv.download_button(
         "CSV",
-        lambda: circuit_view.table(result, circuit).to_csv(index=False),
+        lambda: view.table(result, circuit).to_csv(index=False),
         f"{stem}.csv",
         "text/csv",
         width="stretch",
@@ -74,7 +76,7 @@ with form:
 
 with shown:
     st.markdown("**Where the answer can be read** from the subject's last token")
-    probed = circuit_view.probe(concept)
+    probed = view.probe(concept)
     if probed is None:
         st.caption(
             "Not measured yet. The method `fact_lookup_probe` measures it, and brackets the layers that look the facts "
@@ -82,7 +84,7 @@ with shown:
         )
     else:
         st.plotly_chart(probe_accuracy(probed[0], lookup), key="probe_accuracy")
-        st.caption(circuit_view.probe_caption(probed[0]))
+        st.caption(view.probe_caption(probed[0]))
 
 st.subheader("Do methods agree?")
 what, matrix = st.columns([3, 8], gap="large")
@@ -95,7 +97,7 @@ with what:
         "common. `components` counts heads and MLPs, `mlp_layers` whole MLPs only. The random circuits have as many "
         "parameters as the one shown above: what agrees no better than they do says nothing."
     )
-    pairs = circuit_view.overlaps(concept, settings, circuit)
+    pairs = view.overlaps(concept, settings, circuit)
     st.download_button("Overlaps as CSV", pairs.to_csv(index=False), file_name=f"{stem}-overlaps.csv", mime="text/csv")
 with matrix:
     if len(pairs):

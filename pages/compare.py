@@ -4,7 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis import figures, migration, runs
-from ui import shell
+from ui.app import shell
 
 shell.begin(
     "Compare", "Two runs side by side: how much was forgotten, what it cost, and how well it resisted relearning."

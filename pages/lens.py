@@ -2,13 +2,14 @@
 
 import streamlit as st
 
-from ui import host, lens_table, links, shell
+from ui.app import links, shell, viewer_model
+from ui.lens import lens_table
 
 shell.begin("Logit lens", "What each layer would predict if the model stopped there, and where the answer appears.")
 with shell.shown_errors():
     concept = shell.chosen_concept()
-    model = host.model()
-    facts = host.fact_scores(concept) if concept.facts else None
+    model = viewer_model.model()
+    facts = viewer_model.fact_scores(concept) if concept.facts else None
     prompt, answer = lens_table.prompt_form(concept, facts)
     if not prompt.strip():
         st.info("Type the beginning of a sentence above, or choose a fact.", icon=":material/edit:")

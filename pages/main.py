@@ -9,12 +9,12 @@ from pathlib import Path
 
 import streamlit as st
 
-from ui import delivery, shell
+from ui.app import shell, streamlit_patches
 
 ICON = Path(__file__).parent.parent / "ui" / "assets" / "icon.svg"
 
 st.set_page_config(page_title="Palimpsest", page_icon=str(ICON), layout="wide")
-delivery.keep_in_order()
+streamlit_patches.keep_in_order()
 shell.keep_choices()
 page = st.navigation(shell.navigation())
 place = shell.sidebar()

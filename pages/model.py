@@ -2,15 +2,16 @@
 
 import streamlit as st
 
-from analysis import catalog, concepts, memory
-from ui import host, shell, tokens
+from analysis import concepts
+from analysis.models import catalog, memory
+from ui.app import shell, tokens, viewer_model
 
 shell.begin("Model", "Choose a model and a concept. A real model is chosen already; everything else works from here.")
 OTHER = "another model …"
 
 left, right = st.columns([3, 2], gap="large")
 with left:
-    choice = host.chosen()
+    choice = viewer_model.chosen()
     names = [entry.name for entry in catalog.CATALOG]
     known = choice.reference in names
     picked = st.selectbox("Model", [*names, OTHER], index=names.index(choice.reference) if known else len(names))
@@ -23,7 +24,7 @@ with left:
         )
     else:
         reference = str(picked)
-    devices, precisions = host.devices(), list(memory.DTYPE_BYTES)
+    devices, precisions = viewer_model.devices(), list(memory.DTYPE_BYTES)
     one, two = st.columns(2)
     device = str(one.selectbox("Device", devices, index=devices.index(choice.device)))
     dtype = str(two.selectbox("Precision", precisions, index=precisions.index(choice.dtype)))
@@ -35,16 +36,20 @@ with left:
     load, unload = st.columns(2)
     wanted = load.button("Load", type="primary", width="stretch", disabled=not reference)
     unload.button(
-        "Unload", width="stretch", on_click=host.unload, disabled=host.is_unloaded(), help="Frees its memory."
+        "Unload",
+        width="stretch",
+        on_click=viewer_model.unload,
+        disabled=viewer_model.is_unloaded(),
+        help="Frees its memory.",
     )
     if wanted and reference:
         with shell.shown_errors():
-            host.replace(host.Choice(reference=reference, device=device, dtype=dtype))
-if host.is_unloaded():
+            viewer_model.replace(viewer_model.Choice(reference=reference, device=device, dtype=dtype))
+if viewer_model.is_unloaded():
     right.info("No model is loaded; its memory is free. Press “Load”.", icon=":material/eject:")
     shell.end()
 with right, shell.shown_errors():
-    model = host.model()
+    model = viewer_model.model()
     st.metric("Layers × neurons", f"{model.n_layers} × {model.n_neurons:,}")
     st.metric("Parameters", f"{model.n_parameters / 1e6:,.1f} M")
     st.caption(
@@ -64,7 +69,7 @@ with words:
 with facts, shell.shown_errors():
     st.markdown("**Facts**")
     if concept.facts:
-        table = host.fact_scores(concept)
+        table = viewer_model.fact_scores(concept)
         unknown = int((~table["known"]).sum())
         st.caption(
             f"The model knows {len(table) - unknown} of {len(table)} facts (mean P(answer) of at least 0.3 over "

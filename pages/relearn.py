@@ -3,8 +3,9 @@
 import streamlit as st
 
 from analysis import runs
-from ui import host, live, queue_view, run_controls, run_form, run_list, shell
-from ui.tokens import escaped
+from ui.app import queue_view, shell, viewer_model
+from ui.app.tokens import escaped
+from ui.relearn import live, run_controls, run_form, run_list
 
 shell.begin(
     "Relearn", "Retrain the edited model and watch the concept come back and move. Runs live outside this page."
@@ -26,7 +27,7 @@ def new_run() -> None:
         if not ready:
             st.info("This concept has no facts, so there is nothing to retrain on. Choose another, or upload facts.")
         if st.button("Start relearning", type="primary", icon=":material/play_arrow:", disabled=not ready):
-            run = runs.start(config, concepts={concept.name: concept}, owner=host.owner())
+            run = runs.start(config, concepts={concept.name: concept}, owner=viewer_model.owner())
             shell.choose(run=run.name, new_run=False)  # the form makes room for what was started
 
 

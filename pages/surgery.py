@@ -2,17 +2,18 @@
 
 import streamlit as st
 
-from analysis import operations
+from analysis import removals
 from analysis.edits import ComponentEdit
-from ui import before_after, edit_form, host, ledger_view, links, operation_form, operation_view, quick_edit, shell
+from ui.app import links, shell, viewer_model
+from ui.surgery import before_after, edit_form, ledger_view, quick_edit, removal_form, removal_view
 
 shell.begin(
     "Surgery", "Remove the concept by one of several methods, measure what that really did, and undo it exactly."
 )
 with shell.shown_errors():
     concept = shell.chosen_concept()
-    model = host.model()
-    facts = host.fact_scores(concept) if concept.facts else None
+    model = viewer_model.model()
+    facts = viewer_model.fact_scores(concept) if concept.facts else None
 known = [] if facts is None else [fact for fact, is_known in zip(concept.facts, facts["known"]) if is_known]
 
 edit_form.edit_form(concept)
@@ -24,18 +25,18 @@ if isinstance(edit, ComponentEdit):
 elif edit is not None:
     st.markdown(f"**{edit.describe()}**")
 if edit is not None:
-    operation_form.start_form(concept, edit)
+    removal_form.start_form(concept, edit)
 recipe, relearn = st.columns(2)
 with recipe.popover("Load a recipe", icon=":material/upload_file:", width="stretch"):
-    operation_form.recipe_form()
+    removal_form.recipe_form()
 if relearn.button("Relearn with this edit", width="stretch", icon=":material/replay:"):
     links.go_to("relearn.py")
 before_after.show_last(concept)
 
-found = operations.list_operations()
+found = removals.list_operations()
 if found:
     st.subheader("Operations")
-    operation_view.operation_view(operation_view.choose(found), concept, known)
+    removal_view.operation_view(removal_view.choose(found), concept, known)
 
 st.subheader("Ledger")
 ledger_view.ledger_view(concept)

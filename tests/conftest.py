@@ -14,20 +14,20 @@ from pathlib import Path
 
 import jaxtyping
 
-import tests.typecheck  # noqa: F401 (the hook names it)
+import tests.type_checker  # noqa: F401 (the hook names it)
 
 # Before anything of `analysis` is imported: from here on beartype checks its annotations, tensor shapes included.
-jaxtyping.install_import_hook("analysis", "tests.typecheck.check")
+jaxtyping.install_import_hook("analysis", "tests.type_checker.check")
 
 import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from analysis.catalog import DEFAULT_MODEL
 from analysis.concepts import Concept, Fact, Sentence
 from analysis.models import LanguageModel
 from analysis.models import load as load_model
+from analysis.models.catalog import DEFAULT_MODEL
 
 _REAL_HOME = Path(os.environ.get("PALIMPSEST_HOME") or Path.home() / ".palimpsest").expanduser()
 

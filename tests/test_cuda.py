@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from analysis import relearn, running, runs
+from analysis import relearning, runs
 from analysis.concepts import Concept, Sentence
 from analysis.errors import ConfigError
 from analysis.models import load
-from analysis.relearn import RelearnConfig, trainer
-from analysis.relearn.arrivals import Arrivals, Landing
-from analysis.run_directory import RunDirectory
-from tests.made_up import small_run
+from analysis.relearning import RelearnConfig, trainer
+from analysis.relearning.tracking.device_copies import Arrivals, Landing
+from analysis.runs import execution
+from analysis.runs.directory import RunDirectory
+from tests.small_runs import small_run
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 
@@ -64,7 +65,7 @@ def test_a_run_trains_without_waiting(
 ):
     losses: list[tuple[int, float]] = []
     snapshots = list(
-        relearn.run(
+        relearning.run(
             replace(config, **settings),
             concepts={tiny_concept.name: tiny_concept},
             neutral=tiny_neutral,
@@ -83,7 +84,7 @@ def test_a_diverged_run_is_noticed_a_few_steps_later(
 ):
     model, seen = load(config.model, device="cuda"), []
 
-    def spoil(report: relearn.StepReport) -> None:
+    def spoil(report: relearning.StepReport) -> None:
         seen.append(report.step)
         if report.step == 1:
             with torch.no_grad():
@@ -91,7 +92,7 @@ def test_a_diverged_run_is_noticed_a_few_steps_later(
 
     arguments = {"concepts": {tiny_concept.name: tiny_concept}, "neutral": tiny_neutral, "on_step": spoil}
     with pytest.raises(ConfigError, match="diverged"):
-        list(relearn.run(replace(config, snapshot_every=12), model=model, **arguments))
+        list(relearning.run(replace(config, snapshot_every=12), model=model, **arguments))
     assert max(seen) < 12
 
 
@@ -99,15 +100,15 @@ def test_a_stopped_run_goes_on_bit_for_bit(config: RelearnConfig, tiny_concept: 
     """The whole run, and one that was stopped after its first checkpoint."""
     concepts = {tiny_concept.name: tiny_concept}
     whole, parts = (runs.create(config, tmp_path / name, concepts=concepts) for name in ("whole", "parts"))
-    running.carry_out(whole)
+    execution.carry_out(whole)
 
-    def stop(report: running.RunReport) -> None:
+    def stop(report: execution.RunReport) -> None:
         if report.done == 5:
             parts.request_stop()
 
-    running.carry_out(parts, stop)
+    execution.carry_out(parts, stop)
     assert parts.status().state == "stopped"
-    running.resume(parts)
+    execution.resume(parts)
     assert _losses(parts) == _losses(whole)
     last, other = whole.snapshots()[-1], parts.snapshots()[-1]
     assert last.p_held_out_F.tobytes() == other.p_held_out_F.tobytes()
@@ -120,7 +121,7 @@ def test_the_cpu_and_the_gpu_measure_the_same(
 ):
     config = replace(config, precision="float32", steps=2, snapshot_every=2)
     arguments = {"concepts": {tiny_concept.name: tiny_concept}, "neutral": tiny_neutral}
-    here, there = (list(relearn.run(replace(config, device=device), **arguments)) for device in ("cpu", "cuda"))
+    here, there = (list(relearning.run(replace(config, device=device), **arguments)) for device in ("cpu", "cuda"))
     for one, other in zip(here, there):
         np.testing.assert_allclose(one.p_held_out_F, other.p_held_out_F, rtol=1e-3, atol=1e-6)
         for method, scores in one.saliency[tiny_concept.name].items():

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 LIBRARY = sorted((ROOT / "analysis").rglob("*.py"))
-SCRIPTS = sorted((ROOT / "ui").rglob("*.js"))
+SCRIPTS = sorted([*(ROOT / "ui").rglob("*.js"), *(ROOT / "analysis").rglob("*.js")])
 
 
 def tree(path: Path) -> ast.Module:
@@ -94,7 +94,7 @@ def test_scripts_build_no_markup_from_text(path: Path):
 @pytest.mark.parametrize("path", [*SCRIPTS, *sorted((ROOT / "ui").rglob("*.css"))], ids=relative)
 def test_nothing_is_fetched_from_the_network(path: Path):
     source = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
-    if path.name == "line.js":  # asks the dashboard itself, at an address relative to it (tests/ui/test_news.py)
+    if path.name == "line.js":  # asks the dashboard itself, at an address relative to it (tests/ui/app/test_updates.py)
         source = source.replace("fetch(url, {", "", 1)
         assert "const url = new URL(address, document.baseURI);" in source
     assert not re.search(r"https?://|\bfetch\s*\(|XMLHttpRequest|@import", source)

@@ -1,1 +1,1 @@
-"""Everything that imports streamlit, apart from the pages and app.py."""
+"""The dashboard's parts, in rooms by page; beside the pages themselves the only code that imports Streamlit."""

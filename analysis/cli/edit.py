@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from analysis import catalog
 from analysis.cli.common import (
     AsJson,
     ConceptName,
@@ -22,6 +21,7 @@ from analysis.cli.common import (
     stdout,
 )
 from analysis.errors import ConfigError
+from analysis.models import catalog
 
 __all__ = ["edit", "edits"]
 
@@ -48,8 +48,10 @@ def edit(
     The method's own settings are options, too: `--method prune --top-fraction 0.02`. `python -m analysis edits` lists them.
     """
     from analysis import concepts as library
-    from analysis import edits, models, operations, queue, weights
-    from analysis.recipe import Recipe
+    from analysis import edits, models, removals
+    from analysis.edits.recipe import Recipe
+    from analysis.jobs import queue
+    from analysis.models import export as weights
 
     chosen_settings = _settings(settings or [])
     if recipe is not None and (chosen_settings or method is not None):
@@ -62,7 +64,7 @@ def edit(
         made = edits.from_settings(name, ({"seed": seed} if seeded else {}) | chosen_settings)
     chosen = library.load(concept, label=label)
     method_name = made.method if made is not None else stored.steps[-1].edit.method  # type: ignore[union-attr]
-    path = out if out is not None else operations.new_path(chosen.name, method_name)
+    path = out if out is not None else removals.new_path(chosen.name, method_name)
     with (
         progress_bar() as report,
         quiet_transformers(),
@@ -74,8 +76,8 @@ def edit(
             assert made is not None
             stored = Recipe.of(loaded, [(chosen, made)], maintain=maintain or (), threshold=known_threshold)
         parts = evaluate if evaluate in ("quick", "all") else tuple(part.strip() for part in evaluate.split(","))
-        operation = operations.create(stored, path, device=device, what=parts, seed=seed)
-        operations.carry_out(operation, model=loaded, progress=report)
+        operation = removals.create(stored, path, device=device, what=parts, seed=seed)
+        removals.carry_out(operation, model=loaded, progress=report)
         if export:
             report("Exporting", 1.0)
             weights.export(loaded, operation.path / "model")

@@ -6,7 +6,6 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from analysis import catalog
 from analysis.cli.common import (
     AsJson,
     ConceptName,
@@ -18,6 +17,7 @@ from analysis.cli.common import (
     stdout,
 )
 from analysis.errors import ConfigError
+from analysis.models import catalog
 
 __all__ = ["localize"]
 
@@ -42,9 +42,10 @@ def localize(
 ) -> None:
     """Find the heads, MLP layers or neurons that a concept's facts depend on."""
     from analysis import concepts as library
-    from analysis import localize as finding
-    from analysis import measure, models, paths
+    from analysis import localization as finding
+    from analysis import models, paths
     from analysis.edits import n_parameters
+    from analysis.scoring import factual_recall
 
     if method not in finding.METHODS:
         raise ConfigError(f"“{method}” is no localization. Use {', '.join(finding.METHODS)}.")
@@ -54,13 +55,13 @@ def localize(
     if out is not None and out.is_dir():
         raise ConfigError(f"{out} is a folder. Name the JSON file to write.")
     wanted = _circuit(match)
-    threshold_known = measure.KNOWN_THRESHOLD if known is None else known
+    threshold_known = factual_recall.KNOWN_THRESHOLD if known is None else known
     with progress_bar() as report, quiet_transformers():
         loaded = models.load(model, device=device, dtype=dtype, progress=report)
         facts = None
         if method not in finding.CONTROLS and chosen.facts:
             report("Asking the facts", 0.0)
-            facts, _ = measure.known_facts(loaded, chosen, threshold=threshold_known)
+            facts, _ = factual_recall.known_facts(loaded, chosen, threshold=threshold_known)
             if not facts:
                 raise ConfigError(
                     f"“{loaded.name}” knows none of the {len(chosen.facts)} facts of “{chosen.name}” with P(answer) of "
@@ -122,7 +123,7 @@ def localize(
 
 def _circuit(path: Path | None) -> Any:
     """The circuit in a file that `--out` wrote."""
-    from analysis.circuit import Circuit
+    from analysis.components.circuit import Circuit
 
     if path is None:
         return None

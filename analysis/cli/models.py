@@ -5,15 +5,15 @@ from typing import Annotated
 import typer
 from rich.table import Column, Table
 
-from analysis import catalog
 from analysis.cli.common import AsJson, names, print_json, progress_bar, quiet_transformers, stdout
+from analysis.models import catalog
 
 __all__ = ["fetch", "models"]
 
 
 def models(as_json: AsJson = False) -> None:
     """List the models of the catalog."""
-    from analysis import fetch
+    from analysis.models import fetch
 
     rows = []
     for entry in catalog.CATALOG:
@@ -47,7 +47,7 @@ def fetch(
     as_json: AsJson = False,
 ) -> None:
     """Download and convert a model, once."""
-    from analysis import fetch as fetching
+    from analysis.models import fetch as fetching
 
     source = catalog.resolve(model)
     with progress_bar() as report, quiet_transformers():

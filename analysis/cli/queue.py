@@ -24,7 +24,7 @@ def queue(
     as_json: AsJson = False,
 ) -> None:
     """List what is at work and what waits, on each device; also starts what is waiting for nobody."""
-    from analysis import queue as line
+    from analysis.jobs import queue as line
 
     if cancel is not None and rebuild:
         raise ConfigError("Give one of --cancel and --rebuild, not both.")

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from analysis import catalog
 from analysis.cli.common import AsJson, ConceptName, Device, Label, ModelName, Now
 from analysis.cli.run_options import (
     Fill,
@@ -22,10 +21,11 @@ from analysis.cli.run_options import (
     read_settings,
 )
 from analysis.errors import ConfigError
+from analysis.models import catalog
 
 if TYPE_CHECKING:  # slow to import
     from analysis.concepts import Concept
-    from analysis.relearn import RelearnConfig
+    from analysis.relearning import RelearnConfig
 
 __all__ = ["relearn"]
 
@@ -73,7 +73,7 @@ def relearn(
     """Remove a concept, retrain, and record how it comes back, beside a control run without the edit."""
     from analysis import concepts as library
     from analysis import runs
-    from analysis.relearn import RelearnConfig
+    from analysis.relearning import RelearnConfig
 
     edit = component_edit(prune_top, prune, reverse_top, fill=fill, hold=hold, method=method, pick=pick, seed=seed)
     chosen = library.load(concept, label=label)
@@ -116,7 +116,7 @@ def _in_epochs(
     config: "RelearnConfig", concept: "Concept", fine_tune_epochs: int, epochs: int | None
 ) -> "RelearnConfig":
     """Fine-tuning, and with `epochs` the training too, as so many epochs; then a snapshot after each unless one is set."""
-    from analysis.relearn import epoch_steps
+    from analysis.relearning import epoch_steps
 
     epoch = epoch_steps(config, concept)
     config = replace(config, fine_tune_steps=epoch * fine_tune_epochs)

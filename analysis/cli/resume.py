@@ -32,10 +32,11 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Take up a run that was stopped, failed or crashed where it was, or give a finished one more steps."""
-    from analysis import running, runs
+    from analysis import runs
+    from analysis.runs import execution
 
     found = runs.find(run)
-    running.prepare(found, steps=steps)
+    execution.prepare(found, steps=steps)
     carry_out(found, now=now, as_json=as_json)
 
 
@@ -56,7 +57,8 @@ def branch(
     as_json: AsJson = False,
 ) -> None:
     """Begin a new run with the weights of a checkpoint and another edit on top; without an edit it only trains on."""
-    from analysis import branches, runs
+    from analysis import runs
+    from analysis.runs import branching
 
     found = runs.find(run)
     edit = None
@@ -66,4 +68,4 @@ def branch(
         )
     changes = read_settings(settings) | ({} if steps is None else {"steps": steps})
     at = max(found.checkpoints(), default=0) if step is None else step
-    carry_out(branches.branch(found, at, edit=edit, path=out, **changes), now=now, as_json=as_json)
+    carry_out(branching.branch(found, at, edit=edit, path=out, **changes), now=now, as_json=as_json)

@@ -13,7 +13,7 @@ from analysis.errors import ConfigError
 
 if TYPE_CHECKING:  # slow to import
     from analysis.edits import ComponentEdit
-    from analysis.run_directory import RunDirectory
+    from analysis.runs.directory import RunDirectory
 
 __all__ = [
     "Fill",
@@ -92,8 +92,8 @@ def read_settings(given: Sequence[str] | None) -> dict[str, Any]:
     Raises:
         ConfigError: there is no such setting, or its value is missing or of another type; says how it is written.
     """
-    from analysis.relearn import RelearnConfig
-    from analysis.relearn.rules import check_kind, kind_of
+    from analysis.relearning import RelearnConfig
+    from analysis.relearning.rules import check_kind, kind_of
 
     known = {field.name for field in dataclasses.fields(RelearnConfig)} - {"model", "concept", "edit", "origin"}
     found: dict[str, Any] = {}
@@ -123,14 +123,16 @@ def _from_json(text: str) -> Any:
 
 def carry_out(run: "RunDirectory", *, now: bool, as_json: bool) -> None:
     """Wait for the run's turn on its device, carry it out in this process, and print what it found."""
-    from analysis import migration, queue, running
+    from analysis import migration
+    from analysis.jobs import queue
+    from analysis.runs import execution
 
     with (
         progress_bar() as report,
         quiet_transformers(),
         queue.turn(run.path, "run", run.config.device, say=lambda text: report(text, 0.0), now=now),
     ):
-        running.carry_out(run, lambda done: report(done.stage, done.done / done.total))
+        execution.carry_out(run, lambda done: report(done.stage, done.done / done.total))
     summary = migration.summarise(run)
     if as_json:
         return print_json(summary)

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from analysis import catalog
 from analysis.cli.common import (
     AsJson,
     ConceptName,
@@ -19,8 +18,9 @@ from analysis.cli.common import (
     quiet_transformers,
     stdout,
 )
+from analysis.components.sites import MLP, SITES, site_named
 from analysis.errors import ConfigError
-from analysis.sites import MLP, SITES, site_named
+from analysis.models import catalog
 
 __all__ = ["methods", "saliency"]
 

@@ -20,9 +20,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from analysis.edits.slices import Slice
 from analysis.errors import EditError
 from analysis.models import LanguageModel
+from analysis.training.slices import Slice
 
 __all__ = ["Before", "Delta", "digest", "parameter_names"]
 

@@ -11,14 +11,14 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import nn
 
-from analysis.activations import Moments, stream_moments
-from analysis.circuit import Shape
+from analysis.components.circuit import Shape
+from analysis.components.neurons import NeuronSet
 from analysis.concepts import Concept, Fact, Sentence
-from analysis.edits.slices import Head, Slice
 from analysis.models import LanguageModel
-from analysis.neurons import NeuronSet
 from analysis.saliency import Saliency
-from analysis.text import label_concepts
+from analysis.saliency.moments import Moments, stream_moments
+from analysis.scoring.batches import label_concepts
+from analysis.training.slices import Head, Slice
 
 __all__ = ["Change", "Edit", "Materials"]
 

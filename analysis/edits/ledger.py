@@ -10,9 +10,9 @@ from typing import Any
 from analysis.edits.deltas import Before, Delta
 from analysis.edits.edit import Change, Edit
 from analysis.edits.methods import from_dict
-from analysis.edits.slices import Slice
 from analysis.errors import EditError
 from analysis.models import LanguageModel
+from analysis.training.slices import Slice
 
 __all__ = ["Ledger", "LedgerEntry"]
 

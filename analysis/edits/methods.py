@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from analysis.edits.components import ComponentEdit, ComponentSettings, plan_components
-from analysis.edits.descent import plan_gradient
+from analysis.edits.components.edit import ComponentEdit, ComponentSettings, plan_components
 from analysis.edits.edit import Change, Edit, Materials
-from analysis.edits.gradient import GradientEdit
-from analysis.edits.gradient_methods import (
+from analysis.edits.gradient.edit import GradientEdit
+from analysis.edits.gradient.objectives import (
     MECHANISTIC_UNLEARNING,
     MECHANISTIC_UNLEARNING_LOCALIZED,
     RELEASED_LLM_SURGERY,
@@ -26,10 +25,11 @@ from analysis.edits.gradient_methods import (
     SimNpo,
     Unlearn,
 )
-from analysis.edits.reversal import plan_tars
+from analysis.edits.gradient.training import plan_gradient
 from analysis.edits.settings import Setting, build, settings_of
-from analysis.edits.targeting import Tars
-from analysis.edits.tars_presets import OURS
+from analysis.edits.tars.edit import plan_tars
+from analysis.edits.tars.presets import OURS
+from analysis.edits.tars.targeting import Tars
 from analysis.errors import ConfigError
 from analysis.models import LanguageModel
 

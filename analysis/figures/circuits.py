@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis.circuit import Circuit, Component, EffectMap, Shape
+from analysis.components.circuit import Circuit, Component, EffectMap, Shape
 from analysis.figures.style import HUES, LEGEND, MARGINS, faded
-from analysis.localize.probing import ProbeCurve
+from analysis.localization.probing import ProbeCurve
 
 __all__ = ["circuit_map", "circuit_overlap", "probe_accuracy", "short_unit"]
 

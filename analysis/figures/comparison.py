@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from analysis.agreement import Agreement
+from analysis.components.sites import site_named
 from analysis.figures.saliency import short_unit
 from analysis.figures.style import HUES, LEGEND, MARGINS
 from analysis.saliency import Saliency
-from analysis.sites import site_named
+from analysis.saliency.agreement import Agreement
 
 __all__ = ["activation_histogram", "agreement_matrix", "concept_pair", "top_count", "top_units"]
 

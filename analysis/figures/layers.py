@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from analysis.figures.style import HUES, LEGEND, faded
-from analysis.layers import LayerFigures, layer_means, layer_shares
+from analysis.saliency.by_layer import LayerFigures, layer_means, layer_shares
 
 __all__ = ["layer_mean_curve", "layer_profile", "layer_share_curve", "probe_skill"]
 

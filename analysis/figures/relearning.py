@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from analysis.figures.style import HUES, LEGEND, MARGINS
 from analysis.migration import PrimedNeurons, layer_mass
-from analysis.relearn import Snapshot
+from analysis.relearning import Snapshot
 
 __all__ = ["f1_curve", "layer_shift", "priming_scatter", "recovery"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from analysis.evaluate import Curve, Histogram
+from analysis.evaluation import Curve, Histogram
 from analysis.figures.style import HUES, LEGEND, MARGINS, faded
 
 __all__ = ["kl_histogram", "layer_curves", "method_radar", "training_loss"]

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
+from analysis.components.neurons import NeuronSet
+from analysis.components.sites import MLP, Site
 from analysis.figures.style import HUES, MARGINS
-from analysis.neurons import NeuronSet
 from analysis.saliency import METHODS
-from analysis.sites import MLP, Site
 
 __all__ = ["MOST_MARKED", "box_neurons", "lasso_neurons", "saliency_map", "short_unit"]
 

@@ -28,7 +28,6 @@ from analysis.migration.roles import (
     roles,
     strongest_other,
 )
-from analysis.migration.summary import summarise
 from analysis.migration.transport import (
     Transport,
     distribution,
@@ -37,6 +36,7 @@ from analysis.migration.transport import (
     transport,
     wasserstein,
 )
+from analysis.runs.summary import summarise
 
 __all__ = [
     "CARRIER_SHARE",

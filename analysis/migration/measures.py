@@ -6,7 +6,7 @@ Axes: `L` layer, `N` neuron in a layer.
 import numpy as np
 
 from analysis.errors import ConfigError
-from analysis.relearn import Snapshot
+from analysis.relearning import Snapshot
 from analysis.saliency import rank_normalise, rank_saliency
 
 __all__ = [

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from analysis.components.neurons import NeuronSet
 from analysis.errors import ConfigError
 from analysis.migration.measures import scaled
-from analysis.neurons import NeuronSet
-from analysis.polysemanticity import Priming
-from analysis.relearn import Snapshot
+from analysis.relearning import Snapshot
 from analysis.saliency import rank_normalise
+from analysis.saliency.concept_profiles import Priming
 
 __all__ = ["PrimedNeurons", "primed"]
 

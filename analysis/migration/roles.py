@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analysis.components.neurons import Neuron, NeuronSet
 from analysis.migration.measures import carrier_threshold, scaled
-from analysis.neurons import Neuron, NeuronSet
-from analysis.relearn import Snapshot
+from analysis.relearning import Snapshot
 from analysis.saliency import rank_normalise
 
 __all__ = ["NO_OTHER", "Roles", "carriers_table", "recruits_table", "role_of", "roles", "strongest_other"]

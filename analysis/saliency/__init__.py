@@ -16,6 +16,7 @@ Axes: `L` layer, `N` unit in a layer (neuron, residual dimension, head), `C` con
 
 from collections.abc import Sequence
 
+from analysis.components.sites import MLP, Site
 from analysis.concepts import Concept
 from analysis.errors import ConfigError
 from analysis.models import LanguageModel
@@ -32,7 +33,6 @@ from analysis.saliency.result import (
     rank_saliency,
 )
 from analysis.saliency.scanning import Scan, scan
-from analysis.sites import MLP, Site
 
 __all__ = [
     "CAUSAL_METHODS",

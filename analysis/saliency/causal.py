@@ -1,4 +1,4 @@
-"""Saliency from what units do to P(answer): gradients, patching, ablation (`analysis.attribution`).
+"""Saliency from what units do to P(answer): gradients, patching, ablation (`analysis.saliency.attribution`).
 
 The answers are those of the concept's facts that the model knows; a concept without facts is asked for its labelled
 words in their sentences instead.
@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from analysis import attribution
+from analysis.components.sites import MLP, Site
 from analysis.concepts import Concept, Fact
 from analysis.errors import ConceptError, ConfigError
-from analysis.measure import KNOWN_THRESHOLD, known_facts
 from analysis.models import LanguageModel
-from analysis.prompts import answer_batches, pair_prompts
+from analysis.saliency import attribution
 from analysis.saliency.result import Saliency, check_method
-from analysis.sites import MLP, Site
+from analysis.scoring.contrast_pairs import answer_batches, pair_prompts
+from analysis.scoring.factual_recall import KNOWN_THRESHOLD, known_facts
 
 __all__ = ["ablation", "measure"]
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from analysis.activations import ConceptSample, Moments, TokenSample
+from analysis.components.sites import HEADS
 from analysis.errors import ConfigError
 from analysis.saliency import probe
+from analysis.saliency.moments import ConceptSample, Moments, TokenSample
 from analysis.saliency.result import MOMENT_METHODS, Saliency
-from analysis.sites import HEADS
 
 __all__ = ["average_precision", "from_moments", "from_sample"]
 

@@ -20,8 +20,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupShuffleSplit
 from sklearn.preprocessing import StandardScaler
 
-from analysis.activations import ConceptSample, TokenSample
 from analysis.errors import ConceptError
+from analysis.saliency.moments import ConceptSample, TokenSample
 
 __all__ = ["Probes", "fit"]
 

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from analysis.components.sites import HEADS, MLP, Site
 from analysis.errors import ConfigError
-from analysis.sites import HEADS, MLP, Site
 
 __all__ = [
     "CAUSAL_METHODS",

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from analysis.activations import Moments, TokenSample, stream, stream_moments
+from analysis.components.sites import MLP, Site
 from analysis.concepts import Concept, Sentence
 from analysis.errors import ConfigError
 from analysis.models import LanguageModel
 from analysis.saliency.forward import from_moments, from_sample
+from analysis.saliency.moments import Moments, TokenSample, stream, stream_moments
 from analysis.saliency.result import MOMENT_METHODS, SAMPLE_METHODS, Saliency, check_method
-from analysis.sites import MLP, Site
-from analysis.text import label_concepts
+from analysis.scoring.batches import label_concepts
 
 __all__ = ["Scan", "scan"]
 

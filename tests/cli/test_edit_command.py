@@ -9,8 +9,8 @@ import typer.testing
 
 from analysis.cli import app
 from analysis.concepts import Concept, dump_jsonl
+from analysis.edits.recipe import Recipe
 from analysis.errors import ConfigError, EditError, PalimpsestError
-from analysis.recipe import Recipe
 
 runner = typer.testing.CliRunner()
 SCORES = {"forget", "paraphrase", "multiple_choice", "labelled_words", "neighbours", "neutral_perplexity"}

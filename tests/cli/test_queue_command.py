@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import typer.testing
 
-from analysis import queue, queue_rules, queue_store
 from analysis.cli import app
 from analysis.errors import ConfigError, RunError
-from tests.queue_line import Line, opened, stand_in, wait
+from analysis.jobs import queue, queue_rules, queue_store
+from tests.jobs.queue_line import Line, opened, stand_in, wait
 
 runner = typer.testing.CliRunner()
 

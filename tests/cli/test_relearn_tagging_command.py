@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import typer.testing
 
-from analysis import runs, tagging
+from analysis import runs
 from analysis.cli import app
 from analysis.concepts import Concept, dump_jsonl
 from analysis.errors import ConceptError, ConfigError
+from analysis.scoring import tagging
 
 runner = typer.testing.CliRunner()
 

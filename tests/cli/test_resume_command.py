@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 import typer.testing
 
-from analysis import running, runs
+from analysis import runs
 from analysis.cli import app
 from analysis.cli.run_options import read_settings
 from analysis.concepts import Concept
 from analysis.edits import ComponentEdit, Selection
 from analysis.errors import ConfigError, RunError
-from analysis.run_directory import RunDirectory
-from tests.made_up import small_run
+from analysis.runs import execution
+from analysis.runs.directory import RunDirectory
+from tests.small_runs import small_run
 
 runner = typer.testing.CliRunner()
 
@@ -25,7 +26,7 @@ def stopped(empty_home: Path, tiny_folder: Path, tiny_concept: Concept) -> RunDi
     """A run of 6 steps that was stopped after its third."""
     config = small_run(tiny_folder, tiny_concept, steps=6, checkpoint_every=2, keep_checkpoints=True)
     run = runs.create(config, empty_home / "runs" / "mine", concepts={tiny_concept.name: tiny_concept})
-    running.carry_out(run, lambda report: run.request_stop() if report.done == 3 else None)
+    execution.carry_out(run, lambda report: run.request_stop() if report.done == 3 else None)
     assert run.status().state == "stopped"
     return run
 

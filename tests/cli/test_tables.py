@@ -8,15 +8,16 @@ import pytest
 import typer.testing
 from rich.console import Console
 
-from analysis import catalog, migration, runs
+from analysis import migration, runs
 from analysis.cli import app, common, models
 from analysis.cli import runs as runs_command
 from analysis.concepts import Concept
-from analysis.run_directory import RunDirectory
-from tests.made_up import small_run
+from analysis.models import catalog
+from analysis.runs.directory import RunDirectory
+from tests.small_runs import small_run
 
 runner = typer.testing.CliRunner()
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

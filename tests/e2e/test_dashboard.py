@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
-from tests.serving import served
+from tests.dashboard_server import served
 
 expect.set_options(timeout=180_000)
 pytestmark = [pytest.mark.browser, pytest.mark.slow_model]

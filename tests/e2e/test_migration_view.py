@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
-from analysis import running, runs
+from analysis import runs
+from analysis.canvas.assets import MODULE
 from analysis.concepts import Concept
 from analysis.edits import ComponentEdit, Selection
-from analysis.relearn import RelearnConfig
-from tests.serving import served
-from ui.migration import _MODULE
+from analysis.relearning import RelearnConfig
+from analysis.runs import execution
+from tests.dashboard_server import served
 
 pytestmark = pytest.mark.browser
 _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -35,7 +36,7 @@ def server(tiny_folder: Path, tiny_concept: Concept, tmp_path_factory: pytest.Te
         precision="float32",
         device="cpu",
     )
-    running.carry_out(runs.create(config, home / "runs" / "one", concepts={tiny_concept.name: tiny_concept}))
+    execution.carry_out(runs.create(config, home / "runs" / "one", concepts={tiny_concept.name: tiny_concept}))
     with served(home) as url:
         yield url
 
@@ -120,6 +121,6 @@ def test_an_update_that_another_overtakes_leaves_the_picture(page: Page):
           seen.push(mounts());
           return seen;
         }""",
-        _MODULE,
+        MODULE,
     )
     assert found == ["1", "1", ""]

@@ -6,8 +6,8 @@ import pytest
 
 from analysis.concepts import Concept, Sentence
 from analysis.edits import Materials, plan
-from analysis.edits.descent import Training
-from analysis.edits.gradient import GradientEdit
+from analysis.edits.gradient.edit import GradientEdit
+from analysis.edits.gradient.training import Training
 from analysis.models import LanguageModel
 
 

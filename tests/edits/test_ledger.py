@@ -7,14 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from analysis.circuit import Shape
+from analysis.components.circuit import Shape
+from analysis.components.neurons import NeuronSet, hook_name
 from analysis.concepts import Concept
-from analysis.edits import ComponentEdit, Ledger, Materials, PlannedEdit, Selection, plan, preview
+from analysis.edits import ComponentEdit, Ledger, Materials, PlannedEdit, Selection, plan
+from analysis.edits.components.preview import preview
 from analysis.errors import EditError, UnsupportedArchitectureError
 from analysis.models import LanguageModel
-from analysis.neurons import NeuronSet, hook_name
-from analysis.text import label_concepts
-from tests.shared import same_bits
+from analysis.scoring.batches import label_concepts
+from tests.shared_models import same_bits
 
 NEURONS = "L0.N3, L0.N40, L1.N0, L1.N47"
 COMPONENTS = {

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from analysis import migration
+from analysis.components.neurons import NeuronSet
 from analysis.errors import ConfigError
-from analysis.neurons import NeuronSet
-from analysis.relearn import Snapshot
+from analysis.relearning import Snapshot
 
 
 def _snapshot(scores_LN: np.ndarray, phase: str = "base", step: int = 0) -> Snapshot:

@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 
 from analysis import migration
-from analysis.neurons import Neuron, NeuronSet
-from analysis.polysemanticity import priming
-from analysis.relearn import Snapshot
+from analysis.components.neurons import Neuron, NeuronSet
+from analysis.relearning import Snapshot
+from analysis.saliency.concept_profiles import priming
 
 
 def _snapshot(words: dict[int, tuple[str, ...]] | None = None, **scores: np.ndarray) -> Snapshot:

@@ -9,14 +9,16 @@ import pytest
 import streamlit as st
 from streamlit.testing.v1 import AppTest
 
-from analysis import concepts, localize
-from analysis.circuit import Circuit
+from analysis import concepts, localization
+from analysis.components.circuit import Circuit
 from analysis.concepts import Concept, Fact
 from analysis.edits import n_parameters
 from analysis.models import LanguageModel
-from ui import circuit_search, edit_form, host
+from ui.app import viewer_model
+from ui.circuits import search
+from ui.surgery import edit_form
 
-_ROOT = Path(__file__).parent.parent.parent
+_ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -42,8 +44,8 @@ def open_page(
     """Opens the page with the tiny model, of which all facts count as known."""
     for concept in (tiny_concept, tiny_shapes, rivers):
         concepts.save(concept)
-    measured = host.fact_scores
-    monkeypatch.setattr(host, "fact_scores", lambda concept: measured(concept).assign(known=True))
+    measured = viewer_model.fact_scores
+    monkeypatch.setattr(viewer_model, "fact_scores", lambda concept: measured(concept).assign(known=True))
 
     def open_it(**query: str) -> AppTest:
         app = AppTest.from_file(str(_ROOT / "pages" / "main.py"), default_timeout=120)
@@ -52,10 +54,10 @@ def open_page(
         app.run()
         return app.switch_page("circuits.py").run()
 
-    circuit_search._store().results.clear()
+    search._store().results.clear()
     yield open_it
-    circuit_search._store().results.clear()
-    host.unload()
+    search._store().results.clear()
+    viewer_model.unload()
 
 
 def errors(app: AppTest) -> str:
@@ -96,7 +98,7 @@ def test_a_search_gives_what_the_library_gives(open_page, tiny_model: LanguageMo
     assert not app.dataframe
     find(app)
     assert errors(app) == ""
-    wanted = localize.localize(
+    wanted = localization.localize(
         tiny_model, tiny_concept, "attribution_patching", facts=tiny_concept.facts, top=4
     ).circuit
     assert shown(app) == [str(part) for part in wanted.components]
@@ -109,7 +111,7 @@ def test_a_search_gives_what_the_library_gives(open_page, tiny_model: LanguageMo
 def test_the_cut_changes_without_a_new_search(open_page, monkeypatch: pytest.MonkeyPatch):
     app = find(open_page(keep="4"))
     before = shown(app)
-    monkeypatch.setattr(localize, "localize", None)
+    monkeypatch.setattr(localization, "localize", None)
     app.slider(key="keep").set_value(7).run()
     assert errors(app) == ""
     assert len(shown(app)) == 7
@@ -185,7 +187,7 @@ def test_a_search_can_be_stopped_and_started_again(open_page, monkeypatch: pytes
             progress("Patching", 0.25)
             time.sleep(0.01)
 
-    monkeypatch.setattr(localize, "localize", endless)
+    monkeypatch.setattr(localization, "localize", endless)
     app = press(open_page(), "Find the circuit")
     assert next(button for button in app.button if button.label == "Find the circuit").disabled
     press(app, "Stop")
@@ -197,8 +199,8 @@ def test_a_search_can_be_stopped_and_started_again(open_page, monkeypatch: pytes
 
 
 def test_a_model_that_knows_no_fact_is_told(open_page, monkeypatch: pytest.MonkeyPatch):
-    scores = host.fact_scores
-    monkeypatch.setattr(host, "fact_scores", lambda concept: scores(concept).assign(known=False))
+    scores = viewer_model.fact_scores
+    monkeypatch.setattr(viewer_model, "fact_scores", lambda concept: scores(concept).assign(known=False))
     app = find(open_page())
     assert "knows none of the 6 facts" in errors(app)
 

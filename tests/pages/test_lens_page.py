@@ -10,13 +10,15 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from analysis import concepts, lens
+from analysis import concepts
 from analysis.concepts import Concept
-from analysis.lens import LogitLens
+from analysis.lens import logit_lens
+from analysis.lens.logit_lens import LogitLens
 from analysis.models import LanguageModel
-from ui import host, lens_table
+from ui.app import viewer_model
+from ui.lens import lens_table
 
-_ROOT = Path(__file__).parent.parent.parent
+_ROOT = Path(__file__).parents[2]
 PROMPT = "The capital of Spain is"
 
 
@@ -35,12 +37,12 @@ def open_page(
         return app.switch_page("lens.py").run()
 
     yield open_it
-    host.unload()
+    viewer_model.unload()
 
 
 @pytest.fixture
 def result(tiny_model: LanguageModel) -> LogitLens:
-    return lens.logit_lens(tiny_model, PROMPT, answer="Madrid")
+    return logit_lens.logit_lens(tiny_model, PROMPT, answer="Madrid")
 
 
 def _errors(app: AppTest) -> str:
@@ -148,12 +150,12 @@ def test_the_answers_depth_is_said(result: LogitLens, tiny_model: LanguageModel)
     said = lens_table.finding(result)
     assert ("is not the top prediction" in said) == (result.answer_tokens[0] != best)
     assert f"rank {result.rank_answer_RP[-1, -1]}" in said
-    long = lens.logit_lens(tiny_model, PROMPT, answer="Ouagadougou")
+    long = logit_lens.logit_lens(tiny_model, PROMPT, answer="Ouagadougou")
     assert f"The answer has {len(long.answer_tokens)} tokens" in lens_table.finding(long)
 
 
 def test_tokens_are_markdown_escaped(tiny_model: LanguageModel):
-    said = lens_table.finding(lens.logit_lens(tiny_model, PROMPT, answer="*[x](http://y)"))
+    said = lens_table.finding(logit_lens.logit_lens(tiny_model, PROMPT, answer="*[x](http://y)"))
     assert "[x]" not in said
     assert "\\*" in said
 
@@ -181,7 +183,7 @@ def test_each_colour_shows_its_own_number(result: LogitLens):
 def test_the_row_of_the_depth_counts_the_embedding(tiny_model: LanguageModel, result: LogitLens):
     assert lens_table.cells(replace(result, depth=1), "KL", 400)["depth"] == 2  # row 0 is the embedding
     assert lens_table.cells(replace(result, depth=-1), "KL", 400)["depth"] == 0
-    assert lens_table.cells(lens.logit_lens(tiny_model, PROMPT), "rank", 400)["answer"] is None
+    assert lens_table.cells(logit_lens.logit_lens(tiny_model, PROMPT), "rank", 400)["answer"] is None
 
 
 def test_depths_of_all_facts_as_a_figure():

@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from analysis import concepts, running, runs
+from analysis import concepts, runs
 from analysis.concepts import Concept
 from analysis.edits import ComponentEdit, Selection
 from analysis.errors import RunError
 from analysis.jobs import JobStatus
-from analysis.relearn import RelearnConfig
-from analysis.runs import RunDirectory
-from ui import before_after, host
+from analysis.relearning import RelearnConfig
+from analysis.runs import RunDirectory, execution
+from ui.app import viewer_model
+from ui.surgery import before_after
 
-_ROOT = Path(__file__).parent.parent.parent
+_ROOT = Path(__file__).parents[2]
 PAGES = ("model", "saliency", "surgery", "board", "relearn", "compare")
 
 
@@ -39,7 +40,7 @@ def open_page(
         return app
 
     yield open_it
-    host.unload()
+    viewer_model.unload()
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def finished_run(tiny_folder: Path, tiny_concept: Concept, empty_home: Path) -> 
     )
     (empty_home / "runs").mkdir()
     run = runs.create(config, empty_home / "runs" / "done", concepts={tiny_concept.name: tiny_concept})
-    running.carry_out(run)
+    execution.carry_out(run)
     return run
 
 
@@ -184,7 +185,7 @@ def test_the_base_beside_a_first_preview_is_the_unedited_model(open_page, tiny_c
     app.button[0].click().run()
     assert _errors(app) == ""
     states = {moment: state for (_, moment), state in app.session_state["examinations"].items()}
-    unedited = before_after.examine(host._slot().model, tiny_concept, [], "unedited")
+    unedited = before_after.examine(viewer_model._slot().model, tiny_concept, [], "unedited")
     assert states["base"].neutral_loss == pytest.approx(unedited.neutral_loss)
     assert states["base"].generations[-1] == unedited.generations[-1]
     assert states["last"].neutral_loss != pytest.approx(unedited.neutral_loss)
@@ -192,22 +193,22 @@ def test_the_base_beside_a_first_preview_is_the_unedited_model(open_page, tiny_c
 
 def test_unload_frees_the_model(open_page):
     app = open_page("model")
-    assert host._slot().model is not None
+    assert viewer_model._slot().model is not None
     next(button for button in app.button if button.label == "Unload").click().run()
     assert _errors(app) == ""
-    assert host._slot().model is None
+    assert viewer_model._slot().model is None
     assert any("No model is loaded" in info.value for info in app.info)
     next(button for button in app.button if button.label == "Load").click().run()
-    assert host._slot().model is not None
+    assert viewer_model._slot().model is not None
 
 
 def test_a_model_that_cannot_be_loaded_leaves_the_old_one(open_page):
     app = open_page("model")
-    before = host._slot().model
+    before = viewer_model._slot().model
     app.text_input[0].set_value("no-such-model").run()
     next(button for button in app.button if button.label == "Load").click().run()
     assert "no model of the catalog" in _errors(app)
-    assert host._slot().model is before
+    assert viewer_model._slot().model is before
 
 
 def test_an_address_alone_never_starts_a_download(open_page):
@@ -238,7 +239,7 @@ def test_confined_training_is_offered_and_starts(open_page, monkeypatch: pytest.
         raise RunError(f"Not today, {owner}")
 
     monkeypatch.setattr(runs, "start", start)
-    monkeypatch.setattr(host, "owner", lambda: "Ada")
+    monkeypatch.setattr(viewer_model, "owner", lambda: "Ada")
     app = open_page("relearn", train_only="L1.MLP, L0.H2")
     assert _errors(app) == ""
     assert any("training only **L1\\.MLP, L0\\.H2**" in text.value for text in app.markdown)

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from analysis import queue, queue_rules
-from analysis.room import Request
-from tests.queue_line import Line, opened, stand_in, wait
-from ui import host
-from ui.tokens import escaped
+from analysis.jobs import queue, queue_rules
+from analysis.jobs.memory_broker import Request
+from tests.jobs.queue_line import Line, opened, stand_in, wait
+from ui.app import viewer_model
+from ui.app.tokens import escaped
 
-_ROOT = Path(__file__).parent.parent.parent
+_ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def line(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Line]:
 
 
 def page() -> None:
-    from ui import queue_view
+    from ui.app import queue_view
 
     queue_view.queue_list()
 
@@ -69,7 +69,7 @@ def test_every_page_tells_that_the_model_made_room_until_it_is_dismissed(
     app.query_params["model"] = str(tiny_folder)
     app.run()
     try:
-        slot = host._slot()
+        slot = viewer_model._slot()
         assert slot.model is not None
         slot.make_room(Request(number=1, device="cpu", bytes=3 * 2**30, job="20260101-capitals"))
         assert slot.model is None
@@ -85,5 +85,5 @@ def test_every_page_tells_that_the_model_made_room_until_it_is_dismissed(
         next(button for button in app.button if button.label == "Load").click().run()
         assert (slot.notice, slot.left) == (None, "")
     finally:
-        host.unload()
-        host._slot().notice, host._slot().left = None, ""
+        viewer_model.unload()
+        viewer_model._slot().notice, viewer_model._slot().left = None, ""

@@ -11,9 +11,10 @@ from streamlit.testing.v1 import AppTest
 from analysis import concepts, saliency
 from analysis.concepts import Concept
 from analysis.models import LanguageModel
-from ui import card_view, host, jobs, measured
+from ui.app import background, saliency_results, viewer_model
+from ui.saliency import card_view
 
-_ROOT = Path(__file__).parent.parent.parent
+_ROOT = Path(__file__).parents[2]
 TABS = ("Map", "Strongest", "Layers", "Agreement", "Two concepts")
 
 
@@ -24,7 +25,7 @@ def open_page(
     concepts.save(tiny_concept)
     concepts.save(tiny_shapes)
     monkeypatch.setattr(concepts.library, "BUILT_IN", ())
-    measured._store().results.clear()
+    saliency_results._store().results.clear()
 
     def open_it(page: str = "saliency", **query: str) -> AppTest:
         app = AppTest.from_file(str(_ROOT / "pages" / "main.py"), default_timeout=60)
@@ -33,7 +34,7 @@ def open_page(
         return app.run().switch_page(f"{page}.py").run()
 
     yield open_it
-    host.unload()
+    viewer_model.unload()
 
 
 def _errors(app: AppTest) -> str:
@@ -119,7 +120,7 @@ def test_the_strongest_are_the_librarys(open_page, tiny_model: LanguageModel, ti
 
 def _wait(app: AppTest) -> AppTest:
     for _ in range(600):
-        if all(job.done for job in jobs._jobs().by_key.values()):
+        if all(job.done for job in background._jobs().by_key.values()):
             return app.run()
         time.sleep(0.05)
     raise AssertionError("the job did not end")

@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from analysis import concepts, operations, queue, queue_rules
+from analysis import concepts, removals
 from analysis.concepts import Concept
 from analysis.edits import METHODS, Edit, from_settings
-from analysis.jobs import JobStatus
+from analysis.edits.recipe import Recipe
+from analysis.jobs import JobStatus, queue, queue_rules
 from analysis.models import load
-from analysis.operations import Operation
-from analysis.recipe import Recipe
-from ui import host
+from analysis.removals.removal import Operation
+from ui.app import viewer_model
 
-_ROOT = Path(__file__).parent.parent.parent
+_ROOT = Path(__file__).parents[2]
 PARTS = ("forget", "neutral_perplexity", "kl")
 
 
@@ -33,7 +33,7 @@ def open_page(empty_home: Path, tiny_folder: Path, tiny_concept: Concept) -> Cal
         return app.switch_page(f"{page}.py").run()
 
     yield open_it
-    host.unload()
+    viewer_model.unload()
 
 
 @pytest.fixture
@@ -43,9 +43,9 @@ def made(empty_home: Path, tiny_folder: Path, tiny_concept: Concept) -> Callable
     def make(edit: Edit, name: str, *, done: bool = True) -> Operation:
         model = load(str(tiny_folder), device="cpu")
         recipe = Recipe.of(model, [(tiny_concept, edit)], threshold=0.0)
-        operation = operations.create(recipe, empty_home / "operations" / name, device="cpu", what=PARTS)
+        operation = removals.create(recipe, empty_home / "operations" / name, device="cpu", what=PARTS)
         if done:
-            operations.carry_out(operation, model=model)
+            removals.carry_out(operation, model=model)
         return operation
 
     return make
@@ -69,9 +69,9 @@ def test_every_method_has_a_form_and_starts_as_set(open_page, monkeypatch: pytes
 
     def start(recipe: Recipe, **options: object) -> Operation:
         started.append(recipe)
-        raise operations.RunError("Not today")
+        raise removals.RunError("Not today")
 
-    monkeypatch.setattr(operations, "start", start)
+    monkeypatch.setattr(removals, "start", start)
     app = open_page("surgery")
     gradient = [name for name, method in METHODS.items() if any(one.name == "forget" for one in method.settings)]
     assert len(gradient) >= 8
@@ -186,7 +186,7 @@ def test_the_board_ranks_what_did_not_collapse(open_page, made):
 
 def test_several_methods_are_queued(open_page, monkeypatch: pytest.MonkeyPatch):
     started: list[str] = []
-    monkeypatch.setattr(operations, "start", lambda recipe, **options: started.append(recipe.steps[0].edit.method))
+    monkeypatch.setattr(removals, "start", lambda recipe, **options: started.append(recipe.steps[0].edit.method))
     app = open_page("board", queue="prune")
     assert app.multiselect(key="queue").value == ["prune"]
     app.multiselect(key="queue").set_value(["prune", "npo"]).run()
@@ -201,11 +201,11 @@ def test_a_concept_of_words_alone(open_page, tiny_shapes: Concept, tiny_folder: 
 
     def start(recipe: Recipe, **options: object) -> Operation:
         started.append(recipe.steps[0].edit.method)
-        operation = operations.create(recipe, operations.new_path("tiny-shapes", "prune"), device="cpu", what="quick")
-        operations.carry_out(operation, model=load(str(tiny_folder), device="cpu"))
+        operation = removals.create(recipe, removals.new_path("tiny-shapes", "prune"), device="cpu", what="quick")
+        removals.carry_out(operation, model=load(str(tiny_folder), device="cpu"))
         return operation
 
-    monkeypatch.setattr(operations, "start", start)
+    monkeypatch.setattr(removals, "start", start)
     app = open_page("surgery", concept="tiny-shapes", percent="10")
     assert _errors(_press(app, "Preview")) == ""
     assert _frame(app, "P(labelled word) in the concept's sentences").shape[0] == 2

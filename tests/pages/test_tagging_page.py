@@ -5,15 +5,15 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from analysis import figures, relearn, running, runs
+from analysis import figures, relearning, runs
+from analysis.canvas import run_data
+from analysis.canvas.run_cache import View
 from analysis.concepts import Concept
 from analysis.edits import ComponentEdit, Selection
 from analysis.errors import RunError
-from analysis.relearn import RelearnConfig
-from analysis.runs import RunDirectory
+from analysis.relearning import RelearnConfig
+from analysis.runs import RunDirectory, execution
 from tests.pages.test_pages import _errors, open_page  # noqa: F401 (a fixture)
-from ui import scene
-from ui.scene_store import View
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def tagging_run(tiny_folder: Path, tiny_concept: Concept, empty_home: Path) -> R
     )
     (empty_home / "runs").mkdir()
     run = runs.create(config, empty_home / "runs" / "tagged", concepts={tiny_concept.name: tiny_concept})
-    running.carry_out(run)
+    execution.carry_out(run)
     return run
 
 
@@ -46,7 +46,7 @@ def test_the_task_is_offered_and_starts(open_page, tiny_concept: Concept, monkey
     monkeypatch.setattr(runs, "start", start)
     app: AppTest = open_page("relearn", task="Find the words (NER)", fine_tune_epochs="3", batch="4", neutral="0.5")
     assert _errors(app) == ""
-    epoch = relearn.epoch_steps(
+    epoch = relearning.epoch_steps(
         RelearnConfig(model="m", concept="c", task="tagging", fine_tune_steps=1, batch_size=4, neutral_share=0.5),
         tiny_concept,
     )
@@ -66,7 +66,7 @@ def test_a_finished_run_shows_f1_and_names_what_it_measures(open_page, tagging_r
     facts = tagging_run.facts()
     assert facts is not None
     view = View(concepts=("tiny-capitals",), mode="since the edit", scale="standardised", order="by number")
-    drawn = scene.scene(tagging_run, view, facts, tagging_run.n_snapshots())
+    drawn = run_data.scene(tagging_run, view, facts, tagging_run.n_snapshots())
     assert (drawn.task.measure, drawn.task.held_out) == ("P(tags)", "words in held-out sentences")
 
 

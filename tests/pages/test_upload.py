@@ -7,9 +7,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from analysis import concepts
-from ui import host
+from ui.app import viewer_model
 
-_ROOT = Path(__file__).parent.parent.parent
+_ROOT = Path(__file__).parents[2]
 TAGGED = b"In O\nParis B-LOC\n\nAnna B-PER\n"
 FACTS = b"""[
 {"requested_rewrite": {"prompt": "The capital of {} is", "relation_id": "P36", "subject": "France",
@@ -35,7 +35,7 @@ def upload(empty_home: Path, tiny_folder: Path) -> Callable[..., AppTest]:
         return app
 
     yield upload_it
-    host.unload()
+    viewer_model.unload()
 
 
 def test_a_label_is_asked_for_and_chosen(upload):

@@ -3,7 +3,7 @@
 import pytest
 
 from analysis.models import LanguageModel
-from tests.shared import shared
+from tests.shared_models import shared
 
 
 @pytest.fixture(params=["tiny_folder", "tiny_gpt2_folder"], ids=["llama", "gpt2"])

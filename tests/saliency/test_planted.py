@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from analysis import saliency
-from analysis.measure import prepare_facts, score_facts
+from analysis.components.sites import MLP
 from analysis.saliency import causal
-from analysis.sites import MLP
-from tests.planted import LAYERS, NEURONS, PER_LAYER, Planted, plant, precision, score
+from analysis.scoring.factual_recall import prepare_facts, score_facts
+from tests.planted_model import LAYERS, NEURONS, PER_LAYER, Planted, plant, precision, score
 
 SEEDS = (0, 1)
 

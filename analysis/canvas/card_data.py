@@ -1,0 +1,63 @@
+"""What the card of a chosen neuron says at the chosen step, as plain values that travel to the canvas."""
+
+from typing import Any
+
+from analysis import migration
+from analysis.canvas import run_cache, run_data
+from analysis.canvas.run_cache import View
+from analysis.components.neurons import Neuron
+from analysis.runs import RunDirectory, RunFacts
+
+__all__ = ["neuron_card"]
+
+
+def neuron_card(run: RunDirectory, view: View, facts: RunFacts, neuron: Neuron, index: int) -> dict[str, Any]:
+    """Role, words then and before, and the score for every tracked concept before the edit, after it and at `index`."""
+    n_snapshots = run.n_snapshots()
+    index = min(index, n_snapshots - 1)
+    after_edit = run_data.beginning_index(run, n_snapshots)
+    base, now = (run_cache.snapshot(run.path, at) for at in (0, index))
+    flat = neuron.layer * facts.shape[1] + neuron.index
+    titles = {name: concept.title for name, concept in run.concepts().items()}
+
+    def score(at: int, name: str) -> float:
+        return float(run_cache.scaled(run.path, at, name, view.scale)[neuron.layer, neuron.index])
+
+    rows = []
+    for name in run.config.tracked:
+        threshold = migration.carrier_threshold(run_cache.scaled(run.path, 0, name, view.scale))
+        rows.append(
+            {
+                "title": titles[name],
+                "place": run.config.tracked.index(name),
+                "before": score(0, name),
+                "edited": score(after_edit, name),
+                "now": score(index, name),
+                "threshold": threshold,
+                "carries": score(index, name) >= threshold,
+            }
+        )
+    return {
+        "neuron": str(neuron),
+        "hook": neuron.hook,
+        "layer": neuron.layer,
+        "index": neuron.index,
+        "snapshot": index,
+        "role": _role(run, view, facts, neuron, index, after_edit),
+        "scores": rows,
+        "followed": flat in facts.followed.flat,
+        "words_before": list(base.words.get(flat, ())),
+        "words_now": list(now.words.get(flat, ())),
+        "similarity": now.similarity.get(flat),
+    }
+
+
+def _role(run: RunDirectory, view: View, facts: RunFacts, neuron: Neuron, index: int, after_edit: int) -> str:
+    """Seen from the first concept that is shown."""
+    name = view.concepts[0]
+    if run_cache.snapshot(run.path, index).phase != "training":
+        flat = neuron.layer * facts.shape[1] + neuron.index
+        return run_data.edit_label(run) if flat in facts.edited.flat else "other"
+    now_LN, then_LN, base_LN = (run_cache.scaled(run.path, at, name, view.scale) for at in (index, after_edit, 0))
+    found = migration.roles(now_LN, then_LN, facts.edited, migration.carrier_threshold(base_LN))
+    return migration.role_of(neuron, found, facts.edited, run_data.edit_label(run))

@@ -1,0 +1,174 @@
+"""What the migration view is told of a run: its scene, the light part of every snapshot, the curves of the control.
+
+Axis legend: C concept, L layer, N neuron, F followed neuron.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+__all__ = [
+    "MAX_CONCEPTS",
+    "CanvasConcept",
+    "CanvasCurve",
+    "CanvasFrame",
+    "CanvasScene",
+    "CanvasTask",
+    "Marks",
+    "Ribbons",
+    "require_flat_indices",
+]
+
+PHASES = ("base", "edited", "training")
+MAX_CONCEPTS = 3
+"""One hue each; a fourth could no longer be told from a blend of the others."""
+
+Ribbons = Sequence[tuple[int, int, float]]
+"""(from layer, to layer, share of all mass) of one concept's flow."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CanvasTask:
+    """What recovery is measured by, as it is called on screen."""
+
+    question: str = "Does it know the answers?"
+    measure: str = "P(answer)"
+    trained: str = "retrained facts"
+    held_out: str = "facts never retrained"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CanvasConcept:
+    """A concept and how it is called on screen."""
+
+    name: str
+    """Identifier of the concept."""
+    title: str
+    """What the legend and the tooltips say."""
+    place: int = 0
+    """Its place among all tracked concepts: what its hue is chosen by."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CanvasScene:
+    """What stays the same while snapshots arrive."""
+
+    epoch: str
+    """Identity of the view (run, concepts, mode, scale): when it changes the browser starts over."""
+    n_layers: int
+    """L."""
+    n_neurons: int
+    """N, MLP neurons in each layer."""
+    concepts: tuple[CanvasConcept, ...]
+    """One to three, in the order of axis C."""
+    signed: bool
+    """True: values are changes (128 none, 255 strongest gain, 0 strongest loss); False: levels."""
+    unit: str
+    """What a value is, such as "change of probeless saliency since the edit"."""
+    full_scale: float
+    """The value that 255 stands for, in that unit."""
+    order_LN: np.ndarray
+    """uint16: drawing position -> neuron index, strongest before the edit first (or plain index)."""
+    pruned: np.ndarray
+    """uint32 flat indices ``layer * N + neuron`` of the edited neurons."""
+    edit_label: str
+    """What was done to them: "pruned" or "reversed"."""
+    total_steps: int
+    """Training steps planned: the length of the time axis."""
+    since: str = "the edit"
+    """The moment that changes, flow and distance are counted from: "the edit" or "the base"."""
+    tracked: tuple[str, ...] = ()
+    """Titles of all tracked concepts, drawn or not: what a mark can also carry."""
+    task: CanvasTask = field(default_factory=CanvasTask)
+    """How the two curves of recovery are called."""
+    followed: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint32))
+    """uint32 flat indices of the neurons whose words are known over time, axis F."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.concepts) <= MAX_CONCEPTS:
+            raise ValueError(f"1 to {MAX_CONCEPTS} concepts can be drawn, not {len(self.concepts)}")
+        if self.order_LN.shape != (self.n_layers, self.n_neurons):
+            raise ValueError(f"order_LN has shape {self.order_LN.shape}, expected {(self.n_layers, self.n_neurons)}")
+        if self.n_neurons > np.iinfo(np.uint16).max + 1:
+            raise ValueError(f"{self.n_neurons} neurons a layer do not fit into uint16 positions")
+        if not (np.sort(self.order_LN, axis=1) == np.arange(self.n_neurons)).all():
+            raise ValueError("every row of order_LN must hold each neuron of its layer exactly once")
+        if not (self.full_scale > 0 and math.isfinite(self.full_scale)):
+            raise ValueError(f"full_scale must be positive and finite, not {self.full_scale}")
+        if self.total_steps < 1:
+            raise ValueError(f"total_steps must be at least 1, not {self.total_steps}")
+        require_flat_indices("pruned", self.pruned, self.n_layers * self.n_neurons)
+        require_flat_indices("followed", self.followed, self.n_layers * self.n_neurons)
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one snapshot's values."""
+        return len(self.concepts) * self.n_layers * self.n_neurons
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Marks:
+    """Neurons that are marked for a concept at one snapshot, and what else each of them carries."""
+
+    cells: np.ndarray
+    """uint32 flat indices."""
+    also: np.ndarray
+    """uint8, as long: place of the strongest other tracked concept it carries, 255 for none."""
+
+    def __post_init__(self) -> None:
+        if self.cells.shape != self.also.shape:
+            raise ValueError(f"{len(self.cells)} marks cannot carry {len(self.also)} others")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CanvasCurve:
+    """What the panels over time are told of one moment of a run or of its control."""
+
+    phase: str
+    """"base" (before the edit), "edited" (just after it) or "training"."""
+    step: int | float
+    """Training steps taken."""
+    layer_change_CL: Sequence[Sequence[float]]
+    """Change of each layer's mass since the edit (or the base), signed; for a control since its start."""
+    centre_C: Sequence[float]
+    """Centre of mass, in layers."""
+    distance_C: Sequence[float]
+    """Wasserstein distance of the layer distribution from the one counted from, in layers."""
+    retrained: float
+    """The task's measure on what is retrained, 0 to 1."""
+    held_out: float
+    """The same on what is never retrained."""
+    neutral_loss: float
+    """Loss on neutral text, nats per token."""
+
+    def __post_init__(self) -> None:
+        if self.phase not in PHASES:
+            raise ValueError(f"phase must be one of {', '.join(PHASES)}, not {self.phase!r}")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CanvasFrame(CanvasCurve):
+    """The light part of one snapshot of the edited run."""
+
+    index: int
+    """Number of the snapshot in its run."""
+    recruits: tuple[Marks, ...]
+    """Per concept: the neurons that newly carry it at this snapshot."""
+    survivors: tuple[Marks, ...]
+    """Per concept: unedited neurons that carried it before, still do and gained."""
+    flow_C: Sequence[Ribbons]
+    """Per concept: what moved between layers since the edit (or the base)."""
+    followed_CF: Sequence[Sequence[float]] = ()
+    """Scores of the followed neurons, in multiples of what carrying a concept takes."""
+    words_F: Sequence[Sequence[str] | None] = ()
+    """Words of the followed neurons, strongest first; None where they are those of the snapshot before."""
+    similarity_F: Sequence[float | None] = ()
+    """Cosine between a followed neuron's words now and before the edit; None where the set is the same."""
+
+
+def require_flat_indices(name: str, cells: np.ndarray, n_cells: int) -> None:
+    """Raises ValueError unless all of `cells` lie in the model."""
+    if len(cells) and not (int(cells.min()) >= 0 and int(cells.max()) < n_cells):
+        raise ValueError(f"{name} must hold flat indices below {n_cells}")

@@ -1,0 +1,91 @@
+"""What is read and computed of runs for the migration view, once for all sessions of the dashboard.
+
+Committed snapshots never change, so neither does anything computed from them.
+
+Axes: `C` concept, `L` layer, `N` neuron in a layer.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from analysis import migration
+from analysis.canvas.shared_cache import SharedCache
+from analysis.relearning import Snapshot
+from analysis.runs import RunDirectory, RunFacts
+
+__all__ = ["CACHE", "View", "facts", "kept", "mass", "scaled", "snapshot", "threshold"]
+
+T = TypeVar("T")
+
+CACHE = SharedCache(256 * 2**20)
+"""Snapshots and what is drawn of them, for all sessions of this dashboard together."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What the user chose to see."""
+
+    concepts: tuple[str, ...]
+    mode: str = "since the edit"
+    scale: str = "standardised"
+    order: str = "before the edit"
+
+
+def snapshot(run_path: Path, index: int) -> Snapshot:
+    """A committed snapshot: it never changes, so it is read once (unless the folder is replaced by another run)."""
+    return kept(run_path, ("snapshot", index), lambda: RunDirectory(run_path).snapshot(index), _snapshot_bytes)
+
+
+def kept(run_path: Path, key: tuple, make: Callable[[], T], size: Callable[[T], int]) -> T:
+    """A value computed from one run, from the cache that all sessions share."""
+    written = (run_path / "config.json").stat().st_mtime_ns
+    return CACHE.get((run_path, written, *key), make, size)
+
+
+def facts(run: RunDirectory) -> RunFacts | None:
+    """What the run found at its start, read once; None before it got that far."""
+    try:
+        written = (run.path / "facts.json").stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+    return kept(run.path, ("facts", written), run.facts, lambda _: 2**16)
+
+
+def scaled(run_path: Path, index: int, concept: str, scale: str) -> np.ndarray:
+    """The saliency of one concept in one snapshot, [L, N]; ranks are computed once."""
+    if scale != "rank":
+        return migration.scaled(snapshot(run_path, index), concept, scale)
+    return kept(
+        run_path,
+        ("scaled", index, concept, scale),
+        lambda: migration.scaled(snapshot(run_path, index), concept, scale),
+        lambda scores: scores.nbytes,
+    )
+
+
+def mass(run_path: Path, index: int, view: View) -> np.ndarray:
+    """Layer mass of every shown concept in one snapshot, [C, L]."""
+    return kept(
+        run_path,
+        ("mass", view.concepts, view.scale, index),
+        lambda: np.stack([migration.layer_mass(scaled(run_path, index, name, view.scale)) for name in view.concepts]),
+        lambda made: made.nbytes,
+    )
+
+
+def threshold(run: RunDirectory, name: str, scale: str) -> float:
+    """From which score on a neuron carries the concept."""
+    return kept(
+        run.path,
+        ("threshold", name, scale),
+        lambda: migration.carrier_threshold(scaled(run.path, 0, name, scale)),
+        lambda _: 64,
+    )
+
+
+def _snapshot_bytes(taken: Snapshot) -> int:
+    return 4096 + sum(scores.nbytes for methods in taken.saliency.values() for scores in methods.values())

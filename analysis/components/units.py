@@ -1,0 +1,68 @@
+"""Names of single units at any site: `L5.N123` (neuron), `L5.D12` (residual dimension), `L5.H3` (attention head)."""
+
+import re
+from dataclasses import dataclass
+
+from analysis.components.sites import MLP, SITES, Site
+from analysis.errors import ConfigError
+from analysis.models import LanguageModel
+
+__all__ = ["Unit", "site_shape"]
+
+_SHORT = re.compile(r"^L(\d{1,9})\.([NDH])(\d{1,9})$", re.IGNORECASE)
+_HOOK = re.compile(r"^blocks\.(\d{1,9})\.([a-z_.]+?)(?:\.(\d{1,9})|\[(\d{1,9})\])$")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One unit of a layer at a site."""
+
+    layer: int
+    index: int
+    site: Site = MLP
+
+    def __str__(self) -> str:
+        return self.site.label(self.layer, self.index)
+
+    @property
+    def hook(self) -> str:
+        """`blocks.5.mlp.hook_post[123]`."""
+        return f"{self.site.hook(self.layer)}[{self.index}]"
+
+    @staticmethod
+    def is_name(text: str) -> bool:
+        """Whether a text has the form of a short name, such as `L5.N123`; no model is asked."""
+        return _SHORT.match(text) is not None
+
+    @classmethod
+    def parse(cls, name: str, model: LanguageModel) -> "Unit":
+        """Read a name, or a hook name with an index (`blocks.5.mlp.hook_post[123]`).
+
+        Raises:
+            ConfigError: the name is not understood, or the model has no such unit.
+        """
+        name = name.strip()
+        site, layer, index = None, 0, 0
+        if match := _SHORT.match(name):
+            site = next(site for site in SITES.values() if site.letter == match[2].upper())
+            layer, index = int(match[1]), int(match[3])
+        elif match := _HOOK.match(name):
+            site = SITES.get(match[2])
+            layer, index = int(match[1]), int(match[3] or match[4])
+        if site is None:
+            raise ConfigError(
+                f"“{name[:60]}” names no unit. Write L5.N123 or blocks.5.mlp.hook_post[123]; D is a residual dimension, "
+                "H an attention head."
+            )
+        n_layers, width = site_shape(model, site)
+        if layer >= n_layers or index >= width:
+            raise ConfigError(
+                f"{site.label(layer, index)} lies outside “{model.name}”: layers are 0 to {n_layers - 1}, {site.plural} "
+                f"0 to {width - 1}."
+            )
+        return cls(layer, index, site)
+
+
+def site_shape(model: LanguageModel, site: Site) -> tuple[int, int]:
+    """Layers of the model, and units of one layer at `site`."""
+    return model.n_layers, {"N": model.n_neurons, "D": model.d_model, "H": model.n_heads}[site.letter]

@@ -1,0 +1,1 @@
+"""Edits of neurons, attention heads and MLP layers: choose them, preview the effect through hooks, prune or reverse them."""

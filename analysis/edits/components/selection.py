@@ -1,0 +1,195 @@
+"""Which components an edit touches: by saliency, by name, or at random as a control."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from analysis.components.circuit import Circuit, Component, Shape
+from analysis.components.neurons import NeuronSet
+from analysis.errors import ConfigError, EditError
+from analysis.saliency import Saliency, check_method
+from analysis.training.slices import Head
+
+__all__ = ["CONTROLS", "RULES", "Selection", "named_components", "short_list"]
+
+Rule = Literal["top_fraction", "top_k", "threshold", "explicit"]
+Control = Literal["none", "random", "layer_matched"]
+
+RULES: dict[str, str] = {
+    "top_fraction": "the most salient share of all neurons",
+    "top_k": "the k most salient neurons",
+    "threshold": "every neuron with at least this score",
+    "explicit": "a list of neurons, attention heads and MLP layers, such as L5.N123, L7.H3, L9.MLP",
+}
+CONTROLS: dict[str, str] = {
+    "none": "the chosen components themselves",
+    "random": "as many others of the same kind, drawn uniformly from the whole model",
+    "layer_matched": "as many others of the same kind, drawn from the same layers",
+}
+_SHOWN = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """A rule that chooses components of a model."""
+
+    rule: Rule = "top_fraction"
+    """One of `RULES`."""
+    value: float = 0.01
+    """Share (0 to 1), k, or score, as the rule asks; unused for an explicit list."""
+    components: str = ""
+    """The explicit list."""
+    method: str = "probeless"
+    """Saliency method that ranks the neurons."""
+    control: Control = "none"
+    """One of `CONTROLS`: replace the chosen components by random ones."""
+    seed: int = 0
+    """Seed of a random control."""
+
+    def __post_init__(self) -> None:
+        check_method(self.method)
+        if self.method == "ablation":
+            raise ConfigError("Ablation scores a short list, so nothing can be ranked by it. Choose another method.")
+        if self.rule not in RULES:
+            raise ConfigError(f"“{self.rule}” is no selection rule. Use {', '.join(RULES)}.")
+        if self.control not in CONTROLS:
+            raise ConfigError(f"“{self.control}” is no control. Use {', '.join(CONTROLS)}.")
+        if self.rule == "top_fraction" and not 0 < self.value <= 1:
+            raise ConfigError(f"The share of neurons is {self.value:g}; it must be above 0 and at most 1 (0.01 = 1%).")
+        if type(self.seed) is not int or self.seed < 0:
+            raise ConfigError(f"seed is {self.seed!r}; it must be a whole number of at least 0.")
+        if self.rule == "top_k" and not (
+            self.value >= 1 and math.isfinite(self.value) and self.value == int(self.value)
+        ):
+            raise ConfigError(f"k is {self.value:g}; it must be a whole number of at least 1.")
+        if not math.isfinite(self.value):
+            raise ConfigError("The threshold must be a finite number.")
+        if self.rule == "explicit":
+            named_components(self.components)
+
+    def select(self, saliency: Saliency | None, shape: Shape) -> tuple[NeuronSet, tuple[Head, ...]]:
+        """The neurons (those of whole MLP layers among them) and the heads that this selection comes to.
+
+        Raises:
+            EditError: nothing is selected, or there are too few other components for a control.
+        """
+        mlps: tuple[int, ...] = ()
+        heads: tuple[Head, ...] = ()
+        if self.rule == "explicit":
+            circuit = Circuit.parse(self.components, shape)
+            neurons, mlps, heads = circuit.only("neuron").neurons, circuit.mlp_layers, circuit.heads
+        else:
+            neurons = self._salient(saliency, shape)
+        if self.control != "none":
+            neurons, mlps, heads = self._others(neurons, mlps, heads, shape)
+        return NeuronSet.from_mask(neurons.mask() | _mlp_mask(mlps, shape)), heads
+
+    def describe(self) -> str:
+        """One phrase for captions."""
+        if self.rule == "explicit":
+            what = short_list(self.components)
+        elif self.rule == "threshold":
+            what = f"{self.method} of at least {self.value:g}"
+        else:
+            what = f"top {self.value:{'.2%' if self.rule == 'top_fraction' else 'g'}} by {self.method}"
+        suffix = {"none": "", "random": ", random control", "layer_matched": ", layer-matched random control"}
+        return what + suffix[self.control]
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Selection":
+        """Rebuild from `dataclasses.asdict`. The list was called `neurons` when it could only name those.
+
+        Raises:
+            ConfigError: a field is unknown or out of range.
+        """
+        try:
+            fields = {"components" if name == "neurons" else name: value for name, value in data.items()}
+            return cls(**fields)
+        except (AttributeError, TypeError) as error:
+            raise ConfigError(f"This is no selection ({error}).") from error
+
+    def _salient(self, saliency: Saliency | None, shape: Shape) -> NeuronSet:
+        if saliency is None:
+            raise EditError(f"Selecting by {self.rule} needs saliency scores.")
+        if self.rule == "threshold":
+            chosen = NeuronSet(np.flatnonzero(saliency.scores_LN >= self.value), shape.neurons)
+        else:
+            total = saliency.scores_LN.size
+            k = int(self.value) if self.rule == "top_k" else max(round(self.value * total), 1)
+            if k > total:
+                raise EditError(f"k is {k:,}, but the model has only {total:,} neurons.")
+            chosen = NeuronSet(saliency.order[:k], shape.neurons)
+        if not len(chosen):
+            highest = saliency.scores_LN.max()
+            raise EditError(f"The selection is empty. The highest score is {highest:.3g}. Lower the threshold.")
+        return chosen
+
+    def _others(
+        self, neurons: NeuronSet, mlps: tuple[int, ...], heads: tuple[Head, ...], shape: Shape
+    ) -> tuple[NeuronSet, tuple[int, ...], tuple[Head, ...]]:
+        """As many components of each kind, drawn at random; none is chosen itself, in part, or as a part."""
+        if mlps and self.control == "layer_matched":
+            raise EditError(
+                "An MLP layer has no other MLP in its layer, so there is no layer-matched control. Use a random one."
+            )
+        generator = np.random.default_rng(self.seed)
+        taken = neurons.mask() | _mlp_mask(mlps, shape)
+        others = tuple(_draw(generator, np.flatnonzero(~taken.any(1)), len(mlps), "MLP layers").tolist())
+        # a listed neuron of a listed MLP layer has its stand-in in that layer's
+        single = NeuronSet.from_mask(neurons.mask() & ~_mlp_mask(mlps, shape))
+        drawn = self._draw_units(generator, single, ~(taken | _mlp_mask(others, shape)), "neurons")
+        flat = NeuronSet([layer * shape.n_heads + head for layer, head in heads], (shape.n_layers, shape.n_heads))
+        drawn_heads = self._draw_units(generator, flat, ~flat.mask(), "heads")
+        return drawn, others, tuple((one.layer, one.index) for one in drawn_heads)
+
+    def _draw_units(self, generator: np.random.Generator, chosen: NeuronSet, free: np.ndarray, what: str) -> NeuronSet:
+        """As many free units (neurons or heads, one flat index each) as are chosen, from the model or layer by layer."""
+        if self.control == "random":
+            pools = [(np.flatnonzero(free), len(chosen))]
+        else:
+            width = chosen.shape[1]
+            pools = [(np.flatnonzero(free[l]) + l * width, len(n)) for l, n in chosen.by_layer().items()]
+        drawn = [index for pool, count in pools for index in _draw(generator, pool, count, what).tolist()]
+        return NeuronSet(drawn, chosen.shape)
+
+
+def named_components(text: str) -> tuple[Component, ...]:
+    """The components that a list such as `L5.N123, L7.H3, L9.MLP` names, each once.
+
+    Raises:
+        ConfigError: it is empty, or a name is not understood.
+    """
+    if not isinstance(text, str):
+        raise ConfigError("The list of components must be a text such as L5.N123, L7.H3, L9.MLP.")
+    names = [name for name in re.split(r"[\s,;]+", text) if name]
+    if not names:
+        raise ConfigError("The list of components is empty. Write for example L5.N123, L7.H3, L9.MLP.")
+    try:
+        return tuple(dict.fromkeys(Component.parse(name) for name in names))
+    except EditError as error:
+        raise ConfigError(str(error)) from error
+
+
+def short_list(text: str) -> str:
+    """A list of components for captions: their names, or how many they are."""
+    parts = named_components(text)
+    return ", ".join(map(str, parts)) if len(parts) <= _SHOWN else f"{len(parts):,} listed components"
+
+
+def _draw(generator: np.random.Generator, pool: np.ndarray, count: int, what: str) -> np.ndarray:
+    if count > pool.size:
+        raise EditError(
+            f"The control needs {count:,} other {what}, but finds too few others: {pool.size:,}. Select less."
+        )
+    return generator.choice(pool, count, replace=False) if count else pool[:0]
+
+
+def _mlp_mask(layers: Iterable[int], shape: Shape) -> np.ndarray:
+    """Boolean [L, N]: all neurons of these layers."""
+    mask = np.zeros(shape.neurons, dtype=bool)
+    mask[list(layers)] = True
+    return mask

@@ -1,0 +1,149 @@
+"""Edits by training: what each objective is made of, and its settings.
+
+Every objective is a sum of weighted terms, each on texts of its own kind: `forget` (facts to remove), `old` and `update`
+(facts that get another answer: the right one, and the new one), `maintain` (facts to keep), `text` (ordinary sentences)
+and `retain` (the last two together). Facts count at their answer's tokens, sentences at every token.
+`gradient_methods` has the objectives, `descent` carries them out.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from analysis.edits.components.selection import named_components, short_list
+from analysis.edits.edit import Edit
+from analysis.edits.gradient import losses
+from analysis.errors import ConfigError
+
+__all__ = ["GradientEdit", "KeepingEdit", "Term", "require", "whole"]
+
+Kind = Literal["tokens", "ratio", "length", "kl", "steer", "match"]
+
+
+@dataclass(frozen=True)
+class Term:
+    """One part of an objective."""
+
+    name: str
+    """The kind of text it is taken on."""
+    weight: float
+    kind: Kind
+    """What `loss` is given: logits and tokens, log-probabilities of texts and those before training, log-probabilities
+    and lengths, logits and log-probabilities before training, activations and the target, activations and those before."""
+    loss: Callable[..., Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GradientEdit(Edit):
+    """Train the model, or a part of it, away from what it knows."""
+
+    forget: tuple[str, ...] = ()
+    """Names of the facts to remove; empty: all that the model knows, or as many as forget_count says."""
+    forget_count: int = 0
+    """Remove this many facts, drawn by the seed; 0 is all. The others that the model knows are maintained."""
+    only: str = ""
+    """Components whose weights may move, such as L5.MLP, L7.H3; empty: the whole model."""
+    steps: int = 24
+    """Steps of AdamW."""
+    batch_size: int = 8
+    """Texts of each kind in a step."""
+    learning_rate: float = 2e-5
+    """Of the first step, where there is a schedule."""
+    weight_decay: float = 0.0
+    """AdamW's, a share of the learning rate."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's decay rates of the gradient's mean and mean square."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """The learning rate falls to 0 along a cosine, or stays."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    precision: Literal["bf16", "float32"] = "bf16"
+    """Autocast of the training; weights and optimiser keep their own."""
+    lora_rank: int = 0
+    """Train factors of this rank on the linear layers and merge them at the end; 0 trains the weights themselves."""
+    lora_alpha: float = 16.0
+    """The factors' product counts alpha / rank times."""
+    seed: int = 0
+    """Draws facts, new answers, batches and random directions."""
+
+    needs_facts: ClassVar[bool] = True
+    name: ClassVar[str]
+    """Of the method."""
+    injects: ClassVar[bool] = False
+    """Whether the facts to remove get another answer."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size"):
+            require(whole(getattr(self, name)) >= 1, f"{name} is {getattr(self, name)!r}; it must be at least 1")
+        for name in ("forget_count", "lora_rank", "seed"):
+            value = getattr(self, name)
+            require(0 <= whole(value) < 2**63, f"{name} is {value!r}; it must be a whole number of at least 0")
+        require(not (self.forget and self.forget_count), "Give the facts' names or their number, not both")
+        require(len(set(self.forget)) == len(self.forget), "A fact is named twice")
+        require(0 < self.learning_rate < 1, f"learning_rate is {self.learning_rate}; it must be in (0, 1)")
+        require(0 <= self.weight_decay < 1, f"weight_decay is {self.weight_decay}; it must be in [0, 1)")
+        require(
+            len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),
+            f"betas are {self.betas}; they must be two numbers in [0, 1)",
+        )
+        require(0 < self.clip < float("inf"), f"clip is {self.clip}; it must be above 0")
+        require(0 < self.lora_alpha < float("inf"), f"lora_alpha is {self.lora_alpha}; it must be above 0")
+        require(self.schedule in ("cosine", "constant"), f"schedule is “{self.schedule}”; use cosine or constant")
+        require(self.precision in ("bf16", "float32"), f"precision is “{self.precision}”; use bf16 or float32")
+        if self.only:
+            named_components(self.only)
+        for term in self.terms():
+            require(
+                0 <= term.weight < float("inf"), f"The weight of “{term.name}” is {term.weight}; it must be at least 0"
+            )
+
+    @property
+    def method(self) -> str:
+        return self.name
+
+    @abstractmethod
+    def terms(self) -> tuple[Term, ...]:
+        """What is minimised: the sum of weight * loss."""
+
+    def describe(self) -> str:
+        """One phrase for captions: `npo: 24 steps at 2e-05, 8 facts; training only L5.MLP`."""
+        what = f"{len(self.forget) or self.forget_count or 'all known'} facts"
+        rank = f", rank {self.lora_rank}" if self.lora_rank else ""
+        confined = f"; training only {short_list(self.only)}" if self.only else ""
+        return f"{self.method}: {self.steps} steps at {self.learning_rate:g}{rank}, {what}{confined}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepingEdit(GradientEdit):
+    """Objectives that keep maintained facts and sentences by cross-entropy."""
+
+    lambda_forget: float = 1.0
+    """Weight of the facts to remove."""
+    lambda_maintain: float = 1.0
+    """Weight of the cross-entropy on maintained facts."""
+    lambda_text: float = 1.0
+    """Weight of the cross-entropy on ordinary sentences."""
+
+    def kept(self) -> tuple[Term, ...]:
+        return (
+            Term("maintain", self.lambda_maintain, "tokens", losses.cross_entropy),
+            Term("text", self.lambda_text, "tokens", losses.cross_entropy),
+        )
+
+
+def require(condition: bool, message: str) -> None:
+    """Refuse a setting.
+
+    Raises:
+        ConfigError: the condition does not hold.
+    """
+    if not condition:
+        raise ConfigError(f"{message}.")
+
+
+def whole(value: object) -> int:
+    """The value itself, or -1 where it is no whole number: no setting may be negative."""
+    return value if type(value) is int else -1

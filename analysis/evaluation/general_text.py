@@ -1,0 +1,196 @@
+"""General text to measure KL and perplexity on: built-in sentences, text sampled from the model, or a hub corpus.
+
+Offline there is no corpus. Sampled text is what the unedited model itself says (temperature 1, fixed seed and openers):
+it covers what the model is sure of better than what people write, so each source is named wherever numbers are shown.
+
+Axes: `B` text, `V` vocabulary.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from analysis import concepts, paths
+from analysis.errors import ConceptError, ConfigError, FetchError
+from analysis.evaluation.scoring import check_finite
+from analysis.models import LanguageModel
+from analysis.models.fetch import Progress
+from analysis.scoring.batches import pad
+
+__all__ = ["GeneralText", "from_hub", "neutral_text", "offline_text", "sampled_text", "weights_digest"]
+
+OPENERS = tuple("The In I A It When There We If She He For Some After They On".split())
+"""Every sampled text starts with one of these words, in turn."""
+NEUTRAL, SAMPLED = "built-in neutral sentences", "sampled from the unedited model"
+_MAX_TEXTS = 2000
+
+
+@dataclass(frozen=True)
+class GeneralText:
+    """Texts, each with the name of its source."""
+
+    texts: tuple[str, ...]
+    sources: tuple[str, ...]
+    """One a text."""
+
+    def __add__(self, other: "GeneralText") -> "GeneralText":
+        return GeneralText(self.texts + other.texts, self.sources + other.sources)
+
+    def describe(self) -> str:
+        """“66 built-in neutral sentences, 16 sampled from the unedited model”."""
+        return ", ".join(f"{count} {source}" for source, count in Counter(self.sources).items())
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "GeneralText":
+        return cls(tuple(data["texts"]), tuple(data["sources"]))
+
+
+def offline_text(model: LanguageModel, *, seed: int = 0, progress: Progress | None = None) -> GeneralText:
+    """What is used offline: the neutral sentences that nothing is trained on, and 16 sampled texts of 48 tokens.
+
+    Call it on the unedited model.
+    """
+    return neutral_text() + sampled_text(model, n_texts=16, n_tokens=48, seed=seed, progress=progress)
+
+
+def neutral_text() -> GeneralText:
+    """Every fifth built-in neutral sentence: those that relearning and retain sets never train on."""
+    from analysis.relearning.tasks.known_facts import split_neutral
+
+    _, measured = split_neutral(concepts.neutral_sentences())
+    return GeneralText(tuple(sentence.text for sentence in measured), (NEUTRAL,) * len(measured))
+
+
+def sampled_text(
+    model: LanguageModel,
+    *,
+    n_texts: int = 16,
+    n_tokens: int = 48,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> GeneralText:
+    """Text sampled from the model at temperature 1; kept in the home folder under the model's weights and the seed.
+
+    Args:
+        model: The unedited model.
+        n_texts: Number of texts.
+        n_tokens: New tokens of each, the opening word not counted; a text may end earlier.
+        seed: Draws the tokens, on the CPU, so that a seed means the same draws on every device.
+        progress: Called with the share done.
+
+    Raises:
+        ConfigError: a number is out of range.
+        ModelFileError: logits are not finite.
+    """
+    longest = model.context_length - 8
+    if not (1 <= n_texts <= _MAX_TEXTS and 1 <= n_tokens <= longest):
+        raise ConfigError(f"Sample 1 to {_MAX_TEXTS} texts of 1 to {longest} tokens, not {n_texts} of {n_tokens}.")
+    settings = (weights_digest(model), n_texts, n_tokens, seed, OPENERS)
+    path = paths.home() / "general_text" / f"{hashlib.sha256(repr(settings).encode()).hexdigest()[:16]}.json"
+    texts = _cached(path) or _sample(model, n_texts, n_tokens, seed, progress)
+    if not path.is_file():
+        path.parent.mkdir(exist_ok=True)
+        paths.write_atomically(path, json.dumps({"model": model.name, "seed": seed, "texts": texts}).encode())
+    return GeneralText(tuple(texts), (SAMPLED,) * len(texts))
+
+
+def from_hub(
+    name: str, *, n_texts: int = 64, config: str | None = None, split: str = "train", field: str = "text"
+) -> GeneralText:
+    """The first texts of a hub data set, streamed: the only thing here that uses the network, and only when called.
+
+    Args:
+        name: The data set, such as “Salesforce/wikitext”.
+        n_texts: How many texts of at least 100 characters.
+        config: Its configuration, such as “wikitext-2-raw-v1”.
+        split: Which part.
+        field: The column that holds the text.
+
+    Raises:
+        ConfigError: the number is out of range.
+        FetchError: the data set cannot be read (offline, unknown, or no such column).
+    """
+    if not 1 <= n_texts <= _MAX_TEXTS:
+        raise ConfigError(f"Take 1 to {_MAX_TEXTS} texts, not {n_texts}.")
+    texts: list[str] = []
+    try:
+        from datasets import load_dataset
+
+        for row in load_dataset(name, config, split=split, streaming=True):
+            text = row[field].strip()  # type: ignore[index,call-overload]
+            if len(text) >= 100:
+                texts.append(text)
+            if len(texts) == n_texts:
+                break
+    except Exception as error:  # datasets, the hub client and the network each raise types of their own
+        raise FetchError(
+            f"The corpus “{name}” cannot be read ({type(error).__name__}: {str(error)[:200]}). Check the name, the "
+            "configuration and the network, or use the text that comes with Palimpsest."
+        ) from error
+    if not texts:
+        raise FetchError(f"“{name}” has no text of 100 characters in “{field}”. Name another column or split.")
+    return GeneralText(tuple(texts), (f"from {name}",) * len(texts))
+
+
+def weights_digest(model: LanguageModel) -> str:
+    """Names the weights as they are now: a digest of the model's fingerprint, which any real edit changes."""
+    computed = model.fingerprint()
+    return hashlib.sha256(repr((model.name, model.dtype, computed.tokens, computed.logits)).encode()).hexdigest()[:16]
+
+
+def _cached(path: Any) -> list[str] | None:
+    try:
+        texts = json.loads(path.read_text(encoding="utf-8"))["texts"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # not sampled yet, or damaged: it is sampled again
+    return texts if isinstance(texts, list) and all(isinstance(text, str) for text in texts) else None
+
+
+def _sample(model: LanguageModel, n_texts: int, n_tokens: int, seed: int, progress: Progress | None) -> list[str]:
+    generator = torch.Generator().manual_seed(seed)
+    groups: dict[int, list[tuple[int, ...]]] = {}
+    for i in range(n_texts):
+        ids = model.encode(OPENERS[i % len(OPENERS)]).ids
+        groups.setdefault(len(ids), []).append(ids)  # equally long prompts need no padding on the left
+    texts: list[str] = []
+    for rows in groups.values():
+        texts += _continue(
+            model, rows, n_tokens, generator, lambda share: progress and progress("Sampling text", share)
+        )
+    if not any(text.strip() for text in texts):
+        raise ConceptError(f"“{model.name}” sampled no text at all. Use a hub corpus.")
+    return [text for text in texts if text.strip()]
+
+
+def _continue(
+    model: LanguageModel, rows: Sequence[tuple[int, ...]], n_tokens: int, generator: torch.Generator, report: Any
+) -> list[str]:
+    tokens_BP = pad(rows, model)
+    seen, cache = tokens_BP, None
+    with torch.inference_mode(), model.lock:
+        for step in range(n_tokens):
+            output = model.inner(input_ids=tokens_BP, past_key_values=cache, use_cache=True)
+            cache, last_BV = output.past_key_values, output.logits[:, -1].float().cpu()
+            check_finite(model, last_BV)
+            drawn_B1 = torch.multinomial(last_BV.softmax(-1), 1, generator=generator)
+            tokens_BP = drawn_B1.to(model.device)
+            seen = torch.cat([seen, tokens_BP], dim=1)
+            report((step + 1) / n_tokens)
+    return [_readable(model, row) for row in seen.tolist()]
+
+
+def _readable(model: LanguageModel, ids: list[int]) -> str:
+    """The text up to the first special token after the opening ones."""
+    special = set(model.tokenizer.all_special_ids)
+    begin = next((i for i, token in enumerate(ids) if token not in special), len(ids))
+    end = next((i for i in range(begin, len(ids)) if ids[i] in special), len(ids))
+    # a token may end in the middle of a character
+    return model.decode(ids[begin:end]).replace("�", "")

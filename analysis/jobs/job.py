@@ -1,0 +1,269 @@
+"""Long work in a process of its own: a folder that the process writes and anyone may read at the same time.
+
+    JOB/status.json     state, process, heartbeat; replaced atomically
+    JOB/events.jsonl    append-only: steps with their loss, stages, errors
+    JOB/stop            exists once somebody asked the job to stop
+    JOB/worker.log      what the process printed
+
+A relearning run (`runs`) and an operation (`operations`) are jobs.
+"""
+
+import json
+import logging
+import platform
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from analysis import paths
+from analysis.errors import PalimpsestError, RunError, StoppedError
+from analysis.jobs import processes, queue_store
+
+__all__ = ["ACTIVE", "CANCELLED", "Job", "JobStatus", "StatusKeeper", "by_this_process", "is_alive", "read_json"]
+
+State = Literal["queued", "starting", "running", "stopping", "finished", "stopped", "failed", "crashed"]
+
+CANCELLED = "Cancelled while it was queued."
+ACTIVE = ("queued", "starting", "running", "stopping")
+_HEARTBEAT_EVERY = 2.0
+_HEARTBEAT_TIMEOUT = 20.0
+"""Seconds without a heartbeat after which a worker on another machine or in another container counts as dead."""
+_START_TIMEOUT = 60.0
+_ENTERING = 10.0
+"""Seconds within which a job that says it is queued need not be found in the queue: it is being entered."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """What a job is doing, with a worker that vanished recognised as crashed."""
+
+    state: State
+    message: str = ""
+    """The current stage, or why it failed."""
+    step: int = 0
+    snapshots: int = 0
+    pid: int | None = None
+    pid_started: float | None = None
+    """When the process started (`processes.Process`): a process id alone may have been reused."""
+    boot: str = ""
+    host: str = ""
+    device: str = ""
+    """Where it runs or will run, as the queue resolved it; empty outside the queue."""
+    heartbeat: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def active(self) -> bool:
+        return self.state in ACTIVE
+
+
+class Job:
+    """A job's folder; the writing methods are for its worker (and `request_stop`)."""
+
+    kept = "What was written up to here is kept"
+    """What a message about a crash says is left."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    def stored(self) -> JobStatus | None:
+        """The status as it was last written, true or not any more; None where none was written yet.
+
+        Raises:
+            RunError: it is damaged.
+        """
+        path = self.path / "status.json"
+        try:
+            stored = read_json(path)
+            for name in ("heartbeat", "seconds", "step", "snapshots"):
+                if not isinstance(stored.get(name, 0), int | float):
+                    raise RunError(f"{path} is damaged ({name} is no number).")
+            return JobStatus(**stored)
+        except FileNotFoundError:
+            return None
+        except TypeError as error:
+            raise RunError(f"{path} is damaged ({error}).") from error
+
+    def stored_at_work(self) -> JobStatus | None:
+        """The stored status of what is at work or queued here, which may be a run's control; else the job's own.
+
+        A run says that it has finished while the same process carries out its control, on the same device.
+
+        Raises:
+            RunError: one of them is damaged.
+        """
+        own = self.stored()
+        if own is None or own.active:
+            return own
+        control = Job(self.path / "control").stored()
+        return replace(control, device=own.device) if control is not None and control.active else own
+
+    def status(self) -> JobStatus:
+        """The stored status; an active job whose process is gone reads as crashed."""
+        try:
+            status = self.stored() or JobStatus(state="starting", heartbeat=self.path.stat().st_mtime)
+        except RunError as error:
+            return JobStatus(state="failed", message=f"{error} {self.kept}.")
+        if status.state == "queued":
+            return self._queued(status)
+        if status.active and not is_alive(status):
+            advice = f"See {self.path / 'worker.log'}. {self.kept}; start it again."
+            return replace(status, state="crashed", message=f"The worker ended without a word. {advice}")
+        return status
+
+    def _queued(self, status: JobStatus) -> JobStatus:
+        """The status of a job that has written itself down as queued, with what the queue says of it."""
+        if self.stop_requested():  # the queue takes it out before anything else happens there
+            return replace(status, state="stopped", message=CANCELLED)
+        try:
+            place = queue_store.place(self.path)
+        except RunError as error:
+            return replace(status, message=str(error))
+        if place:
+            return replace(status, message=f"{_ordinal(place)} in the queue")
+        now = self.stored()
+        if now is not None and now.state != "queued":
+            return self.status()  # it has begun in the meantime
+        if place == 0 or abs(time.time() - status.heartbeat) < _ENTERING:
+            return replace(status, state="starting" if place == 0 else "queued", message="Starting")
+        return replace(
+            status, state="stopped", message=f"It is not in the queue any more. {self.kept}; start it again."
+        )
+
+    def events(self) -> list[dict[str, Any]]:
+        """All complete lines of the event log; a last line that is still being written is left out."""
+        try:
+            lines = (self.path / "events.jsonl").read_text().split("\n")[:-1]
+        except FileNotFoundError:
+            return []
+        return [json.loads(line) for line in lines]
+
+    def stop_requested(self) -> bool:
+        return (self.path / "stop").exists()
+
+    def request_stop(self) -> None:
+        """Ask the worker to stop after its current step; a job that is queued leaves the queue."""
+        (self.path / "stop").touch()
+
+    def write_status(self, status: JobStatus) -> None:
+        paths.write_atomically(self.path / "status.json", json.dumps(asdict(status)).encode())
+
+    def append_event(self, kind: str, **details: Any) -> None:
+        with (self.path / "events.jsonl").open("a") as file:
+            file.write(json.dumps({"time": time.time(), "kind": kind, **details}) + "\n")
+
+
+class StatusKeeper:
+    """Owns a job's status while its worker works: every change is written at once, and a heartbeat in between."""
+
+    def __init__(self, job: Job):
+        self._job, self._lock, self._over = job, threading.Lock(), threading.Event()
+        self._started = time.time()
+        self.status = replace(JobStatus(state="running", message="Starting"), **by_this_process(job))
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def carry_out(self, work: Callable[[], str]) -> JobStatus:
+        """Do the work, and write how it ended: `work` returns the last message, or raises.
+
+        Raises:
+            PalimpsestError: the work failed; the status says so too.
+        """
+        self.update()
+        self._thread.start()
+        try:
+            message = work()
+            self.finish("stopped" if message.startswith("Stopped") else "finished", message)
+        except StoppedError as error:
+            self.finish("stopped", str(error))
+        except PalimpsestError as error:
+            self._job.append_event("error", text=str(error))
+            self.finish("failed", str(error))
+            raise
+        except OSError as error:
+            self.finish("failed", f"Writing failed: {error}. What was written before is kept.")
+            raise
+        except KeyboardInterrupt:
+            self.finish("stopped", "Interrupted")
+            raise
+        except Exception as error:
+            self._job.append_event("error", text=traceback.format_exc())
+            self.finish("failed", f"A bug: {type(error).__name__}: {error}. See events.jsonl for the trace.")
+            raise
+        finally:
+            self._over.set()
+            self._thread.join()
+        return self.status
+
+    def update(self, **changes: Any) -> None:
+        with self._lock:
+            times = {"heartbeat": time.time(), "seconds": time.time() - self._started}
+            self.status = replace(self.status, **times, **changes)
+            self._job.write_status(self.status)
+
+    def finish(self, state: State, message: str) -> None:
+        """The last word: the heartbeat is over before it is written."""
+        self._over.set()
+        self.update(state=state, message=message)
+        self._job.append_event(state, text=message)
+
+    def _beat(self) -> None:
+        while not self._over.wait(_HEARTBEAT_EVERY):
+            try:
+                self.update()
+            except OSError:
+                _log.exception("the heartbeat could not be written")
+
+
+def by_this_process(job: Job) -> dict[str, Any]:
+    """The fields of a status that say which process writes it, and where the job runs."""
+    process, before = processes.current(), None
+    with suppress(RunError):  # a damaged status is about to be replaced
+        before = job.stored()
+    return {
+        "pid": process.pid,
+        "pid_started": process.started,
+        "boot": process.boot,
+        "host": process.host,
+        "device": before.device if before else "",
+    }
+
+
+def is_alive(status: JobStatus) -> bool:
+    """Whether the process that wrote a status still runs."""
+    if status.pid is None:
+        return abs(time.time() - status.heartbeat) < _START_TIMEOUT
+    if status.host != platform.node():
+        return abs(time.time() - status.heartbeat) < _HEARTBEAT_TIMEOUT
+    found = processes.find(status.pid)
+    return found is not None and status.pid_started in (None, found.started) and status.boot in ("", found.boot)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        FileNotFoundError: there is none.
+        RunError: it is damaged.
+    """
+    try:
+        data = json.loads(path.read_text())
+    except ValueError as error:
+        raise RunError(f"{path} is damaged ({error}).") from error
+    if not isinstance(data, dict):
+        raise RunError(f"{path} is damaged (no JSON object).")
+    return data
+
+
+def _ordinal(number: int) -> str:
+    ending = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"

@@ -1,0 +1,228 @@
+"""The queue: the jobs of this home folder, one at a time on each device, first come first served, without a daemon.
+
+`submit` writes a job down and sees to it that a worker serves its device. A worker (`worker`) claims the oldest job,
+carries it out, replaces itself by a fresh process and looks for the next; it ends when nothing is queued. Whoever looks
+at the queue calls `tend`, which notices what has died. A command line that works in its own process takes a `turn`.
+
+The database is `queue_store`, the rules of a line `queue_rules`, room in a device's memory `room`.
+"""
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from analysis import paths
+from analysis.errors import RunError, StoppedError
+from analysis.jobs import Job, processes, queue_rules, queue_store
+from analysis.jobs.memory_broker import make_room
+from analysis.jobs.processes import Process
+from analysis.jobs.queue_store import Entry, place
+
+__all__ = [
+    "LOOK_EVERY",
+    "Entry",
+    "cancel",
+    "device_of",
+    "entries",
+    "make_room",
+    "place",
+    "rebuild",
+    "submit",
+    "tend",
+    "turn",
+    "waiting",
+]
+
+LOOK_EVERY = 1.0
+"""Seconds between looks at a line in which somebody else comes first."""
+_log = logging.getLogger(__name__)
+
+
+def submit(path: Path, kind: str, device: str = "auto", owner: str = "") -> int:
+    """Put a job at the end of its device's line and start a worker there if none is alive.
+
+    Args:
+        path: The job's folder.
+        kind: "run" or "operation".
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        owner: Who asks for it, in a few words; may be empty.
+
+    Returns:
+        Its place in the line: 1 is next.
+
+    Raises:
+        ConfigError: the device does not exist here.
+        RunError: the job is in the queue or at work already, or the queue cannot be written.
+    """
+    job, resolved = Job(paths.real(path)), device_of(device)
+    before = job.status()
+    if before.active and before.pid is not None:
+        raise RunError(f"“{job.name}” is at work already.")
+    with queue_rules.changing(resolved) as connection:
+        entry = queue_rules.enter(connection, job, kind, resolved, owner)
+        (job.path / "stop").unlink(missing_ok=True)
+        queue_rules.write_queued(job, before, resolved)
+        queue_rules.ensure_worker(connection, resolved, at_once=True)
+    return entry.place
+
+
+def device_of(device: str) -> str:
+    """What a line is called: the device that "auto" stands for here, with its number where it is a CUDA device.
+
+    Raises:
+        ConfigError: it does not exist here.
+    """
+    if device == "cpu":
+        return device
+    from analysis import models
+
+    chosen = models.pick_device(device)
+    return "cuda:0" if chosen == "cuda" else chosen
+
+
+def entries() -> list[Entry]:
+    """All jobs that are at work or queued, device by device, in order.
+
+    Raises:
+        RunError: the queue cannot be read.
+    """
+    with queue_store.reading() as connection:
+        return queue_store.entries(connection)
+
+
+def waiting() -> list[Entry]:
+    """The jobs that are queued, device by device, in order."""
+    return [entry for entry in entries() if entry.state == "queued"]
+
+
+def cancel(path: Path) -> bool:
+    """Take a queued job out, or ask one at work to stop; False where it is neither.
+
+    Raises:
+        RunError: the queue cannot be written, or the job has no folder yet through which it could be told.
+    """
+    job = Job(paths.real(path))
+    with queue_store.writing() as connection:
+        found = queue_store.find(connection, job.path)
+        if found is not None and found.state == "queued":
+            queue_rules.cancel(connection, found)
+    if found is not None and found.state == "running":
+        try:
+            job.request_stop()
+        except FileNotFoundError as error:
+            raise RunError(f"“{job.name}” has just begun and cannot be told yet. Try again in a moment.") from error
+    return found is not None
+
+
+def tend() -> None:
+    """Notice workers and jobs that have died, and start a worker where something is queued and none is alive.
+
+    Cheap, and safe to call from everywhere at any time. A queue that cannot be used is logged, not raised: whoever wants
+    something of it (`submit`, `entries`) is told.
+    """
+    try:
+        with queue_store.reading() as connection:
+            found = queue_store.entries(connection)
+            devices = sorted({entry.device for entry in found})
+            workers = {device: queue_rules.worker_of(connection, device) for device in devices}
+        for device in devices:
+            if queue_rules.needs_change([entry for entry in found if entry.device == device], workers[device]):
+                with queue_rules.changing(device, wait=0.5) as connection:
+                    queue_rules.ensure_worker(connection, device)
+    except RunError as error:
+        _log.warning("%s", error)
+
+
+@contextmanager
+def turn(
+    path: Path, kind: str, device: str, *, say: Callable[[str], None], owner: str = "", now: bool = False
+) -> Iterator[None]:
+    """Wait in the device's line with this process, and hold the device for as long as the block lasts.
+
+    Args:
+        path: The job's folder, which need not exist yet.
+        kind: "run" or "operation".
+        device: As for `submit`.
+        say: Called with the place in the line when it changes.
+        owner: As for `submit`.
+        now: Do not wait. The job still stands in the queue as being at work, so that others wait for it.
+
+    Raises:
+        ConfigError: the device does not exist here.
+        StoppedError: the job was cancelled or asked to stop while it waited.
+        RunError: it is in the queue already, or the queue cannot be written.
+    """
+    job, resolved, me = Job(paths.real(path)), device_of(device), processes.current()
+    with queue_rules.changing(resolved) as connection:
+        entry = queue_rules.enter(connection, job, kind, resolved, owner, waits=me)
+        if job.path.is_dir():
+            queue_rules.write_queued(job, job.status(), resolved)
+    begun = False
+    try:
+        _wait(entry, me, say, now)
+        begun = True
+        yield
+    finally:
+        with suppress(RunError), queue_store.writing() as connection:
+            if begun:
+                queue_rules.end(connection, entry)
+            else:
+                queue_rules.cancel(connection, entry)
+        tend()
+
+
+def rebuild() -> Path | None:
+    """Set a damaged database aside and make a new one of the jobs that say they are queued or at work.
+
+    Returns:
+        Where the old one lies now; None where there was none.
+    """
+    old = queue_store.database()
+    aside = old.with_name(f"{old.name}.{time.time_ns()}.damaged")
+    for ending in ("-wal", "-shm", ""):
+        with suppress(FileNotFoundError):
+            shutil.move(old.with_name(old.name + ending), aside.with_name(aside.name + ending))
+    found = []
+    for kind, root in (("run", paths.runs_root()), ("operation", paths.operations_root())):
+        for file in root.glob("*/status.json"):
+            job = Job(paths.real(file.parent))
+            with suppress(RunError, OSError):
+                if (status := job.stored_at_work()) and status.active and status.device:
+                    found.append((status.state == "queued", status.heartbeat, job, kind, status))
+    with queue_store.writing() as connection:
+        # above all numbers that the old one can have given
+        queue_store.count_from(connection, time.time_ns() // 1_000_000)
+        for queued, _, job, kind, status in sorted(found, key=lambda one: one[:2]):
+            entry = queue_rules.enter(connection, job, kind, status.device, "")
+            if not queued and status.pid is not None and status.pid_started is not None:
+                process = Process(pid=status.pid, started=status.pid_started, boot=status.boot, host=status.host)
+                queue_rules.begin(connection, entry, process, now=True)
+    tend()
+    return aside if aside.exists() else None
+
+
+def _wait(entry: Entry, me: Process, say: Callable[[str], None], now: bool) -> None:
+    """Until the job in the foreground has begun."""
+    said = 0
+    while True:
+        with queue_rules.changing(entry.device) as connection:
+            line = queue_store.entries(connection, entry.device)
+            mine = next((one for one in line if one.number == entry.number and one.path == entry.path), None)
+            other = None if mine else queue_store.find(connection, entry.path)
+            begun = mine is not None and queue_rules.begin(connection, mine, me, now=now)
+        if other is not None:
+            raise StoppedError(
+                f"“{entry.name}” does not wait here any more: it was queued again, or the queue was made anew, and a worker "
+                "carries it out. `python -m analysis queue` lists it."
+            )
+        if mine is None:
+            raise StoppedError(f"“{entry.name}” was cancelled while it was queued.")
+        if begun:
+            return
+        if mine.place != said:
+            said = mine.place
+            say(f"Waiting for {entry.device}" + (f", {said - 1} before it" if said > 1 else ""))
+        time.sleep(LOOK_EVERY)

@@ -1,0 +1,162 @@
+"""Residuals read in words: the model's final norm and unembedding, and what a neuron writes to the vocabulary.
+
+The norm and the unembedding are the model's own modules, so gains, biases, scales and softcaps are right.
+
+Axes: `D` d_model, `V` vocabulary, `*B` any leading axes.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from analysis.components.neurons import Neuron
+from analysis.errors import ConfigError, UnsupportedArchitectureError
+from analysis.models import LanguageModel
+
+__all__ = ["VocabularyEffect", "neuron_vocabulary", "scaled_logits", "token_text", "unembed", "unembedding", "visible"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VocabularyEffect:
+    """What a neuron's output vector writes, read in tokens."""
+
+    neuron: Neuron
+    promoted: tuple[tuple[str, float], ...]
+    """Tokens whose logits rise most with a positive activation, strongest first."""
+    suppressed: tuple[tuple[str, float], ...]
+    """Tokens whose logits fall most, strongest first."""
+    unit: str = "logits per unit of activation × scale of the final norm"
+
+    def table(self) -> pd.DataFrame:
+        """One row a token: neuron, direction, place (1 = strongest), token, value."""
+        rows = [
+            {"neuron": str(self.neuron), "direction": direction, "place": place, "token": token, "value": value}
+            for direction, effects in (("promoted", self.promoted), ("suppressed", self.suppressed))
+            for place, (token, value) in enumerate(effects, 1)
+        ]
+        return pd.DataFrame(rows)
+
+
+def neuron_vocabulary(model: LanguageModel, layer: int, index: int, *, top: int = 10) -> VocabularyEffect:
+    """The tokens that a neuron's output vector promotes and suppresses (Geva et al. 2022).
+
+    The vector goes through the final norm's linear part and the unembedding: it is centred where the norm subtracts
+    the mean (LayerNorm) and multiplied by the norm's gain, but **not** divided by the norm's scale, which depends on
+    the text. A norm on the MLP's output (Gemma 2, OLMo 2) is treated in the same way. The logits are then centred over
+    the vocabulary, because softmax ignores what all tokens share. So a value, times the neuron's activation and divided
+    by the scale of the final norm at a position, is the neuron's direct effect there, before any softcap. Gated
+    neurons also take negative activations, for which the two lists swap their roles. What later layers make of the
+    neuron's output is not in it.
+
+    Raises:
+        ConfigError: the neuron lies outside the model, or `top` is out of range.
+    """
+    n_layers, n_neurons = model.shape
+    if not (0 <= layer < n_layers and 0 <= index < n_neurons):
+        raise ConfigError(
+            f"L{layer}.N{index} lies outside “{model.name}”: layers go from 0 to {n_layers - 1}, "
+            f"neurons from 0 to {n_neurons - 1}."
+        )
+    if not 1 <= top <= model.vocabulary_size // 2:
+        raise ConfigError(f"top is {top}; it must lie between 1 and {model.vocabulary_size // 2:,}.")
+    output = model.neuron_weights(layer)[-1]
+    with torch.inference_mode():
+        vector_D = output.parameter.select(output.axis, index).float()
+        after_mlp = getattr(model.bridge.blocks[layer], "ln2_post", None)
+        if after_mlp is not None:
+            vector_D = _linear_part(after_mlp.original_component, vector_D)
+        vector_D = _linear_part(_final_norm(model), vector_D)
+        logits_V = scaled_logits(model, F.linear(vector_D, unembedding(model).weight.float()))
+        logits_V = logits_V - logits_V.mean()
+        high, low = logits_V.topk(top), logits_V.topk(top, largest=False)
+    lists = (
+        tuple((token_text(model, int(i)), float(value)) for value, i in zip(best.values, best.indices))
+        for best in (high, low)
+    )
+    promoted, suppressed = lists
+    return VocabularyEffect(neuron=Neuron(layer, index), promoted=promoted, suppressed=suppressed)
+
+
+def unembed(model: LanguageModel, residual: Float[Tensor, "*B D"]) -> Float[Tensor, "*B V"]:
+    """Logits in float32, as the model computes them from its last layer's residual stream."""
+    logits = scaled_logits(model, unembedding(model)(_final_norm(model)(residual)).float())
+    cap = getattr(model.inner.config.get_text_config(), "final_logit_softcapping", None)
+    return logits if not cap else cap * torch.tanh(logits / cap)
+
+
+def token_text(model: LanguageModel, token_id: int) -> str:
+    """A token in visible characters; of one that holds only a part of a character the bytes, as `\\xe2`."""
+    name = model.tokenizer.convert_ids_to_tokens(token_id)
+    if name is None:  # a row of the unembedding that no token uses
+        return f"<{token_id}>"
+    text = model.decode([token_id])
+    if not text or "\ufffd" in text:
+        return visible(_bytes_shown(name))
+    if name.startswith("▁") and not text.startswith(" "):  # SentencePiece drops the space of a text's first token
+        text = f" {text}"
+    return visible(text)
+
+
+def _bytes_shown(name: str) -> str:
+    """The bytes behind a byte-level token's vocabulary name; another tokenizer's name as it is."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    byte_of = {char: byte for byte, char in bytes_to_unicode().items()}
+    if not all(char in byte_of for char in name):
+        return name
+    return bytes(byte_of[char] for char in name).decode("utf-8", errors="backslashreplace")
+
+
+def visible(text: str) -> str:
+    """A token as it can be read in a cell: space ·, newline ⏎, tab ⇥.
+
+    Other characters that cannot be seen, and real ones that look like these three signs, as `<U+200B>`.
+    """
+    signs = {" ": "·", "\n": "⏎", "\t": "⇥"}
+    plain = (char.isprintable() and char not in signs.values() for char in text)
+    return "".join(
+        signs.get(char) or (char if is_plain else f"<U+{ord(char):04X}>") for char, is_plain in zip(text, plain)
+    )
+
+
+def scaled_logits(model: LanguageModel, logits: Tensor) -> Tensor:
+    """Logits times the constant that Cohere and Granite models apply; they name it differently."""
+    config = model.inner.config.get_text_config()
+    return logits * (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+
+
+def _final_norm(model: LanguageModel) -> nn.Module:
+    norm = getattr(model.bridge, "ln_final", None)
+    if norm is None:
+        raise UnsupportedArchitectureError(
+            f"“{model.name}” has no norm before its unembedding; the lens does not know such models. Choose another."
+        )
+    return norm.original_component
+
+
+def unembedding(model: LanguageModel) -> Any:
+    return model.bridge.unembed.original_component
+
+
+def _linear_part(norm: nn.Module, vector_D: Float[Tensor, " D"]) -> Float[Tensor, " D"]:
+    """What a norm does to a vector if its scale is held at 1: gain × vector, mean subtracted if it is a LayerNorm.
+
+    Both are read off the norm's outputs, because models store the gain in different ways (Gemma as gain - 1, some
+    not at all): on a vector of mean 0 and mean square 1 the norm is nothing but its gain and bias, and the mean is
+    subtracted if and only if constant vectors vanish.
+    """
+    signs_D = torch.ones_like(vector_D)
+    signs_D[1::2] = -1
+
+    def response(probe_D: Tensor) -> Tensor:
+        large = (1e3 * probe_D).to(next(norm.parameters(), probe_D).dtype)  # large, so that epsilon does not matter
+        return (norm(large).float() - norm(-large).float()) / 2
+
+    gain_D = response(signs_D) * signs_D
+    centres = response(torch.ones_like(vector_D)).abs().max() < 0.1 * gain_D.abs().max()
+    return gain_D * (vector_D - vector_D.mean() if centres else vector_D)

@@ -1,0 +1,258 @@
+"""Probes: at which layer the answer can be read from the subject's last token.
+
+Probes read, they do not cause: a layer at which the answer is decodable need not be the one the model takes it from.
+Every accuracy is for subjects the probe was not trained on. Two kinds:
+
+- *class*: answers repeat (athlete -> sport). A logistic probe names the class; chance is the share of the largest one.
+- *answer*: answers do not repeat (country -> capital), and a class probe could only learn the subjects by heart. A ridge
+  map takes the residual to the answer's unembedding vector, and is right if the right one of the answers it never saw is
+  the nearest. A reconstruction of ours: the paper probes classes only.
+
+Control: the same with answers shuffled over subjects (Hewitt & Liang 2019); what is left above chance is leakage.
+
+Axes: `R` depth row (row 0 the embedding, row l + 1 the residual stream after layer l), `X` prompt, `D` d_model,
+`K` candidate answer.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from analysis.concepts import Concept, Fact
+from analysis.errors import ConceptError
+from analysis.localization.forward import require
+from analysis.localization.linear_probes import chance_level, deal, directions, held_out, wilson
+from analysis.models import LanguageModel
+from analysis.models.fetch import Progress
+from analysis.scoring.batches import span_tokens
+from analysis.scoring.contrast_pairs import PairBatch, pair_prompts
+
+__all__ = [
+    "MAX_PROMPTS",
+    "MIN_PER_CLASS",
+    "MIN_SUBJECTS",
+    "ProbeCurve",
+    "measure_curve",
+    "probe_curve",
+    "subject_states",
+]
+
+MIN_PER_CLASS = 5
+"""Subjects that an answer needs to count as a class."""
+MIN_SUBJECTS = 10
+"""Subjects with different answers that the ridge map needs."""
+MAX_PROMPTS = 512
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ProbeCurve:
+    """Held-out probe accuracy by depth."""
+
+    concept: str
+    kind: Literal["class", "answer"]
+    accuracy_R: np.ndarray
+    """float64; mean over subjects of the share of their prompts that the probe gets right."""
+    low_R: np.ndarray
+    """95% interval (Wilson, over subjects)."""
+    high_R: np.ndarray
+    control_R: np.ndarray
+    """The same with shuffled answers."""
+    chance: float
+    n_subjects: int
+    n_prompts: int
+    answers: tuple[str, ...]
+    """The classes or the candidate answers."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def unit(self) -> str:
+        return "share of held-out subjects whose answer is read correctly"
+
+    def table(self) -> pd.DataFrame:
+        """One row a depth: layer (-1 = embedding), accuracy, low, high, control, selectivity, chance."""
+        return pd.DataFrame(
+            {
+                "layer": np.arange(len(self.accuracy_R)) - 1,
+                "accuracy": self.accuracy_R,
+                "low": self.low_R,
+                "high": self.high_R,
+                "control": self.control_R,
+                "selectivity": self.accuracy_R - self.control_R,
+                "chance": self.chance,
+            }
+        )
+
+
+def measure_curve(
+    model: LanguageModel,
+    concept: Concept,
+    facts: Sequence[Fact],
+    *,
+    max_prompts: int = MAX_PROMPTS,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> ProbeCurve:
+    """Probe the residual stream at the subject's last token, at every depth.
+
+    Facts whose answer fewer than `MIN_PER_CLASS` subjects share are left out if at least two answers have that many;
+    otherwise the probe is of the kind “answer” and takes all facts.
+
+    Args:
+        model: The model.
+        concept: Gives the prompts.
+        facts: Usually those the model knows.
+        max_prompts: At most this many prompts, drawn with `seed` as evenly over facts as possible.
+        seed: Draws prompts, folds and shuffled answers.
+        progress: Called with the share done.
+
+    Raises:
+        ConceptError: there are too few facts or answers (says how many there are and how many are needed).
+        ConfigError: `max_prompts` is below 1.
+        MissingHookError: the model lacks a hook.
+    """
+    kept, kind = _usable(concept, facts)
+    pairs = pair_prompts(model, concept, kept, corruption="noise", max_prompts=max_prompts, seed=seed)
+    names = ["blocks.0.hook_resid_pre", *(f"blocks.{layer}.hook_resid_post" for layer in range(model.n_layers))]
+    require(model, names)
+    states, rows = [], []
+    for batch in pairs.batches:
+        states.append(subject_states(model, batch, names))
+        rows.extend(batch.facts)
+    states_RXD = np.concatenate(states, axis=1)
+    answers = [fact.answer for fact in kept]
+    vectors = answer_vectors(model, concept, kept) if kind == "answer" else None
+    return probe_curve(
+        states_RXD,
+        np.array(rows),
+        [fact.subject for fact in kept],
+        answers,
+        vectors=vectors,
+        concept=concept.name,
+        seed=seed,
+        provenance={"model": model.name, "dtype": model.dtype, "seed": seed, "n_facts": len(kept)},
+        progress=progress,
+    )
+
+
+def probe_curve(
+    states_RXD: Float[np.ndarray, "R X D"],
+    facts_X: Int[np.ndarray, " X"],
+    subjects: Sequence[str],
+    answers: Sequence[str],
+    *,
+    vectors: dict[str, np.ndarray] | None = None,
+    concept: str = "",
+    seed: int = 0,
+    provenance: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> ProbeCurve:
+    """Cross-validated accuracy at every depth, from activations.
+
+    Args:
+        states_RXD: Residuals of each prompt at its subject's last token.
+        facts_X: The fact of each prompt, an index into `subjects` and `answers`.
+        subjects: Of each fact.
+        answers: Of each fact.
+        vectors: The unembedding vector of each answer: makes the probe one of the kind “answer”.
+        concept: Name, for the result.
+        seed: Deals subjects to folds and shuffles the control's answers.
+        provenance: Kept in the result.
+        progress: Called with the share done.
+    """
+    random = np.random.default_rng(seed)
+    names = sorted(set(answers))
+    kind = "class" if vectors is None else "answer"
+    # a subject is trained on or tested, never both; so is, where the answer itself is mapped, an answer
+    owners = list(subjects) if kind == "class" else list(answers)
+    units = sorted(set(owners))
+    label = {unit: names.index(answer) for unit, answer in zip(owners, answers)}
+    shuffled = dict(zip(units, random.permutation([label[unit] for unit in units]).tolist()))
+    unit_X = np.array([units.index(owners[fact]) for fact in facts_X])
+    label_X = np.array([names.index(answers[int(fact)]) for fact in facts_X])
+    control_X = np.array([shuffled[owners[fact]] for fact in facts_X])
+    truths = []
+    for truth, truth_X in ((label, label_X), (shuffled, control_X)):
+        folds = deal([truth[unit] if kind == "class" else 0 for unit in units], random)
+        truths.append((truth_X, folds[unit_X]))
+    targets_KD = None if vectors is None else directions(np.stack([vectors[name] for name in names]))
+    means = np.zeros((2, len(states_RXD)))
+    for r, states_XD in enumerate(states_RXD):
+        # one thread: on matrices this small several spend ten times as long waiting for each other
+        with threadpool_limits(1):
+            for k, (truth_X, fold_X) in enumerate(truths):
+                right_X = held_out(states_XD, truth_X, fold_X, targets_KD)
+                means[k, r] = (np.bincount(unit_X, right_X) / np.bincount(unit_X)).mean()
+        if progress is not None:
+            progress("Probing", (r + 1) / len(states_RXD))
+    chance = chance_level(label_X, truths[0][1], kind)
+    low_R, high_R = wilson(means[0], len(units))
+    return ProbeCurve(
+        concept=concept,
+        kind=kind,
+        accuracy_R=means[0],
+        low_R=low_R,
+        high_R=high_R,
+        control_R=means[1],
+        chance=chance,
+        n_subjects=len(units),
+        n_prompts=len(facts_X),
+        answers=tuple(names),
+        provenance=provenance or {},
+    )
+
+
+def answer_vectors(model: LanguageModel, concept: Concept, facts: Sequence[Fact]) -> dict[str, np.ndarray]:
+    """The mean of the unembedding vectors of an answer's tokens, for every answer."""
+    unembedding = model.inner.get_output_embeddings() or model.inner.get_input_embeddings()
+    weight_VD = unembedding.weight.detach()
+    vectors = {}
+    for fact in facts:
+        text, start = next(iter(concept.statements(fact)))
+        encoded = model.encode(text)
+        ids = [encoded.ids[p] for p in span_tokens(encoded, start, len(text))]
+        vectors[fact.answer] = weight_VD[ids].float().mean(0).cpu().numpy()
+    return vectors
+
+
+def subject_states(model: LanguageModel, batch: PairBatch, names: Sequence[str]) -> Float[np.ndarray, "R B D"]:
+    """The residual stream at these hooks, at each clean prompt's last subject token."""
+    columns = torch.arange(batch.clean_BP.shape[1], device=batch.clean_BP.device)
+    last_B = torch.where(batch.subject_BP, columns, -1).amax(1)
+    rows = torch.arange(len(last_B), device=last_B.device)
+    found: dict[str, np.ndarray] = {}
+
+    def keep(name: str) -> Callable:
+        def hook(activation: Tensor, hook: object) -> None:
+            found[name] = activation[rows, last_B].float().cpu().numpy()
+
+        return hook
+
+    with torch.inference_mode(), model.hooks([(name, keep(name)) for name in names]):
+        model.residual(batch.clean_BP)
+    return np.stack([found[name] for name in names])
+
+
+def _usable(concept: Concept, facts: Sequence[Fact]) -> tuple[list[Fact], Literal["class", "answer"]]:
+    """The facts that can be probed, and how."""
+    subjects: dict[str, set[str]] = {}
+    for fact in facts:
+        subjects.setdefault(fact.answer, set()).add(fact.subject)
+    counts = Counter({answer: len(names) for answer, names in subjects.items()})
+    classes = {answer for answer, n in counts.items() if n >= MIN_PER_CLASS}
+    if len(classes) >= 2:
+        return [fact for fact in facts if fact.answer in classes], "class"
+    if len(counts) < MIN_SUBJECTS:
+        raise ConceptError(
+            f"“{concept.name}” gives a probe too little to learn from: {len(facts)} facts with {len(counts)} different "
+            f"answers. It needs two answers with at least {MIN_PER_CLASS} subjects each, or {MIN_SUBJECTS} answers. Add "
+            "facts, count less well known facts as known, or use path patching."
+        )
+    return list(facts), "answer"

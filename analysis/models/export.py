@@ -1,0 +1,104 @@
+"""Write an edited model to a folder that plain transformers loads, and make sure that it does."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from analysis.errors import EditError
+from analysis.models import LanguageModel
+from analysis.models.fetch import locate
+from analysis.models.fingerprint import Fingerprint, agreement
+
+__all__ = ["export"]
+
+_BIAS_SWITCHES = ("mlp_bias", "attention_bias")
+"""Settings with which Llama-like configurations say that their linear layers have biases."""
+_EXACT = 1e-4
+"""Largest difference between logits, in their standard deviations, that counts as rounding."""
+
+
+def export(model: LanguageModel, folder: Path) -> Path:
+    """Save weights, configuration and tokenizer as `AutoModelForCausalLM.from_pretrained(folder)` expects them.
+
+    The folder is loaded again by transformers alone, and its logits are compared, before it gets its name. A mean
+    ablation adds biases; where the architecture has none to add to, the export is refused.
+
+    Raises:
+        EditError: the folder exists, cannot be written, or does not give the same logits.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    folder = folder.expanduser().absolute()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise EditError(f"{folder} already exists and is not empty. Name a new folder.")
+    weights = {name: parameter.detach().cpu().contiguous() for name, parameter in model.weights.items()}
+    config = AutoConfig.from_pretrained(locate(model.source), local_files_only=True, trust_remote_code=False)
+    config.dtype = getattr(torch, model.dtype)
+    weights = _with_biases(weights, config)
+    staging = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        staging.chmod(0o755)
+        save_file(weights, staging / "model.safetensors", metadata={"format": "pt"})
+        config.save_pretrained(staging)
+        model.tokenizer.save_pretrained(staging)
+        plain: Any = AutoModelForCausalLM.from_pretrained(staging, dtype=config.dtype, local_files_only=True)
+        with model.lock:
+            difference = agreement(model.fingerprint(), Fingerprint.of(plain.to(model.device).eval()))
+        if not difference <= _EXACT:
+            raise EditError(
+                f"The exported weights give other logits than the edited model (by {difference:.2g} standard deviations), "
+                "so nothing was written. Export needs an architecture that transformers stores as it is."
+            )
+        if folder.is_dir():
+            folder.rmdir()
+        staging.rename(folder)
+    except (OSError, SafetensorError) as error:
+        raise EditError(f"{folder} cannot be written ({error}). Free some space or name another folder.") from error
+    finally:
+        if staging is not None and staging.is_dir():
+            shutil.rmtree(staging)
+    return folder
+
+
+def _with_biases(weights: dict[str, Tensor], config: Any) -> dict[str, Tensor]:
+    """The weights, with zeros for biases that the configuration only has together; it is changed to have them.
+
+    Raises:
+        EditError: the architecture has no place for a bias that an edit added.
+    """
+    added = weights.keys() - _expected(config).keys()
+    if not added:
+        return weights
+    for switch in _BIAS_SWITCHES:
+        if hasattr(config, switch) and any(name.endswith(".bias") for name in added):
+            setattr(config, switch, True)
+            expected = _expected(config)
+            zeros = {
+                name: torch.zeros(shape, dtype=config.dtype)
+                for name, shape in expected.items()
+                if name.endswith(".bias") and name not in weights
+            }
+            added = weights.keys() - expected.keys()
+            if not added:
+                return weights | zeros
+    raise EditError(
+        f"A mean ablation gave {sorted(added)[0]} to the model, which its architecture has no place for, so plain "
+        "transformers could not load it. Prune with zeros to export the weights."
+    )
+
+
+def _expected(config: Any) -> dict[str, torch.Size]:
+    """Names and shapes of the parameters that transformers makes for a configuration."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        skeleton = AutoModelForCausalLM.from_config(config)
+    return {name: parameter.shape for name, parameter in skeleton.named_parameters()}

@@ -1,0 +1,201 @@
+"""How far a neuron's words moved in meaning, and how close they are to a concept's words.
+
+Concept similarity (Lo, Cohen & Barez 2024): the cosine between the mean embedding of a neuron's top words before an edit
+and after it. The paper uses FastText vectors; the default here is the model's own input embedding, centred, so that
+nothing has to be downloaded. Any function from words to vectors can take its place.
+
+Axes: `K` traced neuron, `W` word, `D` dimension of the embedding, `V` vocabulary.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import stats
+
+from analysis.components.neurons import NeuronSet
+from analysis.components.sites import Site
+from analysis.concepts import Concept
+from analysis.errors import ConceptError, ConfigError
+from analysis.models import LanguageModel
+from analysis.neuron_cards.token_activations import split_words
+from analysis.neuron_cards.top_words import WordScores
+
+__all__ = [
+    "ConceptSimilarity",
+    "Embedding",
+    "InputEmbedding",
+    "concept_similarity",
+    "concept_words",
+    "layer_means",
+    "similarity_to_words",
+    "word_similarity",
+]
+
+Embedding = Callable[[Sequence[str]], np.ndarray]
+"""Turns words into vectors, [W, D]; a word without a vector gets a row of NaN."""
+
+
+class InputEmbedding:
+    """Words as the mean of their tokens' input embeddings, with the vocabulary's mean taken away.
+
+    The word is tokenised with a space before it, as it stands inside a sentence. All input embeddings of a model share a
+    large common part; without centring every two words would look alike.
+    """
+
+    def __init__(self, model: LanguageModel):
+        self.model = model
+        with torch.inference_mode():
+            self.weight_VD = model.inner.get_input_embeddings().weight.detach().float().cpu().numpy().copy()
+        self.mean_D = self.weight_VD.mean(axis=0, dtype=np.float64)
+
+    def __call__(self, words: Sequence[str]) -> np.ndarray:
+        """Float64 [W, D]."""
+        vectors_WD = np.full((len(words), self.mean_D.size), np.nan)
+        for w, word in enumerate(words):
+            text = f" {word}"
+            encoded = self.model.encode(text)
+            ids = [i for i, (start, end) in zip(encoded.ids, encoded.offsets) if text[start:end].strip()]
+            if ids:
+                vectors_WD[w] = self.weight_VD[ids].mean(axis=0, dtype=np.float64) - self.mean_D
+        return vectors_WD
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ConceptSimilarity:
+    """How similar every neuron's words after an edit are to those before it."""
+
+    neurons: NeuronSet
+    site: Site
+    values_K: np.ndarray
+    """Cosine, -1 to 1, float64; NaN where the words did not change, or a side has no words."""
+    changed_K: np.ndarray
+    """Whether the set of words changed, bool. The paper leaves the other neurons out."""
+    shared_K: np.ndarray
+    """Words on both sides / words on either side (Jaccard), float64; NaN where neither side has words."""
+
+    def table(self) -> pd.DataFrame:
+        """One row a neuron: neuron, layer, similarity, changed, shared_words."""
+        neurons = list(self.neurons)
+        return pd.DataFrame(
+            {
+                "neuron": [self.site.label(neuron.layer, neuron.index) for neuron in neurons],
+                "layer": [neuron.layer for neuron in neurons],
+                "similarity": self.values_K,
+                "changed": self.changed_K,
+                "shared_words": self.shared_K,
+            }
+        )
+
+
+def concept_similarity(before: WordScores, after: WordScores, embedding: Embedding) -> ConceptSimilarity:
+    """Cosine between the mean embeddings of each neuron's words before and after.
+
+    Use one embedding for both sides, that of the unedited model: training may move the model's own.
+
+    Raises:
+        ConfigError: the two are of different neurons or were made with different settings.
+    """
+    if before.neurons != after.neurons or before.site != after.site:
+        raise ConfigError("The words before and after are of different neurons. Trace the same neurons twice.")
+    settings = [(one.aggregate, one.fold_case, one.minimum, one.top) for one in (before, after)]
+    if settings[0] != settings[1]:
+        raise ConfigError("The words before and after were chosen with different settings. Use the same ones for both.")
+    sets = [(set(a), set(b)) for a, b in zip(before.words_K, after.words_K)]
+    return ConceptSimilarity(
+        neurons=before.neurons,
+        site=before.site,
+        values_K=word_similarity(before.words_K, after.words_K, embedding),
+        changed_K=np.array([a != b for a, b in sets]),
+        shared_K=np.array([len(a & b) / len(a | b) if a | b else np.nan for a, b in sets]),
+    )
+
+
+def word_similarity(
+    before_K: Sequence[Sequence[str]], after_K: Sequence[Sequence[str]], embedding: Embedding
+) -> np.ndarray:
+    """Cosine between the mean embeddings of two lists of words for each neuron, float64 [K].
+
+    NaN where both lists have the same words, in whatever order, or one of them has no embedding.
+    """
+    changed_K = np.array([set(a) != set(b) for a, b in zip(before_K, after_K)], dtype=bool)
+    values_K = _cosine(_mean_vectors(before_K, embedding), _mean_vectors(after_K, embedding))
+    return np.where(changed_K, values_K, np.nan)
+
+
+def concept_words(concept: Concept) -> tuple[str, ...]:
+    """The different words that a concept labels in its sentences, in their order, without punctuation."""
+    words: dict[str, None] = {}
+    for sentence in concept.labelled_sentences():
+        for start, end in sentence.spans:
+            words |= {word.text: None for word in split_words(sentence.text[start:end]) if _has_letters(word.text)}
+    return tuple(words)
+
+
+def similarity_to_words(words: WordScores, targets: Sequence[str], embedding: Embedding) -> np.ndarray:
+    """Cosine between the mean embedding of each neuron's words and that of `targets`, float64 [K].
+
+    With a concept's own words as `targets`, measured before an edit, it says how close a neuron already was to the
+    concept: what `polysemanticity.priming` compares with later saliency. NaN for a neuron without words.
+
+    Raises:
+        ConceptError: no target has a vector.
+    """
+    target_1D = _mean_vectors([tuple(targets)], embedding)
+    if not np.isfinite(target_1D).all():
+        raise ConceptError("None of the concept's words has an embedding. Label words in its sentences.")
+    return _cosine(_mean_vectors(words.words_K, embedding), target_1D)
+
+
+def layer_means(neurons: NeuronSet, values_K: np.ndarray, *, level: float = 0.95) -> pd.DataFrame:
+    """Mean of a value over each layer's neurons, with the confidence interval of Student's t.
+
+    NaN are left out; a layer with fewer than two values has no interval. Neurons are taken as independent.
+
+    Returns:
+        One row a layer: layer, n, mean, low, high.
+    """
+    if not 0 < level < 1:
+        raise ConfigError(f"The confidence level is {level}; it must lie between 0 and 1, such as 0.95.")
+    layers_K = neurons.flat // neurons.shape[1]
+    rows = []
+    for layer in range(neurons.shape[0]):
+        values = values_K[(layers_K == layer) & np.isfinite(values_K)]
+        n = values.size
+        mean = values.mean() if n else np.nan
+        half = stats.t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
+        rows.append({"layer": layer, "n": n, "mean": mean, "low": mean - half, "high": mean + half})
+    return pd.DataFrame(rows)
+
+
+def _mean_vectors(words_K: Sequence[Sequence[str]], embedding: Embedding) -> np.ndarray:
+    """Mean vector of each list of words, [K, D]; NaN for a list without any vector."""
+    vocabulary = list(dict.fromkeys(word for words in words_K for word in words))
+    place = {word: w for w, word in enumerate(vocabulary)}
+    vectors_WD = np.asarray(embedding(vocabulary), dtype=np.float64) if vocabulary else np.empty((0, 1))
+    if vectors_WD.ndim != 2 or len(vectors_WD) != len(vocabulary):
+        raise ConfigError(
+            f"The embedding returned shape {vectors_WD.shape} for {len(vocabulary)} words; it must return one row a word."
+        )
+    known = set(np.flatnonzero(np.isfinite(vectors_WD).all(axis=1)).tolist())
+    means_KD = np.full((len(words_K), vectors_WD.shape[1]), np.nan)
+    for k, words in enumerate(words_K):
+        rows = [place[word] for word in words if place[word] in known]
+        if rows:
+            means_KD[k] = vectors_WD[rows].mean(axis=0)
+    return means_KD
+
+
+def _cosine(a_KD: np.ndarray, b_KD: np.ndarray) -> np.ndarray:
+    """Row by row; NaN where a row is NaN or has no length."""
+    if a_KD.shape[1] != b_KD.shape[1]:  # one side has no words at all, so its width is unknown
+        return np.full(max(len(a_KD), len(b_KD)), np.nan)
+    lengths = np.linalg.norm(a_KD, axis=1) * np.linalg.norm(b_KD, axis=1)
+    products = (a_KD * b_KD).sum(axis=1)
+    return np.divide(products, lengths, out=np.full_like(products, np.nan), where=lengths > 0)
+
+
+def _has_letters(text: str) -> bool:
+    return any(char.isalnum() for char in text)

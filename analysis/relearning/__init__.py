@@ -1,0 +1,33 @@
+"""Retrain an edited model and watch the concept come back: `run(config)` yields snapshots.
+
+The training mix is statements of the facts to retrain on plus neutral sentences; facts held out are never trained on.
+Without the neutral share the model unlearns ordinary language while it relearns the concept. With the task “tagging” the
+model is fine-tuned to find the concept's words, and retrained to find them. A control run is the same training, batch for
+batch, without the edit.
+
+Knows nothing of files: `worker` stores the snapshots, `runs` reads them.
+"""
+
+from analysis.relearning.config import Origin, RelearnConfig
+from analysis.relearning.run import run
+from analysis.relearning.snapshot import Beginning, Earlier, FactTable, Phase, RunStart, Snapshot, StepReport
+from analysis.relearning.tasks.known_facts import choose_facts, split_neutral
+from analysis.relearning.tasks.select import check_concept
+from analysis.relearning.tasks.tagging import epoch_steps
+
+__all__ = [
+    "Beginning",
+    "Earlier",
+    "FactTable",
+    "Origin",
+    "Phase",
+    "RelearnConfig",
+    "RunStart",
+    "Snapshot",
+    "StepReport",
+    "check_concept",
+    "choose_facts",
+    "epoch_steps",
+    "run",
+    "split_neutral",
+]

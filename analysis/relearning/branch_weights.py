@@ -1,0 +1,68 @@
+"""What a branch begins with: the edits and the trained weights of the runs before it, kept in its own folder.
+
+ORIGIN/00/config.json            the earlier run's configuration
+ORIGIN/00/0000.safetensors       what its edit changed (where it had one)
+ORIGIN/00/weights.safetensors    what it had trained at the checkpoint
+ORIGIN/01/…                      the next one, where the earlier run was a branch itself
+"""
+
+import json
+from pathlib import Path
+
+from analysis.edits import Ledger
+from analysis.errors import RunError
+from analysis.models import LanguageModel
+from analysis.relearning.config import RelearnConfig
+from analysis.relearning.tasks.base import Task
+from analysis.relearning.trainable import trainable
+from analysis.training.checkpoint import load_values
+from analysis.training.lora import LowRank
+from analysis.training.slices import Slice
+
+__all__ = ["configs", "restore", "stages"]
+
+
+def stages(folder: Path) -> list[Path]:
+    """The folders of the earlier runs, the first one first."""
+    return sorted(folder.glob("[0-9][0-9]"))
+
+
+def configs(folder: Path) -> list[RelearnConfig]:
+    """The configurations of the earlier runs, the first one first; none where the run is no branch.
+
+    Raises:
+        RunError: one is missing or damaged.
+    """
+    return [_config(stage) for stage in stages(folder)]
+
+
+def restore(model: LanguageModel, folder: Path, task: Task) -> tuple[Slice, ...]:
+    """Bring the unedited model to the weights that a branch begins with; gives those that earlier edits hold.
+
+    What the task trains besides is brought there, too.
+
+    Raises:
+        RunError: a part is missing.
+        EditError: a part is damaged, or was made for another model.
+    """
+    held: tuple[Slice, ...] = ()
+    if not stages(folder):
+        raise RunError(f"{folder} holds no weights to begin from. Make the branch anew.")
+    for stage in stages(folder):
+        config, ledger = _config(stage), Ledger(model, stage)
+        if (edit := stage / "0000.safetensors").is_file():
+            ledger.replay(edit)
+        held = (*held, *ledger.held())
+        with trainable(model, config, held) as trained:
+            load_values(stage / "weights.safetensors", [*trained.parameters, *task.parameters])
+            trained.mask_update()
+            if isinstance(trained, LowRank):
+                trained.merge()
+    return held
+
+
+def _config(stage: Path) -> RelearnConfig:
+    try:
+        return RelearnConfig.from_dict(json.loads((stage / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{stage} cannot be read ({error}). Make the branch anew.") from error

@@ -1,0 +1,50 @@
+"""What a batch is made of: rows of every kind that the configuration has a share for, drawn from seeded decks."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
+from typing import Generic, TypeVar
+
+from analysis.relearning.config import RelearnConfig
+from analysis.training.schedule import Deck
+
+__all__ = ["Mixture"]
+
+T = TypeVar("T")
+
+_WHAT = {
+    "fact": "statement of a fact",
+    "tagged": "labelled sentence",
+    "sentence": "sentence of the concept",
+    "neutral": "neutral sentence",
+    "text": "line of the text",
+}
+_SEEDS = {"fact": 0, "tagged": 0, "neutral": 1, "sentence": 2, "text": 3}
+"""Each deck has a seed of its own, so that one more kind leaves the draws of the others as they were."""
+
+
+class Mixture(Generic[T]):
+    """A deck of each kind of row; new ones begin with the same draws."""
+
+    def __init__(self, config: RelearnConfig, rows: Mapping[str, Sequence[T]]):
+        """Shuffle the rows.
+
+        Args:
+            config: Has the number of each kind in a batch, and the seed.
+            rows: By kind.
+
+        Raises:
+            ConceptError: a kind has no row.
+        """
+        self.counts = {kind: count for kind, count in config.counts.items() if count}
+        used = {kind: list(rows[kind]) for kind in self.counts}
+        self.decks: dict[str, Deck[T]] = {
+            kind: Deck(_WHAT[kind], used[kind], config.seed + _SEEDS[kind]) for kind in self.counts
+        }
+        self.digest = hashlib.sha256(json.dumps(used, default=astuple).encode()).hexdigest()
+        """Of all the rows: what a resumed training must have in common."""
+
+    def draw(self) -> list[T]:
+        """The rows of the next batch."""
+        return [row for kind, count in self.counts.items() for row in self.decks[kind].draw(count)]

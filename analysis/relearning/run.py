@@ -1,0 +1,200 @@
+"""The run itself: measure, edit, train, and yield snapshots on the way."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from analysis import concepts as concept_library
+from analysis import models
+from analysis.components.neurons import NeuronSet
+from analysis.concepts import Concept, Sentence
+from analysis.edits import Ledger, Materials, Training, plan
+from analysis.errors import RunError
+from analysis.models import LanguageModel
+from analysis.relearning import branch_weights, resources
+from analysis.relearning.config import RelearnConfig
+from analysis.relearning.fine_tuning import fine_tune
+from analysis.relearning.snapshot import Beginning, Earlier, RunStart, Snapshot, StepReport
+from analysis.relearning.tasks.known_facts import split_neutral
+from analysis.relearning.tasks.select import prepare_task
+from analysis.relearning.tracking.followed_neurons import choose_followed
+from analysis.relearning.tracking.tracker import Observer
+from analysis.relearning.trainable import trainable
+from analysis.relearning.trainer import Trainer
+from analysis.relearning.training_loop import Course
+from analysis.saliency.moments import stream_moments
+from analysis.training.lora import LowRank
+from analysis.training.schedule import reproducible
+from analysis.training.slices import Head
+
+__all__ = ["run"]
+
+
+def run(
+    config: RelearnConfig,
+    *,
+    model: LanguageModel | None = None,
+    concepts: Mapping[str, Concept] | None = None,
+    neutral: tuple[Sentence, ...] | None = None,
+    text: Sequence[str] = (),
+    beginning: Beginning | None = None,
+    earlier: Earlier | None = None,
+    folder: Path | None = None,
+    origin_folder: Path | None = None,
+    tuned_folder: Path | None = None,
+    on_start: Callable[[RunStart], None] | None = None,
+    on_step: Callable[[StepReport], None] | None = None,
+    on_fine_tune: Callable[[StepReport], None] | None = None,
+    on_progress: Callable[[str], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Iterator[Snapshot]:
+    """Edit the model, retrain it, and yield a snapshot before, right after the edit, and every few steps.
+
+    Where training begins from the weights of another run, these have the snapshot “right after the edit” without one, too.
+
+    With a `folder` for its state a run that was interrupted goes on from there, with the losses and snapshots of one that
+    was not, bit for bit on the same device.
+
+    Args:
+        config: What to do.
+        model: Use (and change!) this float32 model instead of loading `config.model`.
+        concepts: Concepts by name, instead of the library's.
+        neutral: Neutral sentences, instead of the built-in ones.
+        text: What `config.text` names, read.
+        beginning: Facts and base snapshot of the run this one is the control of, so that they are not measured twice.
+        earlier: What this very run has left in `folder` before it was interrupted.
+        folder: Keep what the edit changed in `edits/` and the state of the training in `checkpoints/`.
+        origin_folder: The weights that a branch begins with.
+        tuned_folder: Where the fine-tuned model is kept, which a run and its control share; default: `fine_tuned/` in
+            `folder`.
+        on_start: Called once with the chosen facts and components; not for a run that goes on.
+        on_step: Called after every training step, on CUDA once its loss has arrived.
+        on_fine_tune: Called after every step of fine-tuning.
+        on_progress: Called with a phrase before every long stage.
+        should_stop: Asked after every step; True ends the run after one last snapshot, while it is fine-tuned at once.
+
+    Raises:
+        PalimpsestError: the model or a concept cannot be used, or there is too little memory or room on the disk.
+        OSError: something cannot be written to `folder`.
+    """
+    say, started = on_progress or (lambda _: None), time.monotonic()
+    begun = earlier.beginning if earlier else beginning
+
+    def clock() -> float:
+        return (earlier.seconds if earlier else 0.0) + time.monotonic() - started
+
+    by_name = {name: (concepts or {}).get(name) or concept_library.load(name) for name in config.tracked}
+    concept = by_name[config.concept]
+    if model is None:
+        say("Loading the model")
+        model = models.load(config.model, device=config.device, dtype="float32")
+    size = resources.ModelSize.of(model)
+    resources.memory_estimate(config, size, str(model.device), loaded=True).check()
+    if folder is not None:
+        resources.check_disk(config, size, folder, tuned_folder)
+    train_text, measured_text = split_neutral(neutral or concept_library.neutral_sentences())
+    with reproducible(config.seed, model.device):
+        task = prepare_task(model, config, concept, train_text, text, begun, say)
+        if config.fine_tune_steps:
+            say("Fine-tuning")
+            kept = tuned_folder or (folder and folder / "fine_tuned")
+            done = fine_tune(model, config, task, kept, clock=clock, on_step=on_fine_tune, should_stop=should_stop)
+            if not done:
+                return
+    with reproducible(config.seed, model.device):
+        facts = task.facts
+        observer = Observer(model, config, list(by_name.values()), task, measured_text, clock)
+        if begun is None:
+            say("Measuring the unedited model")
+            base = observer.take("base", 0).snapshot()
+        elif earlier is None:
+            base = observer.first(begun.base)
+        else:
+            base, observer.count = begun.base, earlier.n_snapshots
+
+        written = folder / "edits" / "0000.safetensors" if folder else None
+        ledger, entry = Ledger(model, folder / "edits" if folder else None), None
+        edited, edited_heads = NeuronSet([], model.shape), ()
+        followed, words, held, change = edited, {}, (), None
+        if config.origin is not None:  # what is followed, and its words, are the unedited model's
+            followed = _followed(config, begun, base, edited)
+            words = observer.follow(followed, base.words or None)
+            held = branch_weights.restore(model, _origin(origin_folder), task)
+        if config.edit is not None and earlier and written and written.is_file():
+            say("Writing the edit again")
+            entry = ledger.replay(written)
+        elif config.edit is not None:
+            say("Choosing and editing components")
+            materials = Materials(
+                concept=concept,
+                forget=(*facts.retrained, *facts.held_out),
+                neutral=train_text,
+                moments=stream_moments(model, observer.labelled),
+            )
+            change = plan(config.edit, model, materials)
+            edited, edited_heads = change.marked(model.component_shape)
+        if config.origin is None:
+            followed = _followed(config, begun, base, edited)
+            words = observer.follow(followed, base.words or None)
+        edited, edited_heads = _with_earlier(begun, edited, edited_heads)
+        if change is not None:
+            if isinstance(change, Training):
+                change.should_stop, change.hold = should_stop, held
+                change.checkpoint_folder = folder / "edits" / "state" if folder else None
+            entry = ledger.apply(change, concept=concept.name)
+        with trainable(model, config, (*held, *ledger.held())) as trained:
+            if earlier is None:
+                if on_start:
+                    on_start(
+                        RunStart(
+                            shape=model.shape,
+                            facts=facts,
+                            edited=edited,
+                            n_neutral_train=len(train_text),
+                            n_neutral_measured=len(measured_text),
+                            ledger={"before": entry.hash_before, "after": entry.hash_after} if entry else None,
+                            edited_heads=edited_heads,
+                            followed=followed,
+                            sizes=task.sizes,
+                        )
+                    )
+                yield replace(base, words=words)
+            if config.begins_changed and (earlier is None or earlier.n_snapshots < 2):
+                say("Measuring the edited model" if entry else "Measuring what training begins from")
+                yield observer.take("edited", 0).snapshot()
+
+            made = {"edit": config.edit.to_dict(), "weights": entry.hash_after} if config.edit and entry else None
+            trainer = Trainer(model, config, task, trained, edit=made)
+            course = Course(config, trainer, observer, clock, folder and folder / "checkpoints", earlier, on_step)
+            say(f"Going on after step {trainer.done}" if trainer.done else "Relearning")
+            yield from course.run(should_stop or (lambda: False))
+            if isinstance(trained, LowRank):
+                trained.merge()
+
+
+def _followed(config: RelearnConfig, begun: Beginning | None, base: Snapshot, edited: NeuronSet) -> NeuronSet:
+    """The neurons that the run before follows, or those of this one."""
+    if begun is not None and begun.followed is not None:
+        return begun.followed
+    scores_LN = base.saliency[config.concept][config.tracked_methods[0]]
+    return choose_followed(scores_LN, edited, config.pinned, config.follow_top)
+
+
+def _with_earlier(
+    begun: Beginning | None, edited: NeuronSet, heads: tuple[Head, ...]
+) -> tuple[NeuronSet, tuple[Head, ...]]:
+    """What the edit touches and what those before it touched."""
+    if begun is None or begun.edited is None:
+        return edited, heads
+    return NeuronSet(np.union1d(edited.flat, begun.edited.flat), edited.shape), tuple(
+        sorted({*heads, *begun.edited_heads})
+    )
+
+
+def _origin(folder: Path | None) -> Path:
+    if folder is None:
+        raise RunError("The weights that this branch begins with are missing. Make it with `branch`.")
+    return folder

@@ -1,0 +1,36 @@
+"""What is trained on and what is only measured: facts and neutral sentences."""
+
+from analysis.concepts import Concept, Sentence
+from analysis.errors import ConceptError
+from analysis.models import LanguageModel
+from analysis.relearning.snapshot import FactTable
+from analysis.scoring import factual_recall
+
+__all__ = ["choose_facts", "split_neutral"]
+
+
+def choose_facts(model: LanguageModel, concept: Concept, threshold: float) -> FactTable:
+    """Split the facts the model knows into those to retrain on and those held out.
+
+    Raises:
+        ConceptError: too few known facts to have both.
+    """
+    known, table = factual_recall.known_facts(model, concept, threshold=threshold)
+    retrained = tuple(fact for fact in known if fact.split == "retrained")
+    held_out = tuple(fact for fact in known if fact.split == "held_out")
+    if not retrained or not held_out:
+        empty = "retrain on" if not retrained else "hold out"
+        raise ConceptError(
+            f"“{model.name}” knows {len(known)} of the {len(table)} facts of “{concept.name}” (mean P(answer) of at "
+            f"least {threshold:g}), which leaves none to {empty}. Lower the threshold, add facts, or set “split”."
+        )
+    return FactTable(retrained=retrained, held_out=held_out, n_set_aside=len(table) - len(known), threshold=threshold)
+
+
+def split_neutral(sentences: tuple[Sentence, ...]) -> tuple[tuple[Sentence, ...], tuple[Sentence, ...]]:
+    """Neutral sentences to train on, and every fifth one to measure on."""
+    measured = sentences[::5]
+    train = tuple(sentence for i, sentence in enumerate(sentences) if i % 5)
+    if not train or not measured:
+        raise ConceptError("There is too little neutral text: give at least two sentences.")
+    return train, measured

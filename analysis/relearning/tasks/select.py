@@ -1,0 +1,47 @@
+"""Which task a configuration asks for, and what its concept must have."""
+
+from collections.abc import Callable, Sequence
+
+from analysis.concepts import Concept, Sentence
+from analysis.models import LanguageModel
+from analysis.relearning.config import RelearnConfig
+from analysis.relearning.snapshot import Beginning
+from analysis.relearning.tasks.base import Task
+from analysis.relearning.tasks.facts import FactTask
+from analysis.relearning.tasks.known_facts import choose_facts
+from analysis.relearning.tasks.tagging import TaggingTask
+from analysis.scoring import tagging
+
+__all__ = ["check_concept", "prepare_task"]
+
+
+def check_concept(config: RelearnConfig, concept: Concept) -> None:
+    """Refuse a concept that has nothing for the task, before a model is loaded.
+
+    Raises:
+        ConceptError: it labels too few words to find.
+    """
+    if config.task == "tagging":
+        tagging.split_sentences(concept)
+
+
+def prepare_task(
+    model: LanguageModel,
+    config: RelearnConfig,
+    concept: Concept,
+    neutral: Sequence[Sentence],
+    text: Sequence[str],
+    begun: Beginning | None,
+    say: Callable[[str], None],
+) -> Task:
+    """The task on the model as it was loaded; facts are chosen unless that was done before.
+
+    Raises:
+        ConceptError: the concept has too little for it.
+    """
+    if config.task == "tagging":
+        return TaggingTask(model, config, concept, neutral)
+    if begun is None:
+        say("Finding the facts the model knows")
+    facts = begun.facts if begun else choose_facts(model, concept, config.known_threshold)
+    return FactTask(model, config, concept, facts, neutral, text)

@@ -1,0 +1,89 @@
+"""One pass over the labelled text for a snapshot: the saliency of every neuron, worked out and kept on the device.
+
+Only the sums that the scores need, where `activations` also keeps what error bars need. Nothing here waits for a CUDA
+device.
+
+Axes: `L` layer, `N` neuron in a layer, `G` label group, `C` concept, `M` saliency method, `B` batch, `P` position,
+`T` tokens of a batch.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from analysis.components.neurons import hook_name
+from analysis.errors import ModelFileError
+from analysis.models import LanguageModel
+from analysis.saliency import MOMENT_METHODS
+from analysis.scoring.batches import LabelledText
+
+__all__ = ["SaliencyPass", "check_finite"]
+
+_STILL = 1e-12
+"""A neuron with a smaller standard deviation never moves: it tells nothing, and its d' is 0, not 0/0."""
+
+
+class SaliencyPass:
+    """Everything that does not change from one pass to the next, prepared once."""
+
+    def __init__(self, model: LanguageModel, text: LabelledText):
+        self.model, self.text = model, text
+        # float64, except on MPS, which has none: saliency is a difference of close means
+        self.precise = torch.float32 if model.device.type == "mps" else torch.float64
+        self._weights_GT = [batch.weights_GBP.flatten(1).to(self.precise) for batch in text.batches]
+        counts = torch.tensor(text.n_tokens_G, dtype=self.precise, device=model.device)
+        self._counts_G11 = counts[:, None, None]
+
+    def run(self, also: Sequence[tuple[str, Callable]] = ()) -> Float[Tensor, "C M L N"]:
+        """Scores by every one of `MOMENT_METHODS`, float32, NaN or infinite where an activation is.
+
+        Args:
+            also: Further hooks for the same pass, as `LanguageModel.hooks` takes them.
+        """
+        groups = 2 * len(self.text.concepts)
+        sums_GLN, squares_GLN = (
+            torch.zeros(groups, *self.model.shape, dtype=self.precise, device=self.model.device) for _ in range(2)
+        )
+
+        def hook(layer: int) -> Callable:
+            batches = iter(self._weights_GT)
+
+            def accumulate(activation: Tensor, hook: object) -> None:
+                weights_GT = next(batches)
+                values_TN = activation.detach().flatten(0, 1).to(self.precise)
+                sums_GLN[:, layer] += weights_GT @ values_TN
+                squares_GLN[:, layer] += weights_GT @ values_TN.square()
+
+            return accumulate
+
+        hooks = [(hook_name(layer), hook(layer)) for layer in range(self.model.n_layers)]
+        with self.model.hooks([*hooks, *also]), torch.inference_mode():
+            for batch in self.text.batches:
+                self.model.residual(batch.tokens_BP)
+            return self._scores(sums_GLN, squares_GLN)
+
+    def _scores(self, sums_GLN: Tensor, squares_GLN: Tensor) -> Tensor:
+        means_GLN = sums_GLN / self._counts_G11
+        variances_GLN = (squares_GLN / self._counts_G11 - means_GLN.square()).clamp_min(0)
+        difference_CLN = (means_GLN[0::2] - means_GLN[1::2]).abs()
+        pooled_CLN = ((variances_GLN[0::2] + variances_GLN[1::2]) / 2).sqrt()
+        standardised_CLN = torch.where(pooled_CLN > _STILL, difference_CLN / pooled_CLN, difference_CLN * 0)
+        by_method = {"probeless": difference_CLN, "standardised": standardised_CLN}
+        return torch.stack([by_method[method] for method in MOMENT_METHODS], dim=1).float()
+
+
+def check_finite(scores_CMLN: np.ndarray, model: LanguageModel) -> None:
+    """Refuse scores of activations that are not finite.
+
+    Raises:
+        ModelFileError: names the first such layer.
+    """
+    finite_L = np.isfinite(scores_CMLN).all(axis=(0, 1, 3))
+    if not finite_L.all():
+        raise ModelFileError(
+            f"The activations at {hook_name(int(np.flatnonzero(~finite_L)[0]))} of “{model.name}” are not finite (NaN or "
+            "infinity). Load the model as float32; if it persists, its weights are damaged."
+        )

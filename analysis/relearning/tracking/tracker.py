@@ -1,0 +1,193 @@
+"""Takes a run's snapshots.
+
+Axes: `L` layer, `N` neuron in a layer, `C` concept, `M` saliency method, `T` token, `K` followed neuron.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from analysis.components.neurons import NeuronSet
+from analysis.concepts import Concept, Sentence
+from analysis.models import LanguageModel
+from analysis.relearning.config import RelearnConfig
+from analysis.relearning.snapshot import Phase, Snapshot
+from analysis.relearning.tasks.base import Task
+from analysis.relearning.tracking.device_copies import Landing
+from analysis.relearning.tracking.followed_neurons import Followed, Words, WordVectors
+from analysis.relearning.tracking.saliency_pass import SaliencyPass, check_finite
+from analysis.saliency import MOMENT_METHODS, SAMPLE_METHODS, from_sample
+from analysis.saliency.moments import stream
+from analysis.scoring import factual_recall
+from analysis.scoring.batches import label_concepts
+
+__all__ = ["Observer", "Pending"]
+
+Saliencies = dict[str, dict[str, np.ndarray]]
+
+
+class Observer:
+    """Takes snapshots; every probe is tokenised once and stays on the device."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        config: RelearnConfig,
+        concepts: list[Concept],
+        task: Task,
+        neutral: tuple[Sentence, ...],
+        clock: Callable[[], float],
+    ):
+        """Prepare, on the unedited model.
+
+        Args:
+            model: The model.
+            config: Names the concept, the methods and the precision.
+            concepts: All that are tracked, the concept itself first.
+            task: What to score.
+            neutral: Sentences to measure the loss on.
+            clock: Seconds since the start of the run.
+        """
+        self.model, self.config, self.concept = model, config, concepts[0]
+        self.task, self.clock = task, clock
+        self.count = 0
+        """Index of the next snapshot."""
+        self.labelled = label_concepts(model, concepts)
+        self.neutral = factual_recall.prepare_neutral(model, neutral)
+        self.saliency = SaliencyPass(model, self.labelled)
+        self.vectors = WordVectors(model, concepts[0])
+        self.followed: Followed | None = None
+        self.base_words: Words = {}
+        self.cost: float | None = None
+        """Seconds that the last snapshot took."""
+
+    def first(self, base: Snapshot) -> Snapshot:
+        """Take over the base snapshot of another run of the same model."""
+        self.count = 1
+        return replace(base, index=0, seconds=self.clock())
+
+    def follow(self, neurons: NeuronSet, base_words: Words | None = None) -> Words:
+        """Follow these neurons from now on, and return their words in the unedited model, which it still has to be.
+
+        Args:
+            neurons: Which; may be none.
+            base_words: Their words, where they were found before.
+        """
+        if len(neurons):
+            self.followed = Followed(self.model, self.labelled, self.concept, neurons, self.vectors)
+            if base_words is None:
+                with factual_recall.precision_context(self.model, self.config.precision):
+                    self.saliency.run(self.followed.hooks())
+                base_words = self.followed.words(self.followed.kept().cpu().numpy())
+        self.base_words = base_words or {}
+        return self.base_words
+
+    def take(self, phase: Phase, step: int) -> "Pending":
+        """Measure everything now; the snapshot itself is there when its numbers have arrived."""
+        begun, seconds = _Stopwatch(self.model.device), self.clock()
+        hooks = self.followed.hooks() if self.followed else []
+        with (
+            torch.inference_mode(),
+            self.model.lock,
+            factual_recall.precision_context(self.model, self.config.precision),
+        ):
+            results = {"scores": self.saliency.run(hooks)}
+            if self.followed:
+                results["followed"] = self.followed.kept()
+            results |= self.task.measure()
+            results["neutral"] = factual_recall.neutral_total(self.model, self.neutral)
+            sampled = self._sampled()
+        begun.stop()
+        pending = Pending(self, self.count, phase, step, seconds, Landing(results, self.model.device), sampled, begun)
+        self.count += 1
+        return pending
+
+    def _sampled(self) -> Saliencies:
+        """The scores that need single activations, from a pass of their own."""
+        methods = [method for method in self.config.tracked_methods if method in SAMPLE_METHODS]
+        if not methods:
+            return {}
+        _, sample = stream(self.model, self.labelled, seed=self.config.seed)
+        return {
+            name: {
+                method: from_sample(sample, name, method, seed=self.config.seed).scores_LN.astype(np.float32)
+                for method in methods
+            }
+            for name in self.labelled.concepts
+        }
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A snapshot whose numbers may still be on their way."""
+
+    observer: Observer
+    index: int
+    phase: Phase
+    step: int
+    seconds: float
+    landing: Landing
+    sampled: Saliencies
+    stopwatch: "_Stopwatch"
+
+    def ready(self) -> bool:
+        return self.landing.ready()
+
+    def snapshot(self, loss: float | None = None) -> Snapshot:
+        """The snapshot; waits for its numbers.
+
+        Raises:
+            ModelFileError: an activation is not finite; names the layer.
+        """
+        of, results = self.observer, self.landing.get()
+        of.cost = self.stopwatch.seconds()
+        check_finite(results["scores"], of.model)
+        scores = of.task.scores(results)
+        words: Words = {}
+        similarity: dict[int, float] = {}
+        if of.followed is not None:
+            words = of.followed.words(results["followed"])
+            similarity = {} if self.phase == "base" else of.followed.similarity(words, of.base_words)
+        return Snapshot(
+            index=self.index,
+            phase=self.phase,
+            step=self.step,
+            seconds=self.seconds,
+            loss=loss,
+            p_retrained_F=scores.p_retrained_F,
+            p_held_out_F=scores.p_held_out_F,
+            metrics=scores.metrics,
+            neutral_loss=float(results["neutral"]) / of.neutral.n_predicted,
+            saliency={
+                name: dict(zip(MOMENT_METHODS, results["scores"][c])) | self.sampled.get(name, {})
+                for c, name in enumerate(of.labelled.concepts)
+            },
+            words=words,
+            similarity=similarity,
+        )
+
+
+class _Stopwatch:
+    """How long the device was busy with a snapshot."""
+
+    def __init__(self, device: torch.device):
+        self._started, self._stopped = time.perf_counter(), 0.0
+        self._events: tuple[Any, Any] | None = None
+        if device.type == "cuda":
+            self._events = (torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True))
+            self._events[0].record(torch.cuda.current_stream(device))
+
+    def stop(self) -> None:
+        self._stopped = time.perf_counter()
+        if self._events is not None:
+            self._events[1].record(torch.cuda.current_stream())
+
+    def seconds(self) -> float:
+        """Once the numbers of the snapshot have arrived."""
+        if self._events is not None:
+            return self._events[0].elapsed_time(self._events[1]) / 1000
+        return self._stopped - self._started

@@ -1,0 +1,165 @@
+"""One optimiser step after the other, on a seeded mixture of what a task trains on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from analysis.edits import WeightMask
+from analysis.models import LanguageModel
+from analysis.relearning.config import RelearnConfig
+from analysis.relearning.mixture import Mixture
+from analysis.relearning.tasks.base import Task
+from analysis.relearning.tracking.device_copies import Arrivals
+from analysis.training.checkpoint import State, load_state, save_state
+from analysis.training.lora import LowRank
+from analysis.training.schedule import check_loss, learning_share
+
+__all__ = ["Trainer"]
+
+_DETERMINING = (
+    "task",
+    "fine_tune_steps",
+    "origin",
+    "train_only",
+    "lora_rank",
+    "lora_alpha",
+    "batch_size",
+    "accumulate",
+    "neutral_share",
+    "sentence_share",
+    "text_share",
+    "max_length",
+    "optimiser",
+    "momentum",
+    "learning_rate",
+    "schedule",
+    "warmup",
+    "weight_decay",
+    "clip",
+    "precision",
+    "seed",
+)
+"""The settings that decide what a step does, besides the edit and the texts."""
+
+
+class Trainer:
+    """AdamW or SGD on batches of a task.
+
+    Nothing in a step waits for a CUDA device: losses are reported when they have arrived.
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        config: RelearnConfig,
+        task: Task,
+        trained: WeightMask | LowRank,
+        *,
+        edit: Mapping[str, Any] | None = None,
+    ):
+        """Begin where the model is.
+
+        Args:
+            model: Its weights change.
+            config: Of the run.
+            task: What to train.
+            trained: What of the model.
+            edit: What tells apart the edit that was made before, as JSON: a state of another one is refused.
+        """
+        self.model, self.config, self.task, self.trained = model, config, task, trained
+        self.mixture: Mixture[Any] = Mixture(config, task.rows)
+        self.parameters = [*trained.parameters, *task.parameters]
+        """What the optimiser steps."""
+        self.optimiser = _optimiser(config, self.parameters, model.device)
+        self.done = 0
+        """Steps taken."""
+        self._edit = dict(edit or {})
+        self._losses = Arrivals(model.device)
+
+    def step(self) -> list[tuple[int, float]]:
+        """One optimiser step; gives the steps whose loss has arrived since the last call, each with that loss.
+
+        A loss is in nats per token. On the CPU it is that of this step, on CUDA that of a few steps before.
+
+        Raises:
+            ConfigError: a loss that has arrived is not finite; on the CPU the weights are as they were before the step.
+        """
+        config, self.done = self.config, self.done + 1
+        rows = self.mixture.draw()
+        n_counted = self.task.n_counted(rows)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss = torch.zeros((), device=self.model.device)
+        # every part has its share of each kind of text
+        for part in (rows[i :: config.accumulate] for i in range(config.accumulate)):
+            part_loss = self.task.loss(part) / n_counted
+            part_loss.backward()
+            loss += part_loss.detach()
+        self._losses.put(self.done, loss)
+        arrived = self.arrived()
+        self.trained.mask_gradients()
+        torch.nn.utils.clip_grad_norm_(self.parameters, config.clip)
+        share = learning_share(config.schedule, self.done, config.steps, config.warmup)
+        for group in self.optimiser.param_groups:
+            group["lr"] = config.learning_rate * share
+        self.optimiser.step()
+        self.trained.mask_update()
+        return arrived
+
+    def arrived(self, *, wait: bool = False) -> list[tuple[int, float]]:
+        """The steps whose loss has arrived since the last call; with `wait` all there are.
+
+        Raises:
+            ConfigError: a loss is not finite.
+        """
+        arrived = self._losses.take(wait=wait)
+        for _, loss in arrived:
+            check_loss(loss, self.config.learning_rate)
+        return arrived
+
+    def save(self, folder: Path, details: Mapping[str, Any] | None = None, *, keep: bool = False) -> None:
+        """Keep the state after the steps taken; see `checkpoint.save_state`.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        save_state(folder, self.done, *self._state(), details=details, keep=keep)
+
+    def resume(self, folder: Path) -> State | None:
+        """Bring everything to the newest state in `folder`; None where there is none.
+
+        Raises:
+            EditError: it is damaged, or belongs to another edit, other texts or other settings.
+        """
+        state = load_state(folder, *self._state())
+        if state is not None:
+            self.trained.mask_update()
+            self.done = state.step
+        return state
+
+    def _state(self) -> tuple:
+        return self.parameters, self.optimiser, self.mixture.decks, self._identity()
+
+    def _identity(self) -> dict[str, Any]:
+        """What a training that goes on must have in common; the number of steps may change."""
+        config = asdict(self.config)
+        settings = {name: config[name] for name in _DETERMINING}
+        return {"text": self.mixture.digest, "edit": self._edit, **settings}
+
+
+def _optimiser(
+    config: RelearnConfig, parameters: Sequence[nn.Parameter], device: torch.device
+) -> torch.optim.Optimizer:
+    fused = device.type in ("cpu", "cuda")
+    if config.optimiser == "sgd":
+        return torch.optim.SGD(
+            parameters,
+            lr=config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            fused=fused,
+        )
+    return torch.optim.AdamW(parameters, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused)

@@ -1,0 +1,5 @@
+"""Removals: an edit carried out and evaluated, in a folder of its own; the Board that compares them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

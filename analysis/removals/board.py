@@ -1,0 +1,125 @@
+"""The method board: finished operations side by side, and the same on axes where more is better.
+
+An operation that wrecked the model is kept apart: what it forgot by collapse is no forgetting, so it is never ranked.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.errors import PalimpsestError
+from analysis.removals.removal import Operation, Outcome
+
+__all__ = ["AXES", "Entry", "entry", "scores", "table"]
+
+AXES: dict[str, str] = {
+    "forgotten": "1 − P(answer) after ÷ before; of a concept without facts, P(word) of its labelled words",
+    "paraphrases forgotten": "the same on other wordings",
+    "choice forgotten": "1 − multiple-choice accuracy after ÷ before; guessing right keeps it below 1",
+    "neighbours kept": "P(answer) on neighbouring facts, after ÷ before",
+    "language kept": "perplexity on neutral text, before ÷ after",
+    "behaviour kept": "median KL on general text, logarithmic: 1 at 0.001 nats or less, 0 at 1 nat or more",
+}
+"""Axis of the radar -> how it is normalised; all run from 0 (worst) to 1 (best) and are cut off there."""
+
+_LEAST_KL, _MOST_KL = 1e-3, 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One operation on the board."""
+
+    name: str
+    created: str
+    """ISO 8601, UTC."""
+    model: str
+    concept: str
+    """Of the last step, which is the one that is evaluated."""
+    method: str
+    """Names of the methods, in order."""
+    settings: str
+    """The edits in words."""
+    outcome: Outcome | None = None
+    """None before it has finished."""
+    error: str | None = None
+    """Why it cannot be read, if so."""
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the edit wrecked the model."""
+        return self.outcome is not None and self.outcome.after.collapsed
+
+
+def entry(operation: Operation) -> Entry:
+    """Read an operation; one that is damaged becomes an entry that says so."""
+    try:
+        recipe, settings = operation.recipe, operation.settings
+        return Entry(
+            name=operation.name,
+            created=str(settings.get("created", "")),
+            model=recipe.model,
+            concept=recipe.steps[-1].concept,
+            method=" + ".join(step.edit.method for step in recipe.steps),
+            settings=recipe.steps[-1].edit.describe() if len(recipe.steps) == 1 else recipe.describe(),
+            outcome=operation.outcome(),
+        )
+    except (PalimpsestError, FileNotFoundError) as error:
+        return Entry(name=operation.name, created="", model="", concept="", method="", settings="", error=str(error))
+
+
+def scores(outcome: Outcome) -> dict[str, float | None]:
+    """The outcome on every axis of `AXES`, 0 to 1; None where it was not measured, or was 0 before."""
+    before, after = outcome.before.value, outcome.after.value
+
+    def left(name: str) -> float | None:
+        old, new = before(name), after(name)
+        return None if old is None or new is None or old <= 0 else new / old
+
+    def gone(name: str) -> float | None:
+        share = left(name)
+        return None if share is None else 1 - share
+
+    growth, kl = left("neutral_perplexity"), after("kl_median")
+    decades = math.log10(_MOST_KL / _LEAST_KL)
+    found = {
+        "forgotten": gone(outcome.forgetting),
+        "paraphrases forgotten": gone("paraphrase"),
+        "choice forgotten": gone("multiple_choice"),
+        "neighbours kept": left("neighbours"),
+        "language kept": None if growth is None else 1 / growth,
+        "behaviour kept": None if kl is None else math.log10(_MOST_KL / max(kl, _LEAST_KL)) / decades,
+    }
+    return {name: None if value is None else min(max(value, 0.0), 1.0) for name, value in found.items()}
+
+
+def table(entries: Sequence[Entry]) -> pd.DataFrame:
+    """One row a finished operation, the most forgotten first and collapsed ones last.
+
+    Columns: collapsed, method, settings, for each measure of facts and words its value before and after, perplexity ratio,
+    kl_median (nats per token), edited_parameters, seconds (without the evaluation), operation, created, model, concept.
+    """
+    rows = []
+    for one in entries:
+        if one.outcome is None:
+            continue
+        before, after = one.outcome.before, one.outcome.after
+        old, new = before.value("neutral_perplexity"), after.value("neutral_perplexity")
+        row: dict = {"collapsed": one.collapsed, "method": one.method, "settings": one.settings}
+        for name in ("forget", "paraphrase", "multiple_choice", "labelled_words", "neighbours"):
+            row |= {f"{name} before": before.value(name), name: after.value(name)}
+        row |= {
+            "perplexity ratio": None if old is None or new is None else new / old,
+            "kl_median": after.value("kl_median"),
+            "edited_parameters": one.outcome.edited_parameters,
+            "seconds": one.outcome.seconds,
+            "operation": one.name,
+            "created": one.created,
+            "model": one.model,
+            "concept": one.concept,
+        }
+        left = after.value(one.outcome.forgetting)
+        rows.append(((one.collapsed, math.inf if left is None else left), row))
+    rows.sort(key=lambda keyed: keyed[0])
+    return pd.DataFrame([row for _, row in rows])

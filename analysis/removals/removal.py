@@ -1,0 +1,326 @@
+"""Operations: a recipe carried out on a freshly loaded model and evaluated, as a job that leaves a folder behind.
+
+    OP/operation.json             what was asked for, package versions, creation time; never changes
+    OP/recipe.json                the edits
+    OP/edits/0000.safetensors     what each edit changed, bit by bit
+    OP/checkpoint/00/             state of a training that was stopped
+    OP/evaluation.json            the model before and after
+    OP/evaluation.csv             the same side by side
+
+Status, events and stopping are those of every job (`jobs`); operations wait for their device in the `queue`. A stopped
+operation goes on where it was when it is carried out again.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from analysis import evaluation, models, paths
+from analysis.concepts import Fact
+from analysis.edits import Change, Ledger, Training
+from analysis.edits.gradient.edit import GradientEdit
+from analysis.edits.gradient.objectives import Rmu
+from analysis.edits.recipe import Recipe
+from analysis.errors import ConfigError, RunError, StoppedError
+from analysis.evaluation import Evaluation
+from analysis.jobs import Job, JobStatus, queue
+from analysis.jobs.job import StatusKeeper, read_json
+from analysis.models import LanguageModel, catalog, fetch, memory
+from analysis.models.fetch import Progress
+from analysis.models.memory import MemoryEstimate
+
+__all__ = ["Operation", "Outcome", "carry_out", "create", "list_operations", "new_path", "operate", "resume", "start"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What an operation did."""
+
+    before: Evaluation
+    after: Evaluation
+    edited_parameters: int
+    """Single weights whose bits changed; one changed by two edits counts twice."""
+    seconds: float
+    """Planning and writing the edits, without the evaluation."""
+
+    @property
+    def forgetting(self) -> str:
+        """The measure that says how much is left of the concept: `forget`, or `labelled_words` where it has no facts."""
+        return "labelled_words" if self.before.provenance.get("n_facts") == 0 else "forget"
+
+    def summary(self) -> dict[str, Any]:
+        """The headline numbers as plain JSON."""
+        before, after = self.before.summary(), self.after.summary()
+        return {
+            "before": {name: value for name, value in before.items() if name not in ("kl", "warning")},
+            "after": {name: value for name, value in after.items() if name not in ("kl", "warning")},
+            "kl": after["kl"],
+            "warning": after["warning"],
+            "edited_parameters": self.edited_parameters,
+            "seconds": round(self.seconds, 2),
+        }
+
+
+class Operation(Job):
+    """An operation's folder."""
+
+    kept = "The state of the training up to here is kept"
+
+    def __init__(self, path: Path):
+        super().__init__(path)
+        if not (path / "operation.json").is_file():
+            raise RunError(f"{path} is no operation: it has no operation.json.")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """`device`, `what` (parts of the evaluation) and `seed`, with versions and creation time."""
+        return read_json(self.path / "operation.json")
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe.load(self.path / "recipe.json")
+
+    def outcome(self) -> Outcome | None:
+        """What it did; None before it has finished.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        try:
+            data = read_json(self.path / "evaluation.json")
+            return Outcome(
+                before=Evaluation.from_dict(data["before"]),
+                after=Evaluation.from_dict(data["after"]),
+                edited_parameters=data["edited_parameters"],
+                seconds=data["seconds"],
+            )
+        except FileNotFoundError:
+            return None
+        except (ConfigError, KeyError, TypeError) as error:
+            raise RunError(f"{self.path / 'evaluation.json'} is damaged ({error}).") from error
+
+    def deltas(self) -> list[Path]:
+        """The files of what each edit changed, in order."""
+        return sorted((self.path / "edits").glob("*.safetensors"))
+
+
+def create(
+    recipe: Recipe, path: Path, *, device: str = "auto", what: str | tuple[str, ...] = "quick", seed: int = 0
+) -> Operation:
+    """Make an operation's folder, not started.
+
+    Raises:
+        ConfigError: a part of the evaluation is unknown.
+        RunError: `path` exists and is not empty, or cannot be written.
+    """
+    parts = evaluation.parts_of(what)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RunError(f"{path} already exists and is not empty. Name a new folder.")
+    record = {
+        "title": recipe.describe(),
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "device": device,
+        "what": parts,
+        "seed": seed,
+        "versions": dict(recipe.versions),
+    }
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        recipe.save(path / "recipe.json")
+        paths.write_atomically(path / "operation.json", json.dumps(record, indent=2).encode())
+    except OSError as error:
+        raise RunError(f"{path} cannot be written ({error.strerror}). Name another folder.") from error
+    return Operation(path)
+
+
+def operate(
+    model: LanguageModel,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    what: str | tuple[str, ...] = "quick",
+    seed: int = 0,
+    progress: Progress | None = None,
+    on_step: Callable[[int, float, dict[str, float]], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> tuple[Ledger, Outcome]:
+    """Measure the unedited `model`, carry the recipe out on it, and measure it again.
+
+    Evaluated is the concept of the last step. The folder gets `edits/`, `checkpoint/`, `evaluation.json` and
+    `evaluation.csv`.
+
+    Args:
+        model: The unedited model; its weights change.
+        recipe: What to do.
+        folder: Where everything is written.
+        what: Parts of the evaluation (`evaluate.parts_of`).
+        seed: Of the evaluation: options, neighbours, sampled text.
+        progress: Called with a stage's name and its share done.
+        on_step: Called after every step of a training, with its number, loss and terms.
+        should_stop: Asked between stages and after every step of a training.
+
+    Raises:
+        StoppedError: `should_stop` said so; the weights are as they were.
+        PalimpsestError: the recipe does not fit the model, or cannot be carried out; the weights are as they were.
+    """
+    report = progress or (lambda text, share: None)
+
+    def going() -> None:
+        if should_stop is not None and should_stop():
+            raise StoppedError("Stopped on request. The weights are as they were.")
+
+    concept = recipe.concepts[recipe.steps[-1].concept]
+    started = time.monotonic()
+    planned = recipe.plan(model, progress)
+    planning = time.monotonic() - started
+    facts, injected = _removed(planned), _injected(planned)
+    going()
+    base = evaluation.baseline(
+        model, concept, facts, injected=injected, what=what, seed=seed, threshold=recipe.threshold, progress=report
+    )
+    going()
+    ledger, started = Ledger(model, folder / "edits"), time.monotonic()
+    try:
+        for i, (change, name) in enumerate(planned):
+            report(f"Writing {change.edit.method}", i / len(planned))
+            if isinstance(change, Training):
+                change.on_step = on_step  # type: ignore[assignment]
+                change.should_stop = should_stop
+                change.checkpoint_folder = folder / "checkpoint" / f"{i:02d}"
+                change.hold = ledger.held()
+            ledger.apply(change, concept=name)
+            going()
+        seconds = planning + time.monotonic() - started
+        after = evaluation.evaluate(model, concept, base=base, what=what, label="edited", progress=report)
+        changed = sum(entry.n_changed for entry in ledger.entries)
+        outcome = Outcome(before=base.evaluation, after=after, edited_parameters=changed, seconds=seconds)
+        _write(folder, outcome)
+    except BaseException:
+        ledger.undo_to(0)
+        raise
+    return ledger, outcome
+
+
+def carry_out(
+    operation: Operation,
+    *,
+    model: LanguageModel | None = None,
+    progress: Progress | None = None,
+) -> JobStatus:
+    """Carry an operation out as its worker: load the model, operate, keep the status.
+
+    Where a dashboard holds the memory that the model needs, it is asked to make room first.
+
+    Raises:
+        PalimpsestError: it failed; the status says so too.
+    """
+    keeper, settings = StatusKeeper(operation), operation.settings
+    report = progress or (lambda text, share: None)
+
+    def stage(text: str, share: float) -> None:
+        keeper.update(message=text)
+        report(text, share)
+
+    def step(number: int, loss: float, terms: dict[str, float]) -> None:
+        state = "stopping" if operation.stop_requested() else "running"
+        keeper.update(state=state, step=number, message=f"Training, step {number}")
+        operation.append_event("step", step=number, loss=loss, terms=dict(terms))
+        report(f"Training, step {number}", 0.5)
+
+    def work() -> str:
+        recipe, loaded = operation.recipe, model
+        if loaded is None:
+            device = queue.device_of(settings["device"])
+            queue.make_room(lambda: _estimate(recipe, device), operation, lambda text: stage(text, 0.0))
+            stage("Loading the model", 0.0)
+            loaded = models.load(recipe.model, device=device, dtype="float32")
+        operate(
+            loaded,
+            recipe,
+            operation.path,
+            what=tuple(settings["what"]),
+            seed=settings["seed"],
+            progress=stage,
+            on_step=step,
+            should_stop=operation.stop_requested,
+        )
+        return "Finished"
+
+    return keeper.carry_out(work)
+
+
+def resume(operation: Operation, *, owner: str = "") -> None:
+    """Put a stopped or crashed operation into the queue again; it goes on where it was.
+
+    Raises:
+        RunError: it is queued or at work already.
+    """
+    queue.submit(operation.path, "operation", operation.settings["device"], owner)
+
+
+def start(
+    recipe: Recipe, *, device: str = "auto", what: str | tuple[str, ...] = "quick", seed: int = 0, owner: str = ""
+) -> Operation:
+    """Create an operation in the home folder and put it into the queue of its device.
+
+    Raises:
+        ConfigError: the device does not exist here; nothing is left behind.
+    """
+    queue.device_of(device)
+    last = recipe.steps[-1]
+    path = new_path(last.concept, last.edit.method)
+    operation = create(recipe, path, device=device, what=what, seed=seed)
+    queue.submit(operation.path, "operation", device, owner)
+    return operation
+
+
+def new_path(concept: str, method: str) -> Path:
+    """A path for a new operation, named after the time and the concept."""
+    root = paths.operations_root()
+    root.mkdir(parents=True, exist_ok=True)
+    now = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S-%f")
+    return root / f"{now}-{concept}-{method}"
+
+
+def list_operations(root: Path | None = None) -> list[Operation]:
+    """All operations in `root` (default: the home folder), newest first."""
+    found = (root or paths.operations_root()).glob("*/operation.json")
+    return sorted((Operation(path.parent) for path in found), key=lambda one: one.name, reverse=True)
+
+
+def _estimate(recipe: Recipe, device: str) -> MemoryEstimate:
+    """What the recipe's model will need in memory, with gradients and two moments where all of it is trained."""
+    n_parameters = memory.count_parameters(fetch.locate(catalog.resolve(recipe.model)))
+    load = memory.load_estimate(n_parameters, "float32", device)
+    edits = [step.edit for step in recipe.steps if isinstance(step.edit, GradientEdit)]
+    if all(edit.only or edit.lora_rank or isinstance(edit, Rmu) for edit in edits):
+        return load  # a part is trained: how much it takes is checked once the part is known
+    return replace(load, needed=load.needed + 12 * n_parameters, what=f"{load.what} and training it")
+
+
+def _removed(planned: list[tuple[Change[Any], str]]) -> tuple[Fact, ...] | None:
+    """The facts that the steps on the last one's concept remove together; None is all that the model knows."""
+    parts = [change.removed for change, name in planned if name == planned[-1][1]]
+    if any(part is None for part in parts):
+        return None
+    return tuple(dict.fromkeys(fact for part in parts for fact in part or ()))
+
+
+def _injected(planned: list[tuple[Change[Any], str]]) -> tuple[Fact, ...]:
+    """The new answers that the steps on the last one's concept teach; of two to one subject, the later."""
+    facts = {fact.subject: fact for change, name in planned if name == planned[-1][1] for fact in change.injected}
+    return tuple(facts.values())
+
+
+def _write(folder: Path, outcome: Outcome) -> None:
+    table = evaluation.compare([outcome.before, outcome.after])
+    paths.write_atomically(folder / "evaluation.csv", table.to_csv().encode())
+    data = {**asdict(outcome), "before": outcome.before.to_dict(), "after": outcome.after.to_dict()}
+    content = json.dumps(data, default=lambda value: value.item() if isinstance(value, np.generic) else str(value))
+    paths.write_atomically(folder / "evaluation.json", content.encode())

@@ -1,0 +1,124 @@
+"""A branch: a new run that begins from a checkpoint of another, with another edit on top."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from analysis import runs
+from analysis.edits import Edit
+from analysis.errors import ConfigError, RunError
+from analysis.relearning import Beginning, Origin, RelearnConfig
+from analysis.relearning.branch_weights import stages
+from analysis.relearning.fine_tuning import VALUES
+from analysis.runs.directory import TEXT, RunDirectory
+from analysis.runs.files import read_facts, read_snapshot
+from analysis.training.checkpoint import copy_values, state_path
+
+__all__ = ["beginning_of", "branch"]
+
+_INHERITED = (
+    "model",
+    "concept",
+    "task",
+    "fine_tune_steps",
+    "track",
+    "methods",
+    "precision",
+    "known_threshold",
+    "pinned",
+    "follow_top",
+    "origin",
+)
+"""What a branch has from the run before it: both share the facts and the snapshot of the unedited model."""
+
+
+def branch(
+    run: RunDirectory, step: int, *, edit: Edit | None, path: Path | None = None, **changes: Any
+) -> RunDirectory:
+    """A new run, not started, from the weights that `run` had after `step`; it needs nothing of `run` any more.
+
+    Its facts, what it follows and its first snapshot, of the unedited model, are those of `run`; weights that the edit
+    of `run` holds stay held.
+
+    Args:
+        run: The run before; it may be going on.
+        step: One of its checkpoints (`RunDirectory.checkpoints`).
+        edit: What to do to these weights; None only trains on.
+        path: New folder; None makes one in the runs folder.
+        changes: Other settings of the new run, such as `steps=48`.
+
+    Raises:
+        RunError: there is no such checkpoint, or the new run cannot be written.
+        ConfigError: a setting is unknown, out of range, or one that a branch has from the run before.
+        EditError: the checkpoint is damaged.
+    """
+    kept = run.checkpoints()
+    if step not in kept:
+        there = f"There are those after {', '.join(map(str, kept))} steps" if kept else "It has none yet"
+        raise RunError(
+            f"“{run.name}” keeps no checkpoint after {step} steps. {there}; a run with the setting `keep_checkpoints` keeps "
+            "all of them."
+        )
+    if run.config.origin is not None and not stages(run.path / "origin"):
+        raise RunError(
+            f"“{run.name}” is the control of a branch, whose weights are kept with that. Branch from the run."
+        )
+    known = {field.name for field in fields(RelearnConfig)}
+    for name in changes:
+        if name not in known:
+            raise ConfigError(f"There is no setting “{name}”.")
+        if name in _INHERITED:
+            raise ConfigError(f"A branch has “{name}” from the run before it. Start a new run to change it.")
+    config = replace(run.config, edit=edit, origin=Origin(run=run.name, step=step), **changes)
+    fill = _filling(run, step, same_text=config.text == run.config.text)
+    if path is None:
+        return runs.create_in_home(config, concepts=run.concepts(), fill=fill)
+    return runs.create(config, path, concepts=run.concepts(), fill=fill)
+
+
+def beginning_of(run: RunDirectory) -> Beginning | None:
+    """What a branch shares with the run before it; None for a run that is no branch.
+
+    Raises:
+        RunError: it is missing or damaged.
+    """
+    if run.config.origin is None:
+        return None
+    folder = run.path / "origin"
+    found = read_facts(folder / "facts.json", run.facts_by_name())
+    if found is None:
+        raise RunError(f"{folder} holds no facts to begin with. Make the branch anew.")
+    try:
+        base = read_snapshot(folder / "base.safetensors", run.config.tracked)
+    except RunError as error:
+        raise RunError(f"{folder} holds no snapshot to begin with, or a damaged one. Make the branch anew.") from error
+    return Beginning(
+        facts=found.table, base=base, followed=found.followed, edited=found.edited, edited_heads=found.edited_heads
+    )
+
+
+def _filling(run: RunDirectory, step: int, *, same_text: bool) -> Callable[[Path], None]:
+    def fill(folder: Path) -> None:
+        origin = folder / "origin"
+        origin.mkdir()
+        before = stages(run.path / "origin")
+        for stage in before:
+            shutil.copytree(stage, origin / stage.name)
+        stage = origin / f"{len(before):02d}"
+        stage.mkdir()
+        (stage / "config.json").write_text(json.dumps(run.config.to_dict()), encoding="utf-8")
+        if (edit := run.path / "edits" / "0000.safetensors").is_file():
+            shutil.copyfile(edit, stage / edit.name)
+        copy_values(state_path(run.path / "checkpoints", step), stage / "weights.safetensors")
+        if (tuned := run.fine_tuned / VALUES).is_file():
+            (folder / "fine_tuned").mkdir()
+            shutil.copyfile(tuned, folder / "fine_tuned" / VALUES)
+        shutil.copyfile(run.path / "facts.json", origin / "facts.json")
+        shutil.copyfile(run.path / "snapshots" / "000000.safetensors", origin / "base.safetensors")
+        if same_text and run.config.text:
+            shutil.copyfile(run.path / TEXT, folder / TEXT)
+
+    return fill

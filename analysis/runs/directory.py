@@ -1,0 +1,314 @@
+"""One run's folder: what a worker writes there and anyone may read at the same time. Its layout is in `runs`."""
+
+import json
+import logging
+import os
+import re
+import time
+from dataclasses import replace
+from datetime import datetime, timezone
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from analysis import paths
+from analysis.concepts import Concept, Fact, files, text_files
+from analysis.errors import ConfigError, RunError
+from analysis.jobs import Job
+from analysis.jobs.job import is_alive, read_json
+from analysis.relearning import Beginning, Earlier, RelearnConfig, RunStart, Snapshot
+from analysis.runs.files import Moment, RunFacts, read_facts, read_moment, read_snapshot, write_facts, write_snapshot
+from analysis.training.checkpoint import saved_steps
+from analysis.training.schedule import learning_share
+
+__all__ = ["TEXT", "RunDirectory"]
+
+TEXT = "text.jsonl"
+"""The further text that a run trains on."""
+_log = logging.getLogger(__name__)
+_SNAPSHOT = re.compile(r"[0-9]{6}\.safetensors")
+_CONTROL_BEGINS = 60.0
+"""Seconds after its run, at the latest."""
+_STEPS = ("fine_tune_step", "step")
+"""Events of which a run that goes on may write the same one again."""
+
+
+class RunDirectory(Job):
+    """Reads a run; the writing methods are for its worker."""
+
+    kept = "The snapshots up to here are kept"
+
+    def __init__(self, path: Path):
+        super().__init__(path)
+        self._config: RelearnConfig | None = None
+        if not (path / "config.json").is_file():
+            raise RunError(f"{path} is no run: it has no config.json.")
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The whole of config.json: configuration, versions, creation time."""
+        return read_json(self.path / "config.json")
+
+    @property
+    def config(self) -> RelearnConfig:
+        if self._config is None:
+            settings = self.record.get("config", {})
+            if not isinstance(settings, dict):
+                raise RunError(f"{self.path / 'config.json'} is damaged: its “config” is no table of settings.")
+            self._config = RelearnConfig.from_dict(settings)
+        return self._config
+
+    @property
+    def created(self) -> str:
+        """ISO time of creation, UTC."""
+        return str(self.record.get("created", ""))
+
+    @property
+    def control(self) -> "RunDirectory | None":
+        """The control run, once it has begun."""
+        path = self.path / "control"
+        return RunDirectory(path) if (path / "config.json").is_file() else None
+
+    def has_control(self) -> bool:
+        """Whether a control run belongs to it, begun or not."""
+        return self.config.control and self.config.edit is not None
+
+    def control_is_due(self) -> bool:
+        """Whether the worker is between this run and its control."""
+        status = self.status()
+        if status.state != "finished" or not self.has_control() or self.control is not None or self.stop_requested():
+            return False
+        # the same process takes up the next job where the control cannot begin
+        return is_alive(status) and time.time() - status.heartbeat < _CONTROL_BEGINS
+
+    @property
+    def fine_tuned(self) -> Path:
+        """Where the model that the run begins with is kept, once it was fine-tuned; a control begins with that of its run."""
+        of_run = self.path.parent
+        is_control = self.path.name == "control" and (of_run / "config.json").is_file()
+        return (of_run if is_control else self.path) / "fine_tuned"
+
+    def concepts(self) -> dict[str, Concept]:
+        """The concepts stored with the run."""
+        return {name: files.read(self.path / "concepts" / f"{name}.jsonl") for name in self.config.tracked}
+
+    def facts(self) -> RunFacts | None:
+        """What the run found at its start; None before it got that far."""
+        return read_facts(self.path / "facts.json", self.facts_by_name())
+
+    def facts_by_name(self) -> dict[str, Fact]:
+        """The concept's facts by their names in it."""
+        concept = self.concepts()[self.config.concept]
+        return dict(zip(concept.fact_names(), concept.facts))
+
+    def n_snapshots(self) -> int:
+        """Number of committed snapshots, without those whose files are missing in between."""
+        return len(self._snapshot_numbers())
+
+    def snapshots(self, start: int = 0) -> list[Snapshot]:
+        """All committed snapshots from index `start` on.
+
+        Raises:
+            RunError: a snapshot file is damaged; names it.
+        """
+        return [self._read(index, path) for index, path in enumerate(self._snapshot_paths()) if index >= start]
+
+    def snapshot(self, index: int) -> Snapshot:
+        """One snapshot; `index` counts those that are there.
+
+        Raises:
+            RunError: it does not exist or is damaged.
+        """
+        return self._read(index, self._snapshot_path(index))
+
+    def moments(self) -> list[Moment]:
+        """Which moments the committed snapshots are of, without reading their arrays.
+
+        Raises:
+            RunError: a snapshot file is damaged; names it.
+        """
+        return [read_moment(path) for path in self._snapshot_paths()]
+
+    def is_complete(self) -> bool:
+        """Whether the last step has its snapshot, which comes after its checkpoint; without regard to the control."""
+        found = self._snapshot_paths()
+        return len(found) > 1 and read_moment(found[-1]).step == self.config.steps
+
+    def checkpoints(self) -> tuple[int, ...]:
+        """The steps whose state is kept, ascending: what the run can go on or branch from."""
+        return saved_steps(self.path / "checkpoints")
+
+    def earlier(self) -> Earlier | None:
+        """What a run that is carried out again finds done already; None where it begins from the start."""
+        found, moments = self.facts(), self.moments()
+        if found is None or not moments:
+            return None
+        return Earlier(
+            beginning=Beginning(facts=found.table, base=self.snapshot(0), followed=found.followed),
+            n_snapshots=len(moments),
+            steps=tuple(moment.step for moment in moments if moment.phase == "training"),
+            seconds=moments[-1].seconds,
+        )
+
+    def text(self) -> tuple[str, ...]:
+        """The further text that is trained on; fetched and kept at the first call, where it is a hub data set.
+
+        Raises:
+            FetchError: the data set cannot be read.
+        """
+        if not self.config.text:
+            return ()
+        path = self.path / TEXT
+        if not path.is_file():
+            text_files.store(path, text_files.read(self.config.text))
+        return text_files.load(path)
+
+    def events(self) -> list[dict[str, Any]]:
+        """All complete lines of the event log; of a step that was done twice, only the last.
+
+        A line that was being written when the disk was full or the worker died is left out, as is one that is no event.
+        """
+        try:
+            lines = (self.path / "events.jsonl").read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+        except FileNotFoundError:
+            return []
+        found: list[dict[str, Any]] = []
+        place: dict[tuple[str, int], int] = {}
+        for line in lines:
+            event = _event(line)
+            if event is None:
+                continue
+            if event["kind"] in _STEPS:
+                key = event["kind"], event["step"]
+                if key in place:
+                    found[place[key]] = event
+                    continue
+                place[key] = len(found)
+            found.append(event)
+        return found
+
+    def end_events_line(self) -> None:
+        """End a line of the event log that a worker left unfinished, so that the next one begins a new line."""
+        try:
+            with (self.path / "events.jsonl").open("rb+") as file:
+                if file.seek(0, 2) and (file.seek(-1, 2), file.read(1))[1] != b"\n":
+                    file.write(b"\n")
+        except FileNotFoundError:
+            return
+
+    def reread(self) -> None:
+        """Read the configuration again when it is next asked for: another process may have changed it."""
+        self._config = None
+
+    def steps_done(self) -> int:
+        """Steps that need not be done again, or have a snapshot."""
+        return max((*self.checkpoints(), *(moment.step for moment in self.moments())), default=0)
+
+    def check_steps(self, steps: int) -> RelearnConfig:
+        """The configuration with so many steps in all; nothing is changed.
+
+        Raises:
+            ConfigError: that is not more than are done, or does not fit the other settings.
+        """
+        changed = RelearnConfig.from_dict({**self.record["config"], "steps": steps})
+        done = self.steps_done()
+        if steps <= done:
+            raise ConfigError(f"{done} steps are done already. Give more than that.")
+        return changed
+
+    def set_steps(self, steps: int) -> None:
+        """Let the run have so many steps in all; config.json remembers how many it had before.
+
+        Where the steps after the newest checkpoint, which are done again, are now taken at another learning rate, their
+        snapshots and events are removed.
+
+        Raises:
+            ConfigError: that is not more than are done, or does not fit the other settings.
+        """
+        record, changed = self.record, self.check_steps(steps)
+        self._remove_other_course(changed)
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        continued = [*record.get("continued", ()), {"from": self.config.steps, "to": steps, "at": now}]
+        record |= {"config": changed.to_dict(), "continued": continued}
+        paths.write_atomically(self.path / "config.json", json.dumps(record, indent=2).encode())
+        self._config = None
+
+    def _remove_other_course(self, changed: RelearnConfig) -> None:
+        """Remove what is left of steps that will be done again in another way."""
+        before, kept = self.config, max(self.checkpoints(), default=0)
+        moments, events = self.moments(), self.events()
+        done = max(
+            (*(one.step for one in moments), *(one["step"] for one in events if one["kind"] == "step")), default=0
+        )
+        if all(_share(before, step) == _share(changed, step) for step in range(kept + 1, done + 1)):
+            return
+        for moment, path in reversed(list(zip(moments, self._snapshot_paths()))):  # the last first, to leave no gap
+            if moment.step > kept:
+                path.unlink()
+        left = [one for one in events if one["kind"] != "step" or one["step"] <= kept]
+        lines = "".join(json.dumps(one) + "\n" for one in left)
+        paths.write_atomically(self.path / "events.jsonl", lines.encode())
+
+    def write_start(self, found: RunStart) -> None:
+        write_facts(self.path / "facts.json", found, self.facts_by_name())
+
+    def write_snapshot(self, snapshot: Snapshot) -> None:
+        write_snapshot(self._snapshot_path(snapshot.index), snapshot)
+
+    def _read(self, index: int, path: Path) -> Snapshot:
+        return replace(read_snapshot(path, self.config.tracked), index=index)
+
+    def _snapshot_numbers(self) -> list[int]:
+        """The numbers of the snapshots' files, in order.
+
+        One that is missing in between is left out, and those after it move up by one. Only the first, of the unedited model,
+        is always among them: nothing can be compared without it.
+        """
+        found = self._listed()
+        if not found or len(found) == found[-1] + 1:
+            return found
+        found = sorted({0, *found, *self._listed()})  # one may have come while the folder was listed
+        if missing := found[-1] + 1 - len(found):
+            first = next(i for i, number in enumerate(found) if i != number)
+            _tell_of_missing(self.path / "snapshots", missing, self._numbered(first).name)
+        return found
+
+    def _listed(self) -> list[int]:
+        folder = self.path / "snapshots"
+        names = os.listdir(folder) if folder.is_dir() else []
+        return sorted(int(name[:6]) for name in names if _SNAPSHOT.fullmatch(name))
+
+    def _snapshot_path(self, index: int) -> Path:
+        """Where a snapshot is, or will be: after the last one, whatever is missing before that."""
+        found = self._snapshot_numbers()
+        if 0 <= index < len(found):
+            return self._numbered(found[index])
+        return self._numbered(found[-1] + 1 if found else index)
+
+    def _snapshot_paths(self) -> list[Path]:
+        return [self._numbered(number) for number in self._snapshot_numbers()]
+
+    def _numbered(self, number: int) -> Path:
+        return self.path / "snapshots" / f"{number:06d}.safetensors"
+
+
+@cache
+def _tell_of_missing(folder: Path, count: int, first: str) -> None:
+    """Once in a process, however often the run is looked at."""
+    _log.warning("%s lacks %d snapshots, the first is %s: the run is shown without.", folder, count, first)
+
+
+def _share(config: RelearnConfig, step: int) -> float | None:
+    """Of the learning rate, what a step takes; None for one that the run does not have."""
+    return learning_share(config.schedule, step, config.steps, config.warmup) if step <= config.steps else None
+
+
+def _event(line: str) -> dict[str, Any] | None:
+    """What a line of the event log tells; None where it is no event."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(event, dict) or not isinstance(event.get("kind"), str):
+        return None
+    return event if event["kind"] not in _STEPS or isinstance(event.get("step"), int) else None

@@ -1,0 +1,210 @@
+"""Runs on disk: a directory that a worker writes and anyone may read at the same time.
+
+    RUN/config.json               configuration, package versions, creation time; changes only when steps are added
+    RUN/concepts/NAME.jsonl       the very concepts the run uses
+    RUN/text.jsonl                the further text it trains on (where it has one)
+    RUN/fine_tuned/               the model it begins with, where that was fine-tuned (`relearn.fine_tuning`)
+    RUN/origin/                   what a branch begins with (`relearn.origin`)
+    RUN/facts.json                the facts chosen, the components edited, digests (written at the start)
+    RUN/edits/0000.safetensors    what the edit changed, bit by bit
+    RUN/snapshots/000003.safetensors   one a snapshot, written atomically; numbers are in its metadata
+    RUN/checkpoints/step-000050.safetensors   the state of the training, to go on from
+    RUN/control/                  the control run, of the same shape
+
+Status, events and stopping are those of every job (`jobs`).
+"""
+
+import itertools
+import json
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+
+from analysis import concepts as concept_library
+from analysis import paths
+from analysis.concepts import Concept, dump_jsonl, text_files
+from analysis.errors import RunError
+from analysis.jobs import queue
+from analysis.relearning import RelearnConfig, check_concept
+from analysis.runs.directory import TEXT, RunDirectory
+from analysis.runs.files import RunFacts
+
+__all__ = [
+    "RunDirectory",
+    "RunFacts",
+    "create",
+    "create_in_home",
+    "created",
+    "find",
+    "list_runs",
+    "new_path",
+    "start",
+]
+_OF_RUNS = ("status.json", "snapshots", "concepts")
+"""What tells a run whose config.json is damaged from a folder with a config.json of something else."""
+_VERSIONED = ("torch", "transformers", "transformer-lens", "numpy", "safetensors")
+
+
+def create(
+    config: RelearnConfig,
+    path: Path,
+    *,
+    concepts: Mapping[str, Concept] | None = None,
+    title: str = "",
+    fill: Callable[[Path], None] | None = None,
+) -> RunDirectory:
+    """Make a run directory that is complete but not started. Nothing is left behind if this fails.
+
+    Args:
+        config: The run.
+        path: New folder.
+        concepts: Concepts by name, instead of the library's.
+        title: Instead of the configuration's description.
+        fill: Called with the folder before it appears under its name, to put more into it.
+
+    Raises:
+        RunError: `path` exists and is not empty, or cannot be written.
+        ConceptError: a tracked concept is unknown, or has nothing for the task.
+        ConfigError: the text to train on cannot be read.
+    """
+    known = {name: (concepts or {}).get(name) or concept_library.load(name) for name in config.tracked}
+    check_concept(config, known[config.concept])
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RunError(f"{path} already exists and is not empty. {_instead(path)}")
+    record = {
+        "title": title or config.describe(),
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "config": config.to_dict(),
+        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in _VERSIONED}},
+    }
+    path = path.absolute()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise RunError(f"{path} cannot be written ({error.strerror}). Name another folder.") from error
+    try:
+        staging.chmod(0o755)  # mkdtemp is private, a run is to be read by others
+        (staging / "concepts").mkdir()
+        for name, concept in known.items():
+            (staging / "concepts" / f"{name}.jsonl").write_text(dump_jsonl(concept))
+        if fill is not None:
+            fill(staging)
+        if text_files.is_file_name(config.text) and not (staging / TEXT).is_file():
+            text_files.store(staging / TEXT, text_files.read(config.text))
+        (staging / "config.json").write_text(json.dumps(record, indent=2))
+        staging.rename(path)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written ({error.strerror}). Name another folder.") from error
+    finally:
+        if staging.is_dir():
+            shutil.rmtree(staging)
+    return RunDirectory(path)
+
+
+def new_path(config: RelearnConfig) -> Path:
+    """A path for a new run under the runs folder, named after the time and the concept."""
+    paths.runs_root().mkdir(parents=True, exist_ok=True)
+    stem = f"{datetime.now(timezone.utc).strftime('%Y%m%d-%H%M%S')}-{config.concept}"
+    candidates = (paths.runs_root() / (stem + (f"-{i + 1}" if i else "")) for i in itertools.count())
+    return next(path for path in candidates if not path.exists())
+
+
+def start(config: RelearnConfig, *, concepts: Mapping[str, Concept] | None = None, owner: str = "") -> RunDirectory:
+    """Create a run under the runs folder and put it into the queue of its device, whose worker outlives this process.
+
+    Raises:
+        ConfigError: the device does not exist here; nothing is left behind.
+    """
+    queue.device_of(config.device)
+    run = create_in_home(config, concepts=concepts)
+    queue.submit(run.path, "run", config.device, owner)
+    return run
+
+
+def create_in_home(
+    config: RelearnConfig,
+    *,
+    concepts: Mapping[str, Concept] | None = None,
+    fill: Callable[[Path], None] | None = None,
+) -> RunDirectory:
+    """A run under the runs folder; another session may take its name in the meantime, then the next one is tried."""
+    for _ in range(20):
+        path = new_path(config)
+        try:
+            return create(config, path, concepts=concepts, fill=fill)
+        except RunError:
+            if not path.exists():
+                raise
+    raise RunError("Too many runs are being started at once. Try again.")
+
+
+def list_runs(root: Path | None = None) -> list[RunDirectory]:
+    """All runs under `root` (default: the runs folder), newest first; one whose config.json is damaged comes last.
+
+    A folder with a config.json that is something else, such as a model's, is left out.
+    """
+    root = root or paths.runs_root()
+    found = filter(None, (_listed(path.parent) for path in root.glob("*/config.json")))
+    return [run for *_, run in sorted(found, key=lambda one: one[:2], reverse=True)]
+
+
+def created(run: RunDirectory) -> str:
+    """When a run was made (ISO time, UTC); empty where its config.json is damaged."""
+    try:
+        return run.created
+    except RunError:
+        return ""
+
+
+def find(reference: str) -> RunDirectory:
+    """A run by its name in the runs folder or by its path.
+
+    Raises:
+        RunError: there is no such run.
+    """
+    candidates = [paths.runs_root() / Path(reference).name]
+    with suppress(RuntimeError):  # “~somebody” whom nobody knows here
+        candidates.insert(0, Path(reference).expanduser())
+    for path in candidates:
+        with suppress(OSError):  # a name that is too long for a file
+            if (path / "config.json").is_file():
+                return RunDirectory(path)
+    raise RunError(f"There is no run “{reference}”. `python -m analysis runs` lists them; a run's path works too.")
+
+
+def _listed(folder: Path) -> tuple[str, str, RunDirectory] | None:
+    """When a run was made, its name, and the run; None where a folder is no run's. What cannot be read may be one."""
+    if folder.name.startswith("."):
+        return None
+    try:
+        run = RunDirectory(folder)
+    except RunError:  # its config.json is none, or has gone
+        return None
+    try:
+        record = run.record
+    except (RunError, OSError):
+        return "", run.name, run
+    if "config" not in record and not any((folder / name).exists() for name in _OF_RUNS):
+        return None
+    return str(record.get("created", "")), run.name, run
+
+
+def _instead(path: Path) -> str:
+    """What to do about a folder that is in the way of a new run; nothing in it is ever replaced."""
+    new = "Name a new folder for the run."
+    if (listed := _listed(path)) is None:
+        return new
+    run = listed[2]
+    status = run.status()
+    if status.active or run.n_snapshots():
+        return f"It holds a run ({status.state}). {new}"
+    return (
+        f"It holds a run without a snapshot ({status.state}), and `python -m analysis resume {path}` carries that one out, with "
+        "the settings it was made with. For other settings name a new folder, or delete this one."
+    )

@@ -1,0 +1,1 @@
+"""Training of a language model: which weights may move, schedules, low-rank factors, checkpoints."""

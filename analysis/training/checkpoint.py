@@ -1,0 +1,244 @@
+"""The state of a training on disk, from which it goes on exactly as if it had not been interrupted.
+
+One safetensors file a state, `step-000010.safetensors`: what is trained, the optimiser's moments and the state of the
+random generators as tensors; the step, the number of texts drawn from each deck and what a training must have in common
+with it as JSON in the metadata. A file appears whole or not at all, and the one before is removed only then, so that a
+crash while saving leaves the state before.
+"""
+
+import errno
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from analysis.errors import EditError
+from analysis.training.schedule import Deck
+
+__all__ = [
+    "State",
+    "copy_values",
+    "load_state",
+    "load_values",
+    "save_state",
+    "save_values",
+    "saved_steps",
+    "state_path",
+]
+
+_FORMAT = "palimpsest training 1"
+
+
+@dataclass(frozen=True)
+class State:
+    """What a stored state holds besides weights and moments."""
+
+    step: int
+    """Training steps done."""
+    details: Mapping[str, Any]
+    """As given to `save_state`."""
+
+
+def state_path(folder: Path, step: int) -> Path:
+    """The file of the state after `step`."""
+    return folder / f"step-{step:06d}.safetensors"
+
+
+def saved_steps(folder: Path) -> tuple[int, ...]:
+    """The steps after which a state is kept, ascending."""
+    names = (path.stem.removeprefix("step-") for path in folder.glob("step-*.safetensors"))
+    return tuple(sorted(int(name) for name in names if name.isdecimal()))
+
+
+def save_state(
+    folder: Path,
+    step: int,
+    parameters: Sequence[nn.Parameter],
+    optimiser: torch.optim.Optimizer,
+    decks: Mapping[str, Deck[Any]],
+    identity: Mapping[str, Any],
+    *,
+    details: Mapping[str, Any] | None = None,
+    keep: bool = False,
+) -> None:
+    """Keep the state after `step`.
+
+    Args:
+        folder: Created where missing.
+        step: Training steps done.
+        parameters: What the optimiser steps, in its order.
+        optimiser: With its moments.
+        decks: With the texts drawn so far.
+        identity: What a resumed training must have in common, as JSON.
+        details: Anything else that belongs to the state, as JSON.
+        keep: Leave earlier states; otherwise this one takes their place.
+
+    Raises:
+        OSError: the file cannot be written; earlier states are as they were.
+    """
+    tensors = _named(parameters)
+    for i, moments in optimiser.state_dict()["state"].items():
+        tensors |= {f"{i}.moment.{name}": one.detach() for name, one in moments.items() if one is not None}
+    tensors["random.cpu"] = torch.get_rng_state()
+    if parameters[0].device.type == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state(parameters[0].device)
+    state = {
+        "format": _FORMAT,
+        "step": step,
+        "drawn": {kind: deck.drawn for kind, deck in decks.items()},
+        "identity": dict(identity),
+        "details": dict(details or {}),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(state_path(folder, step), tensors, state)
+    for old in () if keep else saved_steps(folder):
+        if old != step:
+            state_path(folder, old).unlink(missing_ok=True)
+
+
+def load_state(
+    folder: Path,
+    parameters: Sequence[nn.Parameter],
+    optimiser: torch.optim.Optimizer,
+    decks: Mapping[str, Deck[Any]],
+    identity: Mapping[str, Any],
+) -> State | None:
+    """Bring everything to the newest stored state; None where nothing is stored.
+
+    Raises:
+        EditError: the state is damaged, or belongs to another edit, other texts or other weights.
+    """
+    steps = saved_steps(folder)
+    if not steps:
+        return None
+    path = state_path(folder, steps[-1])
+    advice = f"Choose another folder, or delete {path} to begin anew."
+    with _opened(path, advice) as (file, state):
+        for key, value in json.loads(json.dumps(identity)).items():
+            if key in state["identity"] and state["identity"][key] != value:  # older versions kept less of it
+                raise EditError(
+                    f"The state in {folder} belongs to another {key.replace('_', ' ')}, so training cannot go on from it. {advice}"
+                )
+        values = _values(file, parameters)
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name in file.keys():  # noqa: SIM118 (not a dict)
+            index, _, moment = name.partition(".moment.")
+            if moment:
+                moments.setdefault(int(index), {})[moment] = file.get_tensor(name)
+        found = State(int(state["step"]), dict(state["details"]))
+        drawn = {kind: int(state["drawn"][kind]) for kind in decks}
+        random = file.get_tensor("random.cpu")
+        on_device = file.get_tensor("random.cuda") if "random.cuda" in file.keys() else None  # noqa: SIM118
+    with torch.no_grad():
+        for parameter, value in zip(parameters, values):
+            parameter.copy_(value)
+    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+    for kind, deck in decks.items():
+        deck.draw(drawn[kind] - deck.drawn)
+    torch.set_rng_state(random)
+    if on_device is not None and parameters[0].device.type == "cuda":
+        torch.cuda.set_rng_state(on_device, parameters[0].device)
+    return found
+
+
+def save_values(path: Path, step: int, parameters: Sequence[nn.Parameter]) -> None:
+    """Keep what is trained alone, in a file that `load_values` reads.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write(path, _named(parameters), {"format": _FORMAT, "step": step})
+
+
+def load_values(path: Path, parameters: Sequence[nn.Parameter]) -> None:
+    """Bring what is trained to a stored state, without moments and decks.
+
+    Raises:
+        EditError: the file is damaged, or belongs to another training.
+    """
+    with _opened(path, "Make the branch or the run anew.") as (file, _):
+        values = _values(file, parameters)
+    with torch.no_grad():
+        for parameter, value in zip(parameters, values):
+            parameter.copy_(value)
+
+
+def copy_values(source: Path, target: Path) -> None:
+    """Copy a stored state without its moments: what a branch begins with.
+
+    Raises:
+        EditError: the file is damaged.
+        OSError: the copy cannot be written.
+    """
+    with _opened(source, "Choose another checkpoint.") as (file, state):
+        tensors = {name: file.get_tensor(name) for name in file.keys() if name.endswith(".value")}  # noqa: SIM118
+    _write(target, tensors, state)
+
+
+class _opened:
+    """A state's file and its JSON; whatever is wrong with them is damage."""
+
+    def __init__(self, path: Path, advice: str):
+        self.path, self.advice = path, advice
+
+    def __enter__(self) -> tuple[Any, dict[str, Any]]:
+        try:
+            self.file: Any = safe_open(self.path, framework="pt")
+            file = self.file.__enter__()
+            state = json.loads((file.metadata() or {})["state"])
+            if state["format"] != _FORMAT:
+                raise EditError(f"{self.path} is no training state of this version. {self.advice}")
+        except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+            raise self._damaged(error) from error
+        return file, state
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self.file.__exit__(kind, error, trace)
+        if isinstance(error, (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError)):
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: BaseException) -> EditError:
+        return EditError(f"The training state in {self.path} is damaged ({error}). {self.advice}")
+
+
+def _named(parameters: Sequence[nn.Parameter]) -> dict[str, Tensor]:
+    return {f"{i}.value": one.detach() for i, one in enumerate(parameters)}
+
+
+def _values(file: Any, parameters: Sequence[nn.Parameter]) -> list[Tensor]:
+    values = [file.get_tensor(f"{i}.value") for i in range(len(parameters))]
+    if any(value.shape != one.shape or value.dtype != one.dtype for value, one in zip(values, parameters)):
+        raise ValueError("shapes differ")
+    return values
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file(dict(_owned(tensors)), temporary, metadata={"state": json.dumps(state, ensure_ascii=False)})
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except SafetensorError as error:  # it tells of a full disk in its text alone
+        number = errno.ENOSPC if "No space left" in str(error) or "os error 28" in str(error) else errno.EIO
+        raise OSError(number, str(error), str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _owned(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """On the CPU, each with memory of its own: parts of fused projections share theirs, which the format refuses."""
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        plain = tensor.cpu().contiguous()
+        begin = plain.untyped_storage().data_ptr()
+        yield name, plain.clone() if begin in seen else plain
+        seen.add(begin)

@@ -1,0 +1,153 @@
+"""Low-rank training (LoRA, Hu et al. 2021, arXiv 2106.09685): factors beside the linear layers, merged in the end.
+
+The weights stay as they are while the factors train, so neither gradients nor optimiser moments of their size are needed.
+Where a circuit owns only some rows or columns of a layer, the factors cover only those. Biases, norms and embeddings are
+not trained. Axes: `R` rank, `I` inputs, `O` outputs of a layer that the factors cover.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from analysis.errors import ConfigError
+from analysis.models import LanguageModel
+from analysis.training.slices import Slice
+
+__all__ = ["LowRank", "linear_slices", "stored_slices"]
+
+
+def linear_slices(model: LanguageModel, pieces: Sequence[Slice] | None = None) -> list[Slice]:
+    """The slices among `pieces` that belong to linear layers; None: every linear layer of every block, whole.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    weights = {id(linear.weight): linear.weight for linear in _linears(model)}
+    if pieces is None:
+        return [Slice(one, 0, torch.arange(len(one), device=one.device)) for one in weights.values()]
+    found = [piece for piece in pieces if id(piece.parameter) in weights and len(piece.indices)]
+    if not found:
+        raise ConfigError(
+            "None of the chosen weights belongs to a linear layer, so no factors can be trained for them."
+        )
+    return found
+
+
+def stored_slices(model: LanguageModel, pieces: Sequence[Slice]) -> list[Slice]:
+    """The same weights as slices of stored parameters: a part of a fused projection becomes the whole projection."""
+    named = {id(parameter) for parameter in model.weights.values()}
+    found: dict[int, Slice] = {}
+    for piece in pieces:
+        if id(piece.parameter) in named:
+            found[id(piece)] = piece
+            continue
+        for parameter in model.weights.values():
+            if _holds(parameter, piece.parameter):
+                found[id(parameter)] = Slice(parameter, 0, torch.arange(len(parameter), device=parameter.device))
+    return list(found.values())
+
+
+class LowRank:
+    """Factors on the linear layers of some slices; used like a `WeightMask`, plus `merge`."""
+
+    def __init__(self, model: LanguageModel, pieces: Sequence[Slice], *, rank: int, alpha: float, seed: int):
+        """Freeze the model and add factors whose product is zero.
+
+        Args:
+            model: The model that is trained.
+            pieces: Slices of linear layers (`linear_slices`); no weight may be in two of them.
+            rank: Of the factors.
+            alpha: The product counts alpha / rank times.
+            seed: Draws the factors.
+        """
+        self._trained = {parameter: parameter.requires_grad for parameter in model.inner.parameters()}
+        for parameter in self._trained:
+            parameter.requires_grad_(False)
+        modules = {id(linear.weight): linear for linear in _linears(model)}
+        draw = torch.Generator().manual_seed(seed)
+        self._factors = [_Factor(modules[id(one.parameter)], one, rank, alpha / rank, draw) for one in pieces]
+        self._handles = [factor.linear.register_forward_hook(factor.add) for factor in self._factors]
+        self.parameters: list[nn.Parameter] = [one for factor in self._factors for one in (factor.a_RI, factor.b_OR)]
+        """What the optimiser steps."""
+
+    def mask_gradients(self) -> None:
+        """Nothing but the factors has gradients."""
+
+    def mask_update(self) -> None:
+        """Nothing but the factors was stepped."""
+
+    def merge(self) -> None:
+        """Take the factors off and add their product to the weights."""
+        self._detach()
+        with torch.no_grad():
+            for factor in self._factors:
+                factor.merge()
+
+    def release(self) -> None:
+        """Take the factors off and let every parameter be trained again."""
+        self._detach()
+        for parameter, trained in self._trained.items():
+            parameter.requires_grad_(trained)
+
+    def _detach(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def __enter__(self) -> "LowRank":
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.release()
+
+
+class _Factor:
+    def __init__(self, linear: Any, piece: Slice, rank: int, scale: float, draw: torch.Generator):
+        self.linear, self.piece, self.scale = linear, piece, scale
+        self.transposed = _stores_in_out(linear)
+        self.by_output = (piece.axis == 0) != self.transposed
+        n_out, n_in = linear.weight.shape[::-1] if self.transposed else linear.weight.shape
+        n_out, n_in = (len(piece.indices), n_in) if self.by_output else (n_out, len(piece.indices))
+        device = linear.weight.device
+        self.a_RI = nn.Parameter((torch.randn(rank, n_in, generator=draw) / n_in**0.5).to(device))
+        self.b_OR = nn.Parameter(torch.zeros(n_out, rank, device=device))
+
+    def add(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        """A forward hook: what the layer gives, and what the factors add to it."""
+        x = inputs[0]
+        if not self.by_output and not self.piece.is_whole:
+            x = x.index_select(-1, self.piece.indices)
+        added = (F.linear(F.linear(x.to(self.a_RI.dtype), self.a_RI), self.b_OR) * self.scale).to(output.dtype)
+        if self.by_output and not self.piece.is_whole:
+            return output.index_add(-1, self.piece.indices, added)
+        return output + added
+
+    def merge(self) -> None:
+        product_OI = self.scale * (self.b_OR @ self.a_RI)
+        change = product_OI.T if self.transposed else product_OI
+        before = self.piece.read()
+        self.piece.write((before + change).to(before.dtype))
+
+
+def _linears(model: LanguageModel) -> list[Any]:
+    """The linear layers of all blocks, each once; of a fused projection the parts, because only they are run."""
+    found: dict[int, Any] = {}
+    for block in model.bridge.blocks:
+        here = [one for one in block.modules() if isinstance(one, nn.Linear) or _stores_in_out(one)]
+        weights: list[Any] = [one.weight for one in here]
+        found |= {id(one.weight): one for one in here if not any(_holds(one.weight, other) for other in weights)}
+    return list(found.values())
+
+
+def _holds(whole: Tensor, part: Tensor) -> bool:
+    """Whether the memory of `part` is a part of that of `whole`."""
+    begin = whole.data_ptr()
+    return part.numel() < whole.numel() and begin <= part.data_ptr() < begin + whole.numel() * whole.element_size()
+
+
+def _stores_in_out(module: nn.Module) -> bool:
+    """GPT-2's Conv1D."""
+    return type(module).__name__ == "Conv1D"

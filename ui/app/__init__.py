@@ -1,0 +1,1 @@
+"""What every page of the dashboard shares: the shell, the viewer's model, background work, updates, links."""

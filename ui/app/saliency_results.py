@@ -1,0 +1,186 @@
+"""Saliency that has been measured on the viewer's model, kept for all sessions, and how more of it is measured.
+
+Forward-only methods are read off one kept pass (`host.scan`). Methods that take seconds run when they are asked for;
+the slow ones run as jobs beside the page (`begin`), and their results appear here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from analysis.components.sites import MLP, Site
+from analysis.concepts import Concept, Fact, dump_jsonl
+from analysis.edits import Selection
+from analysis.errors import ConfigError
+from analysis.saliency import CAUSAL_METHODS, METHODS, MOMENT_METHODS, Saliency, causal, check_method
+from ui.app import background, viewer_model
+
+__all__ = [
+    "PICKED",
+    "SLOW",
+    "ablated",
+    "ablation_job",
+    "begin",
+    "begin_ablation",
+    "job",
+    "ranking",
+    "saliency",
+    "so_far",
+]
+
+SLOW = ("probe", "integrated_gradients")
+"""Methods that take minutes without a GPU: measured when a button is pressed."""
+PICKED = tuple(method for method in METHODS if method != "ablation")
+"""Methods that score every unit."""
+
+_KEPT = 96
+
+
+@dataclass
+class _Store:
+    """Results, the oldest dropped first."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    results: OrderedDict[tuple, Saliency] = field(default_factory=OrderedDict)
+
+    def put(self, key: tuple, result: Saliency) -> None:
+        with self.lock:
+            self.results[key] = result
+            self.results.move_to_end(key)
+            while len(self.results) > _KEPT:
+                self.results.popitem(last=False)
+
+
+@st.cache_resource(show_spinner=False)
+def _store() -> _Store:
+    return _Store()
+
+
+def saliency(concept: Concept, method: str, site: Site = MLP) -> Saliency | None:
+    """The scores of every unit; None for a slow method that has not been measured yet.
+
+    Raises:
+        ConfigError: the method is not defined at this site.
+        PalimpsestError: the model cannot be loaded, or the concept cannot be measured.
+    """
+    check_method(method, site)
+    key = _key(concept, method, site)
+    found = _store().results.get(key)
+    if found is not None or method in SLOW:
+        return found
+    if method in MOMENT_METHODS:
+        result = viewer_model.scan(concept, site).score(concept.name, method)
+    else:
+        work = _work(concept, method, site)
+        with st.spinner(f"Measuring {method} …"):
+            result = work(lambda share: None)
+    _store().put(key, result)
+    return result
+
+
+def ranking(concept: Concept, selection: Selection) -> Saliency | None:
+    """The scores that an edit's selection ranks by; None where it needs none, or finds its own from the moments.
+
+    Raises:
+        ConfigError: a slow method has not been measured yet.
+        PalimpsestError: the concept cannot be measured by this method.
+    """
+    if selection.rule == "explicit" or selection.method in MOMENT_METHODS:
+        return None
+    found = saliency(concept, selection.method)
+    if found is None:
+        raise ConfigError(
+            f"{selection.method} takes minutes and has not been measured for “{concept.name}”. Start it on the Saliency "
+            "page, or rank by another method."
+        )
+    return found
+
+
+def so_far(concept: Concept, site: Site = MLP) -> dict[str, Saliency]:
+    """Method -> scores, of all methods measured until now."""
+    results = {method: _store().results.get(_key(concept, method, site)) for method in PICKED}
+    return {method: result for method, result in results.items() if result is not None}
+
+
+def job(concept: Concept, method: str, site: Site = MLP) -> background.Job | None:
+    """The measurement that is under way, or has failed."""
+    return background.find(_key(concept, method, site))
+
+
+def begin(concept: Concept, method: str, site: Site = MLP) -> background.Job:
+    """Start to measure a slow method.
+
+    Raises:
+        PalimpsestError: the model cannot be loaded, or knows none of the facts.
+    """
+    key = _key(concept, method, site)
+    return background.start(key, method, _work(concept, method, site), then=partial(_store().put, key))
+
+
+def ablated(concept: Concept, result: Saliency, site: Site, count: int) -> Saliency | None:
+    """Exact effects of the `count` strongest units of `result`, if they have been measured."""
+    return _store().results.get(_ablation_key(concept, result, site, count))
+
+
+def ablation_job(concept: Concept, result: Saliency, site: Site, count: int) -> background.Job | None:
+    """The ablation that is under way, or has failed."""
+    return background.find(_ablation_key(concept, result, site, count))
+
+
+def begin_ablation(concept: Concept, result: Saliency, site: Site, count: int) -> background.Job:
+    """Start to ablate the `count` strongest units one by one.
+
+    Raises:
+        PalimpsestError: the model cannot be loaded, or knows none of the facts.
+    """
+    key = _ablation_key(concept, result, site, count)
+    model, facts, units = viewer_model.model(), _known(concept), _strongest(result, count)
+
+    def work(progress: background.Progress) -> Saliency:
+        return causal.ablation(model, concept, units, site=site, facts=facts, progress=progress)
+
+    return background.start(key, "ablation", work, then=partial(_store().put, key))
+
+
+def _work(concept: Concept, method: str, site: Site) -> Callable[[background.Progress], Saliency]:
+    """What computes a method, with everything that it needs from this session already at hand."""
+    if method not in CAUSAL_METHODS:
+        return partial(_score, viewer_model.scan(concept, site), concept.name, method)
+    model, facts = viewer_model.model(), _known(concept)
+
+    def work(progress: background.Progress) -> Saliency:
+        return causal.measure(model, concept, method, site=site, facts=facts, progress=progress)
+
+    return work
+
+
+def _score(scan: Any, concept: str, method: str, progress: background.Progress) -> Saliency:
+    return scan.score(concept, method, progress=progress)
+
+
+def _known(concept: Concept) -> Sequence[Fact] | None:
+    """The facts that the model knows; None where `causal` shall say that there are none, or ask for words instead."""
+    if not concept.facts:
+        return None
+    known = np.flatnonzero(viewer_model.fact_scores(concept)["known"])
+    return [concept.facts[i] for i in known] or None
+
+
+def _strongest(result: Saliency, count: int) -> list[tuple[int, int]]:
+    return [divmod(int(flat), result.scores_LN.shape[1]) for flat in result.order[:count]]
+
+
+def _key(concept: Concept, method: str, site: Site) -> tuple:
+    return viewer_model.chosen(), dump_jsonl(concept), concept.name, method, site.name
+
+
+def _ablation_key(concept: Concept, result: Saliency, site: Site, count: int) -> tuple:
+    return (*_key(concept, "ablation", site), tuple(_strongest(result, count)))

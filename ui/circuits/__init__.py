@@ -1,0 +1,1 @@
+"""The parts of the Circuits page: searching for a circuit, and showing it."""

@@ -1,0 +1,301 @@
+"""The search for a circuit: its settings as widgets, the search with its progress, and what was found before.
+
+A result is kept while the server runs, under the model, the concept and the settings it belongs to, so the page shows
+it whenever these are chosen. A session remembers the circuits it has seen, as they were cut last.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from analysis import localization
+from analysis.components.circuit import Circuit, Kind
+from analysis.concepts import Concept, dump_jsonl
+from analysis.errors import ConfigError
+from analysis.localization import CONTROLS, Localization
+from analysis.localization.probing import MAX_PROMPTS
+from analysis.scoring.contrast_pairs import CORRUPTIONS, METRICS
+from ui.app import background, links, viewer_model
+from ui.app.tokens import escaped
+
+__all__ = [
+    "KINDS",
+    "MATCHED",
+    "PROBE",
+    "Found",
+    "Settings",
+    "answer",
+    "found",
+    "remember",
+    "seen",
+    "seen_pills",
+    "settings_form",
+]
+
+KINDS: dict[str, tuple[Kind, ...]] = {
+    "heads and MLPs": ("head", "mlp"),
+    "MLPs": ("mlp",),
+    "heads": ("head",),
+    "neurons": ("neuron",),
+}
+"""Which components: as a widget's option, and as the library names them."""
+PROBE = "fact_lookup_probe"
+MATCHED = ("random_components", "random_mlps")
+"""Controls that take their size from a circuit."""
+
+_DEFAULT_METHOD = "attribution_patching"
+_EXACT = ("activation_patching", "causal_tracing")
+_KEPT = 48
+_USUAL = "usual"
+_SEEN = "circuits_seen"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a search depends on; None = the method's own."""
+
+    method: str
+    metric: str | None = None
+    corruption: str | None = None
+    prompts: int | None = None
+    kinds: str | None = None
+    """Only where measuring fewer kinds saves time: one of `KINDS`."""
+    like: str = ""
+    """The circuit whose size a random control takes."""
+    seed: int = 0
+
+    def label(self) -> str:
+        """The method, and what differs from its own settings."""
+        prompts = None if self.prompts is None else f"n = {self.prompts}"
+        like = f"like {self.like[:20]}…" if len(self.like) > 21 else f"like {self.like}" if self.like else None
+        seed = f"seed {self.seed}" if self.seed else None
+        parts = [self.method, self.metric, self.corruption, prompts, self.kinds, like, seed]
+        return " · ".join(part for part in parts if part)
+
+
+class Found(NamedTuple):
+    """A result and how long it took."""
+
+    result: Localization
+    seconds: float
+
+
+@dataclass
+class _Store:
+    """Results of all sessions, the oldest dropped first."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    results: OrderedDict[tuple, Found] = field(default_factory=OrderedDict)
+
+    def put(self, key: tuple, result: Found) -> None:
+        with self.lock:
+            self.results[key] = result
+            while len(self.results) > _KEPT:
+                self.results.popitem(last=False)
+
+
+@st.cache_resource(show_spinner=False)
+def _store() -> _Store:
+    return _Store()
+
+
+def settings_form(concept: Concept) -> Settings:
+    """Draw the widgets of a search; every one is bound to the URL."""
+    methods = list(localization.METHODS)
+    links.check("find_by", methods)
+    every = "\n".join(f"- `{name}`: {what}" for name, what in localization.METHODS.items())
+    usual = methods.index(_DEFAULT_METHOD)
+    method = str(st.selectbox("Method", methods, usual, key="find_by", bind="query-params", help=every))
+    st.caption(_sentence(localization.METHODS[method]))
+    if method in CONTROLS:
+        like = ""
+        if method in MATCHED:
+            _suggest_like(concept)
+            like = st.text_input("As many parameters as", key="like", bind="query-params", placeholder="L5.MLP, L7.H3")
+        return Settings(method, like=like.strip(), seed=_seed(st.container()) if method in MATCHED else 0)
+    metric = corruption = kinds = None
+    if method != PROBE:
+        usual = localization.DEFAULT_METRIC.get(method, "log_p")
+        metric = _choice("Metric", METRICS, usual, "metric")
+        usual = localization.DEFAULT_CORRUPTION.get(method, "swap")
+        corruption = None if method == "causal_tracing" else _choice("Corruption", CORRUPTIONS, usual, "corruption")
+    if method in _EXACT:
+        names = [name for name in KINDS if name != "neurons"]
+        kinds = st.selectbox(
+            "Measure", names, key="measure", bind="query-params",
+            help="One pass a component and batch: MLPs alone take about a tenth of the time.",
+        )  # fmt: skip
+    left, right = st.columns(2)
+    key, most = ("probe_prompts", MAX_PROMPTS) if method == PROBE else ("prompts", localization.MAX_PAIRS)
+    prompts = left.number_input(
+        "Prompts", 1, 4096, most, key=key, bind="query-params",
+        help="At most; drawn as evenly over the known facts as possible. Fewer are faster and noisier.",
+    )  # fmt: skip
+    return Settings(
+        method=method,
+        metric=metric,
+        corruption=corruption,
+        prompts=None if prompts == most else int(prompts),
+        kinds=None if kinds == "heads and MLPs" else kinds,
+        seed=_seed(right),
+    )
+
+
+def answer(concept: Concept, settings: Settings) -> Found | None:
+    """What these settings give, if it was searched for; else draws the button, or the search that is under way.
+
+    Raises:
+        PalimpsestError: the model cannot be loaded, or a random control has no size to take.
+    """
+    result = found(concept, settings)
+    if settings.method in CONTROLS:
+        return result or _draw_control(concept, settings)
+    job = background.find(_key(concept, settings))
+    running = job is not None and job.error is None and result is None
+    pressed = st.button(
+        "Find the circuit", type="primary", width="stretch", icon=":material/search:", disabled=running or bool(result)
+    )
+    if pressed:
+        _begin(concept, settings)
+        st.rerun()
+    if result is not None:
+        st.caption(f"Found in {_duration(result.seconds)}; kept while the server runs.")
+    elif running and job is not None:
+        _follow(job)
+    elif job is not None:
+        st.error(escaped(str(job.error)), icon=":material/error:")
+    else:
+        st.caption("Exact methods take minutes without a GPU. The search runs beside the page.")
+    return result
+
+
+def found(concept: Concept, settings: Settings) -> Found | None:
+    """What a search with these settings gave, in whichever session."""
+    return _store().results.get(_key(concept, settings))
+
+
+def seen(concept: Concept) -> dict[str, tuple[Settings, Circuit]]:
+    """The circuits of the chosen model and this concept that the session has seen, by a label of their settings."""
+    kept = _seen(concept)
+    return {settings.label(): (settings, circuit) for settings, circuit in kept.items()}
+
+
+def remember(concept: Concept, settings: Settings, circuit: Circuit) -> None:
+    """Keep a circuit for comparison, in place of an earlier cut of the same result."""
+    _seen(concept)[settings] = circuit
+
+
+def seen_pills(concept: Concept, settings: Settings) -> None:
+    """Draw what the session has found; a click brings its settings back."""
+    names = {name: kept for name, (kept, _) in seen(concept).items()}
+    if not names:
+        return
+    # the settings decide what is shown, whichever way they were chosen
+    st.session_state["found_before"] = next((name for name, kept in names.items() if kept == settings), None)
+
+    def restore() -> None:
+        if kept := names.get(st.session_state["found_before"]):
+            st.session_state["find_by"] = kept.method
+            st.session_state["metric"] = kept.metric or _USUAL
+            st.session_state["corruption"] = kept.corruption or _USUAL
+            st.session_state["measure"] = kept.kinds or next(iter(KINDS))
+            if kept.method == PROBE:
+                st.session_state["probe_prompts"] = kept.prompts or MAX_PROMPTS
+            else:
+                st.session_state["prompts"] = kept.prompts or localization.MAX_PAIRS
+            st.session_state["like"], st.session_state["seed"] = kept.like, kept.seed
+
+    st.pills("Found so far", list(names), key="found_before", on_change=restore)
+
+
+def _begin(concept: Concept, settings: Settings) -> None:
+    """Start a search beside the page."""
+    model, table, key = viewer_model.model(), viewer_model.fact_scores(concept), _key(concept, settings)
+    known = [fact for fact, is_known in zip(concept.facts, table["known"]) if is_known]
+    options: dict = {
+        "facts": known or None,  # None: the library says what is missing
+        "metric": settings.metric,
+        "corruption": settings.corruption,
+        "max_prompts": settings.prompts,
+        "kinds": None if settings.kinds is None else KINDS[settings.kinds],
+        "seed": settings.seed,
+    }
+
+    def work(progress: background.Progress) -> Found:
+        started, shown = time.monotonic(), lambda stage, share: progress(share)
+        result = localization.localize(model, concept, settings.method, progress=shown, **options)
+        return Found(result, time.monotonic() - started)
+
+    background.start(key, settings.label(), work, then=partial(_store().put, key))
+
+
+def _draw_control(concept: Concept, settings: Settings) -> Found:
+    if settings.method in MATCHED and not settings.like:
+        raise ConfigError("A random control takes its size from a circuit. Find one first, or name components.")
+    model = viewer_model.model()
+    match = Circuit.parse(settings.like, model.component_shape) if settings.like else None
+    drawn = Found(localization.localize(model, concept, settings.method, match=match, seed=settings.seed), 0.0)
+    _store().put(_key(concept, settings), drawn)
+    return drawn
+
+
+def _follow(job: background.Job) -> None:
+    """The search's progress, looked at every second, and a button that stops it; redraws the page when it ends."""
+
+    @st.fragment(run_every=1.0)
+    def bar() -> None:
+        if job.done:
+            st.rerun()
+        passed, left = time.monotonic() - job.started, job.seconds_left
+        said = f"{_duration(passed)} so far" if left is None else f"{job.share:.0%}, about {_duration(left)} left"
+        st.progress(job.share, text=f"Searching: {said}")
+        st.button("Stop", on_click=job.stop, width="stretch", key=f"stop {id(job)}")
+
+    bar()
+
+
+def _key(concept: Concept, settings: Settings) -> tuple:
+    return viewer_model.chosen(), dump_jsonl(concept), settings
+
+
+def _seen(concept: Concept) -> dict[Settings, Circuit]:
+    return st.session_state.setdefault(_SEEN, {}).setdefault((viewer_model.chosen(), dump_jsonl(concept)), {})
+
+
+def _choice(label: str, options: dict[str, str], usual: str, key: str) -> str | None:
+    """A choice that may be left to the method, with its meaning below."""
+    links.check(key, [_USUAL, *options])
+    chosen = st.selectbox(label, [_USUAL, *options], key=key, bind="query-params")
+    if chosen in (_USUAL, usual):
+        st.caption(f"`{usual}`, usual for this method: {options[usual]}.")
+        return None
+    st.caption(_sentence(options[str(chosen)]))
+    return str(chosen)
+
+
+def _seed(place: DeltaGenerator) -> int:
+    return int(place.number_input("Seed", 0, 2**31 - 1, 0, key="seed", bind="query-params"))
+
+
+def _suggest_like(concept: Concept) -> None:
+    """Fill in the circuit that was found last, where none is named."""
+    measured = [circuit for settings, circuit in _seen(concept).items() if settings.method not in CONTROLS]
+    if measured and not st.session_state.get("like") and "like" not in st.query_params:  # the URL is not told by itself
+        st.session_state["like"] = st.query_params["like"] = measured[-1].format()
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min" if minutes >= 10 else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _sentence(phrase: str) -> str:
+    return f"{phrase[0].upper()}{phrase[1:]}."

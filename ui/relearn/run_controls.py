@@ -1,0 +1,70 @@
+"""What can be done with a run that is not at work: go on, give it more steps, branch from one of its checkpoints."""
+
+import streamlit as st
+
+from analysis.runs import execution
+from analysis.runs.directory import RunDirectory
+from ui.app import shell, viewer_model
+from ui.app.tokens import escaped
+from ui.surgery import edit_form
+
+__all__ = ["run_controls"]
+
+
+def run_controls(run: RunDirectory) -> None:
+    """Draw the buttons that fit the run's state; nothing while it is at work."""
+    status, control = run.status(), run.control
+    if status.active or (control is not None and control.status().active):
+        return
+    left, middle, right = st.columns(3)
+    undone = not run.is_complete() or (not control.is_complete() if control is not None else run.has_control())
+    if undone and left.button("Go on", icon=":material/play_arrow:", width="stretch", help=_going_on(run)):
+        with shell.shown_errors():
+            execution.restart(run, owner=viewer_model.owner())
+        st.rerun()
+    if not undone:
+        with left.popover("More steps", icon=":material/fast_forward:", width="stretch"):
+            _more(run)
+    if run.checkpoints():
+        # drawn anew as it opens: it tells the edit chosen in the form, which is a part of the page by itself
+        opened = middle.popover(
+            "Branch", icon=":material/call_split:", width="stretch", key=f"branch {run.name}", on_change="rerun"
+        )
+        with opened:
+            _branch(run)
+    if run.config.origin is not None:
+        right.caption(f"A branch of **{escaped(run.config.origin.run)}** after step {run.config.origin.step}")
+
+
+def _going_on(run: RunDirectory) -> str:
+    last = max(run.checkpoints(), default=0)
+    return f"From the checkpoint after step {last}." if last else "From the edited model: there is no checkpoint yet."
+
+
+def _more(run: RunDirectory) -> None:
+    st.caption("Goes on from the last checkpoint. A schedule of the learning rate is that of all the steps.")
+    now = run.config.steps
+    steps = int(st.number_input("Steps in all", now + 1, 1_000_000, 2 * now, key=f"more {run.name}"))
+    if st.button("Go on", key=f"more of {run.name}", type="primary"):
+        with shell.shown_errors():
+            execution.restart(run, steps=steps, owner=viewer_model.owner())
+        st.rerun()
+
+
+def _branch(run: RunDirectory) -> None:
+    edit = edit_form.chosen_edit(run.config.seed)
+    st.caption(
+        "A new run that begins with the weights of a checkpoint, with the edit chosen above under “New run” on top: "
+        f"**{escaped(edit.describe())}**."
+    )
+    step = st.selectbox("Checkpoint after step", run.checkpoints()[::-1], key=f"branch at {run.name}")
+    steps = int(st.number_input("Steps", 1, 1_000_000, run.config.steps, key=f"branch steps {run.name}"))
+    edited = st.toggle(
+        "With the edit", edit != run.config.edit, key=f"branch edit {run.name}",
+        help="Off: only train on. The run's own edit is in its checkpoints already.",
+    )  # fmt: skip
+    if step is not None and st.button("Start the branch", key=f"branch of {run.name}", type="primary"):
+        with shell.shown_errors():
+            new = execution.branch(run, int(step), edit=edit if edited else None, steps=steps)
+            execution.restart(new, owner=viewer_model.owner())
+        shell.choose(run=new.name)

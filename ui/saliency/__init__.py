@@ -1,0 +1,1 @@
+"""The parts of the Saliency page: maps, cards, comparisons, selections."""

@@ -1,0 +1,280 @@
+"""The Saliency page's parts: what is asked, how a slow answer is waited for, the map, and the table of strongest units."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+
+from analysis import figures
+from analysis.components.sites import RESIDUAL, SITES, Site, site_named
+from analysis.concepts import Concept
+from analysis.saliency import Saliency
+from analysis.saliency.concept_profiles import lowest_ranks
+from analysis.saliency.tables import FORMATS, saliency_table, table_bytes
+from ui.app import background, links, saliency_results, viewer_model
+from ui.app.tokens import escaped
+from ui.saliency import card_drawer, selection
+
+__all__ = ["ABLATED", "Question", "answer", "follow", "map_tab", "question", "strongest_tab", "summary"]
+
+ABLATED = 20
+"""Units whose effect is measured exactly on request."""
+_ROWS = 200
+_SCALES = ("score", "rank")
+_FDR = 0.05
+_OFFERED = 10
+_TAKES = {"probe": "about a minute", "integrated_gradients": "many minutes"}
+
+_SAYS = {
+    "probeless": "How far apart the mean activations on the concept's words and on others are. Follows the scale of a "
+    "neuron's activation.",
+    "standardised": "How far apart the mean activations on the concept's words and on others are, in standard deviations: "
+    "loud neurons do not win by being loud.",
+    "average_precision": "How well the activation alone finds the concept's words: 1 = it ranks all of them above all others.",
+    "probe": "How much a linear classifier of the concept's words uses the neuron. A classifier's skill is not the model's.",
+    "gradient_x_activation": "First-order estimate of what the neuron adds to log P(answer).",
+    "integrated_gradients": "The same, averaged along the path from no activation to the real one.",
+    "attribution_patching": "First-order estimate of what the neuron restores of an answer that a swapped prompt broke.",
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the widgets on top ask for."""
+
+    method: str
+    site: Site
+    scale: str
+
+    def values(self, result: Saliency) -> np.ndarray:
+        """A result's scores on the chosen scale, [L, N]."""
+        return lowest_ranks(result.scores_LN) if self.scale == "rank" else result.scores_LN
+
+    @property
+    def unit(self) -> str:
+        """Of `values`."""
+        return "rank (1 = most salient)" if self.scale == "rank" else figures.short_unit(self.method)
+
+
+def question() -> Question:
+    """The widgets on top of the page, all bound to the URL."""
+    # No format_func on widgets bound to the URL: Streamlit would put the formatted text into it.
+    a, b, c, _ = st.columns([4, 4, 3, 1])
+    for key, options in (("method", saliency_results.PICKED), ("site", SITES), ("scale", _SCALES)):
+        links.check(key, options)
+    every = "\n".join(f"- `{name}`: {_SAYS[name]}" for name in saliency_results.PICKED)
+    method = a.selectbox(
+        "Method", saliency_results.PICKED, key="method", bind="query-params", help=every,
+        on_change=selection.forget_threshold,
+    )  # fmt: skip
+    site = b.selectbox(
+        "Where", list(SITES), key="site", bind="query-params", on_change=selection.forget_threshold,
+        help="`mlp.hook_post`: MLP neurons. `hook_resid_post`: dimensions of the residual stream. `attn.hook_z`: heads.",
+    )  # fmt: skip
+    scale = c.segmented_control(
+        "Scale", _SCALES, default="score", required=True, key="scale", bind="query-params",
+        help="Score: the method's unit. Rank: 1 = most salient of the model, 0 = least; hides how far apart they are.",
+    )  # fmt: skip
+    return Question(str(method), site_named(str(site)), str(scale))
+
+
+def answer(concept: Concept, asked: Question) -> Saliency:
+    """The scores asked for; offers to measure a slow method, follows it, and stops the page until it is there."""
+    result = saliency_results.saliency(concept, asked.method, asked.site)
+    if result is not None:
+        return result
+    job = saliency_results.job(concept, asked.method, asked.site)
+    if job is None or job.error is not None:
+        if job is not None:
+            st.error(escaped(str(job.error)), icon=":material/error:")
+        st.info(
+            f"**{asked.method}** takes {_TAKES[asked.method]} without a GPU. It runs beside the page, shows the time that "
+            "is left, and can be stopped; its result is kept while the server runs.",
+            icon=":material/timer:",
+        )
+        if not st.button(f"Measure {asked.method}", type="primary", icon=":material/play_arrow:"):
+            st.stop()
+        saliency_results.begin(concept, asked.method, asked.site)
+        st.rerun()
+    follow(job)
+    st.stop()
+
+
+def follow(job: background.Job) -> None:
+    """A job's progress, looked at every second, and a button that stops it; redraws the page when it ends."""
+
+    @st.fragment(run_every=1.0)
+    def bar() -> None:
+        if job.done:
+            st.rerun()
+        left = job.seconds_left
+        remaining = "" if left is None else f", about {_duration(left)} left"
+        if job.stopping.is_set():
+            remaining = ", stopping …"
+        shown, button = st.columns([6, 1], vertical_alignment="bottom")
+        shown.progress(job.share, text=f"Measuring {job.label}: {job.share:.0%}{remaining}")
+        button.button("Stop", on_click=job.stop, width="stretch", key=f"stop {id(job)}")
+
+    bar()
+
+
+def summary(result: Saliency) -> str:
+    """What the method says, of how many tokens, and how many units pass a false-discovery control."""
+    site = site_named(result.site)
+    if result.n_other_tokens:
+        text = f"{result.n_concept_tokens:,} of the concept's tokens against {result.n_other_tokens:,} others."
+    else:
+        text = f"{result.n_concept_tokens:,} prompts."
+    text = f"{_SAYS[result.method]} {text}"
+    if result.standard_error_LN is None:
+        return text
+    q_LN = result.q_values()
+    if not np.isfinite(q_LN).any():
+        return f"{text} Too few independent sentences for error bars."
+    passed = int((q_LN < _FDR).sum())
+    return f"{text} **{passed:,} of {result.n_measured:,} {site.plural} pass at q < {_FDR}** (false-discovery rate)."
+
+
+def map_tab(result: Saliency, asked: Question) -> None:
+    """The layer × unit map, and the selection on it."""
+    rule, use = st.columns([5, 4], gap="large")
+    with rule:
+        selection.widgets(result)
+    chosen = selection.choose(result)
+    with use:
+        st.markdown(chosen.describe(result))
+        _hand_over(chosen, result)
+    drawing = st.session_state.get("select") == "drawn"
+    st.plotly_chart(
+        figures.saliency_map(asked.values(result), asked.unit, selected=chosen.units, site=asked.site, drawing=drawing),
+        key="saliency_map",
+        on_select=_on_map,
+        selection_mode=("points", "box", "lasso"),
+    )
+    st.caption(_map_caption(chosen, drawing))
+    card_drawer.offer(chosen.strongest[:_OFFERED], "selected", label="Strongest: click for the card", at_once=False)
+
+
+def _map_caption(chosen: selection.Chosen, drawing: bool) -> str:
+    scale = "The colour scale ends at the 99th percentile."
+    if drawing:
+        return f"Orange outline: selected. Dragging selects; the lasso is in the map's toolbar. {scale}"
+    marked = "Orange: selected."
+    if len(chosen.units) > figures.MOST_MARKED:
+        marked = f"Orange: the strongest {figures.MOST_MARKED:,} of the selected."
+    return f"{marked} Click one for its card; dragging zooms, a double click zooms out. {scale}"
+
+
+def strongest_tab(concept: Concept, result: Saliency, asked: Question) -> None:
+    """The strongest units in numbers, their exact effects, and everything as a file."""
+    effects = saliency_results.ablated(concept, result, asked.site, ABLATED)
+    table, metadata = saliency_table(result, effects)
+    shown = table.head(_ROWS)
+    score = "signed" if "signed" in shown else "score"
+    columns = [name for name in ("place", "name", score, "low", "high", "q") if name in shown]
+    if effects is not None:
+        columns += ["ablation_effect", "ablation_error"]
+    st.dataframe(
+        shown[columns],
+        hide_index=True,
+        height=430,
+        on_select=_on_table,
+        selection_mode=("multi-row", "single-cell"),
+        key="strongest",
+        column_config=_column_config(metadata["columns"], asked),
+    )
+    st.session_state["strongest names"] = shown["name"].tolist()
+    st.caption(
+        f"The {len(shown)} strongest. Click a name for its card; tick rows to take them to Surgery. "
+        + ("" if "low" in shown else "A card has bootstrap intervals.")
+    )
+    rows = _ticked(len(shown))
+    use, ablate, *save = st.columns([2, 2, 1, 1, 1])
+    if use.button(
+        f"Use the {len(rows)} ticked in Surgery" if rows else "Use the ticked in Surgery",
+        disabled=not rows or result.site == RESIDUAL.name,
+        width="stretch",
+    ):
+        selection.names_to_surgery(shown["name"].iloc[rows].tolist())
+    for place, form in zip(save, FORMATS):
+        place.download_button(
+            form.upper(),
+            lambda form=form: table_bytes(table, form, metadata),
+            file_name=f"{viewer_model.model().name.replace('/', '-')}-{concept.name}-{asked.method}-{asked.site.letter}.{form}",
+            mime=FORMATS[form],
+            width="stretch",
+            icon=":material/download:",
+            help="All units, with labels, units, settings and provenance.",
+        )
+    job = saliency_results.ablation_job(concept, result, asked.site, ABLATED)
+    running = job is not None and job.error is None
+    pressed = ablate.button(
+        f"Ablate the top {ABLATED} exactly", disabled=running or effects is not None, width="stretch",
+        help="Sets each to zero, one after the other, and measures the log P(answer) that is lost.",
+    )  # fmt: skip
+    if job is not None and job.error is not None:
+        st.error(escaped(str(job.error)), icon=":material/error:")
+    if pressed:
+        saliency_results.begin_ablation(concept, result, asked.site, ABLATED)
+        st.rerun()
+    if job is not None and running:
+        follow(job)
+
+
+def _hand_over(chosen: selection.Chosen, result: Saliency) -> None:
+    if result.site == RESIDUAL.name:
+        st.caption("Surgery edits neurons, heads and MLP layers, not residual dimensions.")
+        return
+    if st.button("Use in Surgery", type="primary", width="stretch", disabled=not len(chosen.units)):
+        selection.to_surgery(chosen, result)
+
+
+def _on_map() -> None:
+    """Callback: one mark that was clicked opens its card; an outline becomes the selection."""
+    event = st.session_state["saliency_map"]["selection"]
+    if event["box"] or event["lasso"]:
+        selection.draw(event)
+    elif name := _name_of(event["points"]):
+        card_drawer.open_card(name)
+
+
+def _on_table() -> None:
+    """Callback: a cell that was clicked opens its row's card; ticking a row then must not open it again."""
+    cells = list(st.session_state["strongest"]["selection"].get("cells", []))
+    names: list[str] = st.session_state.get("strongest names", [])
+    if cells and cells != st.session_state.get("strongest cells") and cells[0][0] < len(names):
+        card_drawer.open_card(names[cells[0][0]])
+    st.session_state["strongest cells"] = cells
+
+
+def _name_of(points: Sequence[Mapping]) -> str:
+    """The name that the first mark carries; empty where nothing with a name was clicked."""
+    data = points[0].get("customdata") if points else None
+    return str((data[0] if isinstance(data, (list, tuple)) else data) or "")
+
+
+def _ticked(n_rows: int) -> list[int]:
+    state = st.session_state.get("strongest") or {"selection": {}}
+    return [row for row in state["selection"].get("rows", []) if row < n_rows]
+
+
+def _column_config(about: Mapping[str, str], asked: Question) -> dict:
+    number = st.column_config.NumberColumn
+    formats = {"score": "%.4g", "signed": "%.4g", "low": "%.4g", "high": "%.4g", "q": "%.2g"}
+    formats |= {"ablation_effect": "%.4f", "ablation_error": "%.4f"}
+    titles = {
+        "signed": "score with its sign",
+        "low": "95% from",
+        "high": "95% to",
+        "ablation_effect": "ablation, nats",
+        "ablation_error": "± s.e.",
+    }
+    config: dict = {
+        name: number(titles.get(name, name), format=form, help=about.get(name)) for name, form in formats.items()
+    }
+    return config | {"name": st.column_config.TextColumn(asked.site.unit)}
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

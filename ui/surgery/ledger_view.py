@@ -1,0 +1,81 @@
+"""The session's own copy of the model: what was done to its weights, the way back to any point, and its export."""
+
+from pathlib import Path
+
+import pandas as pd
+import streamlit as st
+
+from analysis import concepts, paths
+from analysis.concepts import Concept
+from analysis.edits import Ledger
+from analysis.edits.recipe import Recipe
+from ui.app import shell, viewer_model
+from ui.surgery import before_after
+
+__all__ = ["ledger_view"]
+
+
+def ledger_view(concept: Concept) -> None:
+    """Draw the ledger and what can be done with the copy."""
+    if not viewer_model.has_workbench() or not viewer_model.workbench().ledger.entries:
+        st.caption(
+            "No edit has been applied to weights. Applied edits are listed here with digests of the touched weights."
+        )
+        return
+    ledger = viewer_model.workbench().ledger
+    entries = ledger.entries
+    st.dataframe(
+        pd.DataFrame(
+            {
+                "#": range(1, len(entries) + 1),
+                "edit": [entry.edit.describe() for entry in entries],
+                "concept": [entry.concept for entry in entries],
+                "touches": [entry.extent for entry in entries],
+                "weights": [entry.n_weights for entry in entries],
+                "changed": [entry.n_changed for entry in entries],
+                "SHA-256 before": [entry.hash_before[:12] for entry in entries],
+                "SHA-256 after": [entry.hash_after[:12] for entry in entries],
+                "in place": [entry.current_hash() == entry.hash_after for entry in entries],
+            }
+        ),
+        hide_index=True,
+    )
+    one, point, undo, drop = st.columns([3, 4, 2, 3], vertical_alignment="bottom")
+    if one.button("Undo the last edit", width="stretch"):
+        with shell.shown_errors():
+            undone = ledger.undo()
+            st.toast(f"Undone bit for bit: the weights' digest is {undone.hash_before[:12]} again.")
+            before_after.forget_last(concept)
+            st.rerun()
+    points = ["the unedited model", *(f"after edit {i}" for i in range(1, len(entries)))]
+    back_to = str(point.selectbox("Back to", points))
+    if undo.button("Undo", width="stretch", help="All later edits are undone, the last one first."):
+        with shell.shown_errors():
+            ledger.undo_to(points.index(back_to))
+            before_after.forget_last(concept)
+            st.rerun()
+    if drop.button("Free the copy", width="stretch", help="Drops the edited copy and its memory."):
+        viewer_model.close_workbench()
+        before_after.forget_last(concept)
+        st.rerun()
+    _export(ledger)
+
+
+def _export(ledger: Ledger) -> None:
+    with st.expander("Save the recipe of these edits, or export the weights", icon=":material/save:"):
+        stem = f"{ledger.model.name.replace('/', '-')}-{ledger.entries[-1].edit.method}"
+        st.download_button(
+            "Recipe (JSON)", lambda: _recipe(ledger).to_json(), f"{stem}-recipe.json", "application/json"
+        )
+        where, go = st.columns([5, 1], vertical_alignment="bottom")
+        folder = where.text_input("New folder", str(paths.home() / "exports" / stem), key=f"export to {stem}")
+        if go.button("Export weights", width="stretch"):
+            from analysis.models import export
+
+            with shell.shown_errors(), st.spinner("Writing, loading again, and comparing logits …"):
+                written = export.export(ledger.model, Path(folder))
+            st.success(f"`{written}` gives the same logits when plain transformers loads it.")
+
+
+def _recipe(ledger: Ledger) -> Recipe:
+    return Recipe.of(viewer_model.model(), [(concepts.load(entry.concept), entry.edit) for entry in ledger.entries])

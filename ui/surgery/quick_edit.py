@@ -1,0 +1,56 @@
+"""An edit of components tried on the page itself: how much it comes to, a preview through hooks, and weights of a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+import streamlit as st
+
+from analysis.concepts import Concept, Fact, dump_jsonl
+from analysis.edits import ComponentEdit, Materials, PlannedEdit, plan
+from analysis.edits.components.preview import preview
+from ui.app import saliency_results, shell, viewer_model
+from ui.surgery import before_after
+
+__all__ = ["quick_edit"]
+
+_PLANNED = "planned"
+
+
+def quick_edit(concept: Concept, edit: ComponentEdit, known: Sequence[Fact]) -> None:
+    """Draw what the edit comes to, and the buttons that preview and apply it; ends the page where it does not fit."""
+    with shell.shown_errors():
+        planned = _planned(concept, edit, known)
+    st.markdown(f"**{edit.describe()}**: {planned.extent()}.")
+    counts = {"neurons": planned.neurons.counts(), "heads": planned.head_counts}
+    shown = {kind: per_layer for kind, per_layer in counts.items() if per_layer.any()}
+    for column, (kind, per_layer) in zip(st.columns(len(shown)), shown.items()):
+        column.bar_chart(pd.DataFrame({kind: per_layer}), height=190, x_label="layer", y_label=kind)
+    look, write = st.columns(2)
+    if look.button("Preview", width="stretch", help="Through hooks: no weight is touched."):
+        with shell.shown_errors():
+            changed = preview(viewer_model.model(), planned)
+            before_after.record(viewer_model.model(), concept, known, f"preview: {edit.describe()}", changed)
+    if write.button("Apply to weights", width="stretch", help="On a copy of the model that is yours alone."):
+        with shell.shown_errors():
+            ledger = viewer_model.workbench().ledger
+            ledger.apply(planned, concept=concept.name)
+            count = len(ledger.entries)
+            before_after.record(ledger.model, concept, known, f"weights after {count} edit{'s' * (count > 1)}")
+
+
+def _planned(concept: Concept, edit: ComponentEdit, known: Sequence[Fact]) -> PlannedEdit:
+    key = (viewer_model.chosen(), dump_jsonl(concept), edit)
+    if st.session_state.get(_PLANNED, (None,))[0] != key:  # a mean ablation of heads takes seconds to plan
+        materials = Materials(
+            concept=concept,
+            forget=tuple(known),
+            moments=viewer_model.moments(concept),
+            scores=saliency_results.ranking(concept, edit.selection),
+        )
+        with st.spinner("Choosing components …"):
+            planned = plan(edit, viewer_model.model(), materials)
+        assert isinstance(planned, PlannedEdit)
+        st.session_state[_PLANNED] = (key, planned)
+    return st.session_state[_PLANNED][1]

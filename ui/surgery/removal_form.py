@@ -1,0 +1,150 @@
+"""How an operation is started: from the edit on the page, from a recipe file, or several methods in a queue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from analysis import concepts, removals
+from analysis.concepts import Concept
+from analysis.edits import METHODS, NEED_NO_FACTS, Edit, from_settings
+from analysis.edits.recipe import Recipe
+from analysis.errors import ConfigError, PalimpsestError
+from analysis.evaluation import ALL, QUICK
+from analysis.models import catalog, fetch, memory
+from analysis.removals.removal import Operation
+from analysis.scoring.factual_recall import KNOWN_THRESHOLD
+from ui.app import links, shell, viewer_model
+from ui.app.tokens import escaped
+
+__all__ = ["CHOSEN", "queue_form", "recipe_form", "start_form"]
+
+CHOSEN = "op"
+"""Widget key (and URL parameter) of the operation that is shown."""
+
+
+def start_form(concept: Concept, edit: Edit) -> None:
+    """Draw the choice of what is kept and measured, and the button that starts the operation."""
+    what, keep, known, seed = st.columns([3, 4, 2, 1], vertical_alignment="bottom")
+    with what:
+        parts = _parts()
+    maintain: Sequence[str] = ()
+    if edit.needs_facts:
+        others = [name for name in concepts.available() if name != concept.name]
+        maintain = keep.multiselect(
+            "Also keep the facts of", others, key="maintain", bind="query-params", placeholder="other concepts"
+        )
+    threshold = KNOWN_THRESHOLD
+    if concept.facts:
+        threshold = known.number_input(
+            "Known from P(answer)", 0.0, 1.0, KNOWN_THRESHOLD, 0.05, key="known_from", bind="query-params",
+            help="Facts that the unedited model gives less are neither removed nor measured.",
+        )  # fmt: skip
+    drawn = int(
+        seed.number_input("Seed", 0, 2**31 - 1, 0, key="op_seed", bind="query-params", help="Of the evaluation.")
+    )
+    possible = bool(concept.facts) or not edit.needs_facts
+    if not possible:
+        st.info(
+            f"This concept has no facts, and `{edit.method}` removes facts. Methods that need none: "
+            f"{', '.join(NEED_NO_FACTS)}."
+        )
+    elif not concept.facts:
+        st.caption("This concept has no facts: measured is how probable its labelled words are in its own sentences.")
+    if st.button(
+        "Carry out and evaluate", type="primary", width="stretch", icon=":material/science:", disabled=not possible
+    ):
+        with shell.shown_errors():
+            recipe = _recipe(concept, edit, maintain, threshold)
+            device, owner = viewer_model.chosen().device, viewer_model.owner()
+            started = removals.start(recipe, device=device, what=parts, seed=drawn, owner=owner)
+            shell.choose(**{CHOSEN: started.name})
+    st.caption(
+        "In a process of its own, on a freshly loaded copy in float32: the unedited model is measured, edited, and "
+        "measured again. The page stays free, and may be closed."
+    )
+
+
+def recipe_form() -> None:
+    """Draw the upload of a recipe, what it does, and the button that starts it."""
+    uploaded = st.file_uploader("Recipe", type="json", help="A JSON file that was downloaded from an operation here.")
+    if uploaded is None:
+        return
+    try:
+        recipe = Recipe.from_json(uploaded.getvalue().decode("utf-8"))
+        source = catalog.resolve(recipe.model)
+    except UnicodeDecodeError:
+        st.error("This is no recipe: no text in UTF-8.", icon=":material/error:")
+        return
+    except PalimpsestError as error:
+        st.error(escaped(str(error)), icon=":material/error:")
+        return
+    st.markdown(f"On the unedited **{escaped(recipe.model)}**, facts known from P(answer) {recipe.threshold:g}:")
+    st.markdown("\n".join(f"1. **{escaped(step.concept)}**: {escaped(step.edit.describe())}" for step in recipe.steps))
+    if recipe.maintain:
+        st.caption(f"Keeps the facts of {', '.join(map(escaped, recipe.maintain))}.")
+    ready = fetch.is_fetched(source)
+    if not ready:
+        st.warning("That model is not on this machine. Load it on the Model page first.", icon=":material/download:")
+    if st.button("Carry out this recipe", icon=":material/science:", disabled=not ready):
+        with shell.shown_errors():
+            device, owner = viewer_model.chosen().device, viewer_model.owner()
+            started = removals.start(recipe, device=device, what=_chosen_parts(), owner=owner)
+            shell.choose(**{CHOSEN: started.name})
+
+
+def queue_form(concept: Concept) -> list[Operation]:
+    """Draw the choice of several methods; returns the operations that were started now."""
+    possible = [name for name in (METHODS if concept.facts else NEED_NO_FACTS) if _complete(name)]
+    links.check("queue", possible)
+    names = st.multiselect("Methods, at their default settings", possible, key="queue", bind="query-params")
+    parts = _parts()
+    pressed = st.button("Carry them out", type="primary", icon=":material/science:", disabled=not names)
+    st.caption(
+        "One after another: each waits in a process of its own until the one before has ended. A method that has to be told "
+        "more, such as which answer, is started on Surgery."
+    )
+    if not pressed:
+        return []
+    with shell.shown_errors():
+        edits = [from_settings(name, {}) for name in names]  # before any starts: one may need settings
+        recipes = [_recipe(concept, edit, (), KNOWN_THRESHOLD) for edit in edits]
+        return [
+            removals.start(recipe, device=viewer_model.chosen().device, what=parts, owner=viewer_model.owner())
+            for recipe in recipes
+        ]
+    return []
+
+
+def _complete(name: str) -> bool:
+    """Whether the method's defaults are an edit: TARS has to be told which answer."""
+    try:
+        from_settings(name, {})
+    except ConfigError:
+        return False
+    return True
+
+
+def _parts() -> tuple[str, ...]:
+    st.segmented_control(
+        "Evaluate", ["quick", "all"], default="quick", required=True, key="parts", bind="query-params",
+        help=f"quick: {', '.join(QUICK)}. all, which takes many times as long: also "
+        f"{', '.join(part for part in ALL if part not in QUICK)}.".replace("_", " "),
+    )  # fmt: skip
+    return _chosen_parts()
+
+
+def _chosen_parts() -> tuple[str, ...]:
+    return ALL if st.session_state.get("parts") == "all" else QUICK
+
+
+def _recipe(concept: Concept, edit: Edit, maintain: Sequence[str], threshold: float) -> Recipe:
+    model = viewer_model.model()
+    if model.dtype != "float32":
+        raise ConfigError(
+            f"The model is loaded in {model.dtype}, and operations are carried out in float32. Load it in float32 on the "
+            "Model page."
+        )
+    memory.load_estimate(model.n_parameters, "float32", model.device.type).check()
+    return Recipe.of(model, [(concept, edit)], maintain=maintain, threshold=threshold)
