@@ -1,7 +1,7 @@
 """Where Palimpsest keeps things on disk, and how a file is written so that no reader ever sees half of it.
 
 `PALIMPSEST_HOME` (default `~/.palimpsest`) holds `models/` (converted models), `concepts/` (uploaded concepts)
-`runs/` (relearning runs), `operations/` (edits with their evaluation),
+`runs/` (relearning runs), `removals/` (edits with their evaluation),
 `fingerprints/` (of models that came without one) and what else is cached.
 """
 
@@ -16,8 +16,9 @@ __all__ = [
     "expanded",
     "home",
     "models_root",
-    "operations_root",
     "real",
+    "removal_roots",
+    "removals_root",
     "runs_root",
     "write_atomically",
 ]
@@ -41,8 +42,13 @@ def concepts_root() -> Path:
     return home() / "concepts"
 
 
-def operations_root() -> Path:
-    return home() / "operations"
+def removals_root() -> Path:
+    return home() / "removals"
+
+
+def removal_roots() -> list[Path]:
+    """Every folder in which removals may lie: `removals/`, and `operations/`, where versions before 0.2 put them."""
+    return [removals_root(), home() / "operations"]
 
 
 def runs_root() -> Path:

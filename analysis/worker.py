@@ -20,6 +20,7 @@ from analysis.errors import BusyError, PalimpsestError, RunError
 from analysis.jobs import Job, JobStatus, lock, processes, queue, queue_rules, queue_store
 from analysis.jobs.job import CANCELLED, by_this_process
 from analysis.jobs.queue_store import Entry
+from analysis.removals.layout import record_file
 
 __all__ = ["KINDS", "main", "serve"]
 
@@ -34,17 +35,17 @@ _log = logging.getLogger(__name__)
 def _run(path: Path) -> None:
     from analysis.runs import RunDirectory, execution
 
-    execution.carry_out(RunDirectory(path))
+    execution.execute(RunDirectory(path))
 
 
-def _operation(path: Path) -> None:
+def _removal(path: Path) -> None:
     from analysis import removals
 
-    removals.carry_out(removals.Operation(path))
+    removals.execute(removals.Removal(path))
 
 
-KINDS: Mapping[str, Callable[[Path], None]] = {"run": _run, "operation": _operation}
-"""How a job of each kind is carried out."""
+KINDS: Mapping[str, Callable[[Path], None]] = {"run": _run, "removal": _removal, "operation": _removal}
+"""How a job of each kind is carried out; versions before 0.2 entered removals as “operation”."""
 
 
 def main() -> int:
@@ -58,7 +59,7 @@ def main() -> int:
     try:
         if asked.device is not None:
             return serve(asked.device, KINDS)
-        KINDS["operation" if (asked.job / "operation.json").is_file() else "run"](asked.job)
+        KINDS["removal" if record_file(asked.job) else "run"](asked.job)
     except PalimpsestError as error:
         _log.error("%s", error)
         return 2
@@ -81,7 +82,7 @@ def serve(device: str, kinds: Mapping[str, Callable[[Path], None]]) -> int:
         if sign_off(device):
             return 0
         time.sleep(queue.LOOK_EVERY)
-    _carry_out(entry, kinds)
+    _execute(entry, kinds)
     _leave(entry)
     _log.info("looking for the next job")
     sys.stdout.flush()
@@ -127,7 +128,7 @@ def sign_off(device: str) -> bool:
         return True
 
 
-def _carry_out(entry: Entry, kinds: Mapping[str, Callable[[Path], None]]) -> None:
+def _execute(entry: Entry, kinds: Mapping[str, Callable[[Path], None]]) -> None:
     """Do the work; whatever happens in it, the job's status says so and this process goes on."""
     job = Job(entry.path)
     try:

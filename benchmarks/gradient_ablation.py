@@ -30,7 +30,7 @@ from transformers.utils import logging
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installing
 
 from analysis import concepts, models
-from analysis.concepts import Fact
+from analysis.concepts import Fact, split_neutral
 from analysis.edits import Materials
 from analysis.edits.gradient.edit import GradientEdit
 from analysis.edits.gradient.objectives import GRADIENT_METHODS
@@ -38,7 +38,6 @@ from analysis.edits.gradient.training import Training, plan_gradient
 from analysis.errors import PalimpsestError
 from analysis.evaluation.keep import choose_others
 from analysis.models.catalog import DEFAULT_MODEL
-from analysis.relearning import split_neutral
 from analysis.scoring import factual_recall
 
 GRIDS: dict[str, list[dict[str, Any]]] = {

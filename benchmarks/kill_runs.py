@@ -147,7 +147,7 @@ def _forked(run: RunDirectory) -> int:
         devnull = os.open(os.devnull, os.O_WRONLY)
         os.dup2(devnull, 1)
         os.dup2(devnull, 2)
-        execution.carry_out(run)
+        execution.execute(run)
         code = 0
     except (PalimpsestError, OSError):
         code = 2

@@ -33,7 +33,7 @@ from analysis.concepts import Concept
 from analysis.concepts.conll import from_token_lines
 from analysis.models import LanguageModel
 from analysis.models.catalog import DEFAULT_MODEL
-from analysis.neuron_cards.token_activations import trace
+from analysis.neuron_cards.token_activations import token_activations
 from analysis.neuron_cards.top_words import word_scores
 
 
@@ -101,7 +101,7 @@ def main() -> None:
 
 def _words(model: LanguageModel, concept: Concept, chosen: NeuronSet) -> tuple[Any, Any]:
     """Scores of all words, and the five best, of every chosen neuron."""
-    traced = trace(model, concept.sentences, chosen, skip_first=True)
+    traced = token_activations(model, concept.sentences, chosen, skip_first=True)
     return word_scores(traced, minimum=0.0, top=None), word_scores(traced)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from analysis import concepts, models
-from analysis.concepts import Fact
+from analysis.concepts import Fact, split_neutral
 from analysis.edits import Materials
 from analysis.edits.gradient.edit import GradientEdit
 from analysis.edits.gradient.examples import FactChoice, rows_by_kind
@@ -28,7 +28,6 @@ from analysis.evaluation.attacks import halves
 from analysis.evaluation.choice import Question, option_scores, questions
 from analysis.evaluation.scoring import per_fact, score_answers
 from analysis.models.catalog import DEFAULT_MODEL
-from analysis.relearning import split_neutral
 from analysis.scoring import factual_recall
 
 CONCEPT = "capitals"

@@ -30,6 +30,7 @@ from transformers.utils import logging
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run from anywhere, without installing
 
 from analysis import concepts, models, relearning
+from analysis.concepts import split_neutral
 from analysis.models import LanguageModel
 from analysis.models.catalog import DEFAULT_MODEL, resolve
 from analysis.models.fetch import locate
@@ -103,7 +104,7 @@ def _batches(model: LanguageModel, config: RelearnConfig) -> list[list[Row]]:
     """The very rows that the run draws."""
     concept = concepts.load(config.concept)
     facts = relearning.choose_facts(model, concept, config.known_threshold)
-    train_text, _ = relearning.split_neutral(concepts.neutral_sentences())
+    train_text, _ = split_neutral(concepts.neutral_sentences())
     mixture = Mixture(config, FactTask(model, config, concept, facts, train_text).rows)
     return [mixture.draw() for _ in range(config.steps)]
 

@@ -1,4 +1,4 @@
-"""Board: every finished operation of the chosen concept and model on one table and one radar."""
+"""Board: every finished removal of the chosen concept and model on one table and one radar."""
 
 import streamlit as st
 
@@ -12,8 +12,8 @@ shell.begin("Board", "Ways to remove the concept, side by side: what each forgot
 with shell.shown_errors():
     concept = shell.chosen_concept()
 
-found = removals.list_operations()
-entries = [removal_view.entry(operation) for operation in found]
+found = removals.list_removals()
+entries = [removal_view.entry(removal) for removal in found]
 here = [one for one in entries if (one.model, one.concept) == (viewer_model.chosen().reference, concept.name)]
 finished = [one for one in here if one.outcome is not None]
 with st.expander("Carry out several methods", expanded=not finished, icon=":material/add:"):
@@ -21,7 +21,7 @@ with st.expander("Carry out several methods", expanded=not finished, icon=":mate
         st.rerun()
 board_view.under_way(found, {one.name for one in here})
 if not finished:
-    done = "None of the operations on it has finished" if here else "Nothing has been done to it"
+    done = "None of the removals on it has finished" if here else "Nothing has been done to it"
     st.info(f"“{concept.title}” in {viewer_model.chosen().reference}: {done} yet.", icon=":material/science:")
     shell.end()
 

@@ -4,6 +4,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis import figures, migration, runs
+from analysis.runs.summary import summarise
 from ui.app import shell
 
 shell.begin(
@@ -25,7 +26,7 @@ scale = st.segmented_control(
 )
 with shell.shown_errors():
     chosen = {"A": runs.find(first), "B": runs.find(second)}
-    summaries = {letter: migration.summarise(run) for letter, run in chosen.items()}
+    summaries = {letter: summarise(run) for letter, run in chosen.items()}
     snapshots = {letter: run.snapshots() for letter, run in chosen.items()}
 
 rows = {}

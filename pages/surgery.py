@@ -18,7 +18,7 @@ known = [] if facts is None else [fact for fact, is_known in zip(concept.facts, 
 
 edit_form.edit_form(concept)
 edit = None
-with shell.shown_errors(stop=False):  # ledger and operations below must stay in sight
+with shell.shown_errors(stop=False):  # ledger and removals below must stay in sight
     edit = edit_form.chosen_edit()
 if isinstance(edit, ComponentEdit):
     quick_edit.quick_edit(concept, edit, known)
@@ -33,10 +33,10 @@ if relearn.button("Relearn with this edit", width="stretch", icon=":material/rep
     links.go_to("relearn.py")
 before_after.show_last(concept)
 
-found = removals.list_operations()
+found = removals.list_removals()
 if found:
-    st.subheader("Operations")
-    removal_view.operation_view(removal_view.choose(found), concept, known)
+    st.subheader("Removals")
+    removal_view.removal_view(removal_view.choose(found), concept, known)
 
 st.subheader("Ledger")
 ledger_view.ledger_view(concept)

@@ -1,9 +1,9 @@
 """Photograph every page, light and dark, into docs/screenshots.
 
-    python scripts/screenshots.py [--url http://127.0.0.1:8501] [--run NAME] [--operation NAME] [--only NAME ...]
+    python scripts/screenshots.py [--url http://127.0.0.1:8501] [--run NAME] [--removal NAME] [--only NAME ...]
                                   [--out docs/screenshots]
 
-Without --url a server is started on a free port, with the runs and operations of the current home; the Relearn, Compare
+Without --url a server is started on a free port, with the runs and removals of the current home; the Relearn, Compare
 and Board pages are worth photographing only where there are some. Agreement and Circuits measure first, which takes
 minutes without a GPU.
 """
@@ -51,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--url")
     parser.add_argument("--run", help="the run that the Relearn page shows (default: the newest)")
-    parser.add_argument("--operation", help="the operation that the Surgery page shows (default: the newest)")
+    parser.add_argument("--removal", help="the removal that the Surgery page shows (default: the newest)")
     parser.add_argument("--only", nargs="+", choices=list(SHOTS), default=list(SHOTS), metavar="NAME")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "screenshots")
     options = parser.parse_args()
@@ -96,8 +96,8 @@ def photograph(url: str, options: argparse.Namespace) -> None:
 def _query(name: str, options: argparse.Namespace) -> str:
     if options.run and SHOTS[name] == "relearn":
         return f"?run={options.run}"
-    if options.operation and name == "surgery-result":
-        return f"?op={options.operation}"
+    if options.removal and name == "surgery-result":
+        return f"?op={options.removal}"
     return ""
 
 
@@ -124,7 +124,7 @@ def _prepare(page: Page, name: str) -> None:
         page.wait_for_timeout(1500)
         _settle(page)
     if name == "surgery-result":
-        page.get_by_role("heading", name="Operations").scroll_into_view_if_needed()
+        page.get_by_role("heading", name="Removals").scroll_into_view_if_needed()
         page.get_by_text("What it says").first.wait_for()
         page.mouse.move(900, 600)  # over the page, not over the sidebar
         page.mouse.wheel(0, 1050)

@@ -13,7 +13,7 @@ from analysis.concepts import Concept, Sentence
 from analysis.errors import ConfigError
 from analysis.models import load
 from analysis.relearning import RelearnConfig, trainer
-from analysis.relearning.tracking.device_copies import Arrivals, Landing
+from analysis.relearning.tracking.device_copies import ArrayCopies, ScalarCopies
 from analysis.runs import execution
 from analysis.runs.directory import RunDirectory
 from tests.small_runs import small_run
@@ -100,13 +100,13 @@ def test_a_stopped_run_goes_on_bit_for_bit(config: RelearnConfig, tiny_concept: 
     """The whole run, and one that was stopped after its first checkpoint."""
     concepts = {tiny_concept.name: tiny_concept}
     whole, parts = (runs.create(config, tmp_path / name, concepts=concepts) for name in ("whole", "parts"))
-    execution.carry_out(whole)
+    execution.execute(whole)
 
     def stop(report: execution.RunReport) -> None:
         if report.done == 5:
             parts.request_stop()
 
-    execution.carry_out(parts, stop)
+    execution.execute(parts, stop)
     assert parts.status().state == "stopped"
     execution.resume(parts)
     assert _losses(parts) == _losses(whole)
@@ -130,14 +130,14 @@ def test_the_cpu_and_the_gpu_measure_the_same(
 
 def test_numbers_arrive_in_order_and_whole():
     device = torch.device("cuda", 0)
-    arrivals, seen = Arrivals(device), []
+    arrivals, seen = ScalarCopies(device), []
     for step in range(50):
         arrivals.put(step, torch.full((), float(step), device=device) * 2)
         seen += arrivals.take()
     seen += arrivals.take(wait=True)
     assert seen == [(step, 2.0 * step) for step in range(50)]
     values = torch.arange(1_000_000, device=device).float()
-    landing = Landing({"values": values.sin()}, device)
+    landing = ArrayCopies({"values": values.sin()}, device)
     np.testing.assert_allclose(landing.get()["values"], values.cpu().sin().numpy(), atol=1e-5)
 
 

@@ -68,7 +68,7 @@ def edit(
     with (
         progress_bar() as report,
         quiet_transformers(),
-        queue.turn(path, "operation", device, say=lambda text: report(text, 0.0), now=now),
+        queue.turn(path, "removal", device, say=lambda text: report(text, 0.0), now=now),
     ):
         reference = model or (stored.model if stored else catalog.DEFAULT_MODEL)
         loaded = models.load(reference, device=device, progress=report)
@@ -76,15 +76,15 @@ def edit(
             assert made is not None
             stored = Recipe.of(loaded, [(chosen, made)], maintain=maintain or (), threshold=known_threshold)
         parts = evaluate if evaluate in ("quick", "all") else tuple(part.strip() for part in evaluate.split(","))
-        operation = removals.create(stored, path, device=device, what=parts, seed=seed)
-        removals.carry_out(operation, model=loaded, progress=report)
+        removal = removals.create(stored, path, device=device, what=parts, seed=seed)
+        removals.execute(removal, model=loaded, progress=report)
         if export:
             report("Exporting", 1.0)
-            weights.export(loaded, operation.path / "model")
-    outcome = operation.outcome()
+            weights.export(loaded, removal.path / "model")
+    outcome = removal.outcome()
     assert outcome is not None  # it has finished
     if as_json:
-        return print_json(outcome.summary() | {"out": str(operation.path)})
+        return print_json(outcome.summary() | {"out": str(removal.path)})
     table = Table("", "before", "after", title=escape(stored.describe()))
     for name, value in outcome.summary()["before"].items():
         table.add_row(name, _number(value), _number(outcome.summary()["after"][name]))
@@ -94,7 +94,7 @@ def edit(
         stdout.print(f"KL on general text, nats per token: median {kl['median']:.2g}, mean {kl['mean']:.2g}")
     if outcome.after.warning:
         stdout.print(f"[yellow]{escape(outcome.after.warning)}[/]")
-    stdout.print(f"{outcome.edited_parameters:,} weights changed. Everything is in {escape(str(operation.path))}")
+    stdout.print(f"{outcome.edited_parameters:,} weights changed. Everything is in {escape(str(removal.path))}")
 
 
 def edits(as_json: AsJson = False) -> None:

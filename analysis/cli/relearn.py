@@ -16,8 +16,8 @@ from analysis.cli.run_options import (
     PruneTop,
     ReverseTop,
     Settings,
-    carry_out,
     component_edit,
+    execute,
     read_settings,
 )
 from analysis.errors import ConfigError
@@ -109,7 +109,7 @@ def relearn(
     config = replace(config, **read_settings(settings))
     known = {one.name: one for one in (chosen, *others)}
     run = runs.create(config, out if out is not None else runs.new_path(config), concepts=known)
-    carry_out(run, now=now, as_json=as_json)
+    execute(run, now=now, as_json=as_json)
 
 
 def _in_epochs(

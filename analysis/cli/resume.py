@@ -15,8 +15,8 @@ from analysis.cli.run_options import (
     PruneTop,
     ReverseTop,
     Settings,
-    carry_out,
     component_edit,
+    execute,
     read_settings,
 )
 
@@ -37,7 +37,7 @@ def resume(
 
     found = runs.find(run)
     execution.prepare(found, steps=steps)
-    carry_out(found, now=now, as_json=as_json)
+    execute(found, now=now, as_json=as_json)
 
 
 def branch(
@@ -68,4 +68,4 @@ def branch(
         )
     changes = read_settings(settings) | ({} if steps is None else {"steps": steps})
     at = max(found.checkpoints(), default=0) if step is None else step
-    carry_out(branching.branch(found, at, edit=edit, path=out, **changes), now=now, as_json=as_json)
+    execute(branching.branch(found, at, edit=edit, path=out, **changes), now=now, as_json=as_json)

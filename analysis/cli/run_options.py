@@ -24,8 +24,8 @@ __all__ = [
     "PruneTop",
     "ReverseTop",
     "Settings",
-    "carry_out",
     "component_edit",
+    "execute",
     "read_settings",
 ]
 
@@ -93,7 +93,7 @@ def read_settings(given: Sequence[str] | None) -> dict[str, Any]:
         ConfigError: there is no such setting, or its value is missing or of another type; says how it is written.
     """
     from analysis.relearning import RelearnConfig
-    from analysis.relearning.rules import check_kind, kind_of
+    from analysis.relearning.config import check_kind, kind_of
 
     known = {field.name for field in dataclasses.fields(RelearnConfig)} - {"model", "concept", "edit", "origin"}
     found: dict[str, Any] = {}
@@ -121,19 +121,19 @@ def _from_json(text: str) -> Any:
         return text
 
 
-def carry_out(run: "RunDirectory", *, now: bool, as_json: bool) -> None:
+def execute(run: "RunDirectory", *, now: bool, as_json: bool) -> None:
     """Wait for the run's turn on its device, carry it out in this process, and print what it found."""
-    from analysis import migration
     from analysis.jobs import queue
     from analysis.runs import execution
+    from analysis.runs.summary import summarise
 
     with (
         progress_bar() as report,
         quiet_transformers(),
         queue.turn(run.path, "run", run.config.device, say=lambda text: report(text, 0.0), now=now),
     ):
-        execution.carry_out(run, lambda done: report(done.stage, done.done / done.total))
-    summary = migration.summarise(run)
+        execution.execute(run, lambda done: report(done.stage, done.done / done.total))
+    summary = summarise(run)
     if as_json:
         return print_json(summary)
     print_summary(summary)

@@ -57,9 +57,10 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show what a run found."""
-    from analysis import migration, runs
+    from analysis import runs
+    from analysis.runs.summary import summarise
 
-    summary = migration.summarise(runs.find(run))
+    summary = summarise(runs.find(run))
     if as_json:
         return print_json(summary)
     print_summary(summary)

@@ -2,15 +2,25 @@
 
 import re
 from dataclasses import dataclass
+from typing import Protocol
 
 from analysis.components.sites import MLP, SITES, Site
 from analysis.errors import ConfigError
-from analysis.models import LanguageModel
 
-__all__ = ["Unit", "site_shape"]
+__all__ = ["HasUnits", "Unit", "site_shape"]
 
 _SHORT = re.compile(r"^L(\d{1,9})\.([NDH])(\d{1,9})$", re.IGNORECASE)
 _HOOK = re.compile(r"^blocks\.(\d{1,9})\.([a-z_.]+?)(?:\.(\d{1,9})|\[(\d{1,9})\])$")
+
+
+class HasUnits(Protocol):
+    """What must be known of a model to name its units."""
+
+    name: str
+    n_layers: int
+    n_neurons: int
+    d_model: int
+    n_heads: int
 
 
 @dataclass(frozen=True)
@@ -35,7 +45,7 @@ class Unit:
         return _SHORT.match(text) is not None
 
     @classmethod
-    def parse(cls, name: str, model: LanguageModel) -> "Unit":
+    def parse(cls, name: str, model: HasUnits) -> "Unit":
         """Read a name, or a hook name with an index (`blocks.5.mlp.hook_post[123]`).
 
         Raises:
@@ -63,6 +73,6 @@ class Unit:
         return cls(layer, index, site)
 
 
-def site_shape(model: LanguageModel, site: Site) -> tuple[int, int]:
+def site_shape(model: HasUnits, site: Site) -> tuple[int, int]:
     """Layers of the model, and units of one layer at `site`."""
     return model.n_layers, {"N": model.n_neurons, "D": model.d_model, "H": model.n_heads}[site.letter]

@@ -5,6 +5,7 @@ from analysis.concepts.conll import from_token_lines
 from analysis.concepts.files import ENDINGS, parse, parse_files, read
 from analysis.concepts.jsonl import dump_jsonl
 from analysis.concepts.library import BUILT_IN, available, load, neutral_sentences, save
+from analysis.concepts.neutral import split_neutral
 
 __all__ = [
     "BUILT_IN",
@@ -24,4 +25,5 @@ __all__ = [
     "parse_files",
     "read",
     "save",
+    "split_neutral",
 ]

@@ -31,7 +31,7 @@ def read(reference: str) -> tuple[str, ...]:
     """
     if is_file_name(reference):
         return _read_file(paths.expanded(reference))
-    from analysis.evaluation import from_hub
+    from analysis.concepts.general_text import from_hub
 
     name, _, configuration = reference.partition(":")
     return from_hub(name, n_texts=_MOST_HUB_TEXTS, config=configuration or None).texts

@@ -22,12 +22,11 @@ from typing import Any
 from analysis import concepts as library
 from analysis import edits, paths
 from analysis.components.circuit import Shape
-from analysis.concepts import Concept, Fact, Sentence, dump_jsonl, parse
+from analysis.concepts import Concept, Fact, Sentence, dump_jsonl, parse, split_neutral
 from analysis.edits import Change, Edit, Ledger, Materials
 from analysis.errors import ConceptError, ConfigError, EditError
 from analysis.models import LanguageModel
-from analysis.models.fingerprint import Fingerprint, agreement
-from analysis.relearning import split_neutral
+from analysis.models.fingerprint import Fingerprint
 from analysis.scoring import factual_recall
 
 __all__ = ["Recipe", "Step", "gather"]
@@ -106,7 +105,7 @@ class Recipe:
                 f"The recipe is for “{self.model}”, a model of {self.shape.n_layers} layers with {self.shape.n_heads} "
                 f"heads and {self.shape.n_neurons} neurons each; “{model.name}” has another shape. Load that model."
             )
-        difference = agreement(self.fingerprint, model.fingerprint())
+        difference = self.fingerprint.difference(model.fingerprint())
         if not difference <= _SAME_MODEL:
             raise EditError(
                 f"The recipe is for the unedited “{self.model}”; the logits of “{model.name}” differ from it by "
@@ -136,9 +135,7 @@ class Recipe:
             changes.append((edits.plan(step.edit, model, gathered[step.concept]), step.concept))
         return changes
 
-    def carry_out(
-        self, model: LanguageModel, *, folder: Path | None = None, progress: Progress | None = None
-    ) -> Ledger:
+    def execute(self, model: LanguageModel, *, folder: Path | None = None, progress: Progress | None = None) -> Ledger:
         """Plan every step, then write them in order; if one fails, those before it are taken back.
 
         Args:

@@ -4,11 +4,12 @@
 side. Each analysis can be used by itself from its module.
 """
 
+from analysis.concepts.general_text import GeneralText, from_hub
 from analysis.evaluation.attacks import quantized
 from analysis.evaluation.base import Baseline
 from analysis.evaluation.collapse import COLLAPSE_FACTOR, collapse_warning
 from analysis.evaluation.evaluator import baseline, evaluate, parts_of
-from analysis.evaluation.general_text import GeneralText, from_hub, neutral_text, offline_text, sampled_text
+from analysis.evaluation.general_text import neutral_text, offline_text, sampled_text
 from analysis.evaluation.parts import ALL, PARTS, QUICK, WITHOUT_FACTS
 from analysis.evaluation.result import SUMMARY, Curve, Evaluation, Generation, Histogram, Measure, compare
 from analysis.evaluation.words import beginnings, labelled_words

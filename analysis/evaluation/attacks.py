@@ -131,9 +131,9 @@ def relearning(
         ConceptError: there are fewer than two facts.
         ConfigError: a setting is out of range, or training diverged.
     """
+    from analysis.concepts import split_neutral
     from analysis.relearning import FactTable, RelearnConfig
     from analysis.relearning.tasks.facts import FactTask
-    from analysis.relearning.tasks.known_facts import split_neutral
     from analysis.relearning.trainer import Trainer
 
     trained, held_out = halves(facts, seed=seed)

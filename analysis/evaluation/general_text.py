@@ -8,49 +8,24 @@ Axes: `B` text, `V` vocabulary.
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 
 from analysis import concepts, paths
-from analysis.errors import ConceptError, ConfigError, FetchError
+from analysis.concepts.general_text import MAX_TEXTS, GeneralText
+from analysis.errors import ConceptError, ConfigError
 from analysis.evaluation.scoring import check_finite
 from analysis.models import LanguageModel
 from analysis.models.fetch import Progress
 from analysis.scoring.batches import pad
 
-__all__ = ["GeneralText", "from_hub", "neutral_text", "offline_text", "sampled_text", "weights_digest"]
+__all__ = ["neutral_text", "offline_text", "sampled_text", "weights_digest"]
 
 OPENERS = tuple("The In I A It When There We If She He For Some After They On".split())
 """Every sampled text starts with one of these words, in turn."""
 NEUTRAL, SAMPLED = "built-in neutral sentences", "sampled from the unedited model"
-_MAX_TEXTS = 2000
-
-
-@dataclass(frozen=True)
-class GeneralText:
-    """Texts, each with the name of its source."""
-
-    texts: tuple[str, ...]
-    sources: tuple[str, ...]
-    """One a text."""
-
-    def __add__(self, other: "GeneralText") -> "GeneralText":
-        return GeneralText(self.texts + other.texts, self.sources + other.sources)
-
-    def describe(self) -> str:
-        """“66 built-in neutral sentences, 16 sampled from the unedited model”."""
-        return ", ".join(f"{count} {source}" for source, count in Counter(self.sources).items())
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "GeneralText":
-        return cls(tuple(data["texts"]), tuple(data["sources"]))
 
 
 def offline_text(model: LanguageModel, *, seed: int = 0, progress: Progress | None = None) -> GeneralText:
@@ -63,9 +38,7 @@ def offline_text(model: LanguageModel, *, seed: int = 0, progress: Progress | No
 
 def neutral_text() -> GeneralText:
     """Every fifth built-in neutral sentence: those that relearning and retain sets never train on."""
-    from analysis.relearning.tasks.known_facts import split_neutral
-
-    _, measured = split_neutral(concepts.neutral_sentences())
+    _, measured = concepts.split_neutral(concepts.neutral_sentences())
     return GeneralText(tuple(sentence.text for sentence in measured), (NEUTRAL,) * len(measured))
 
 
@@ -91,8 +64,8 @@ def sampled_text(
         ModelFileError: logits are not finite.
     """
     longest = model.context_length - 8
-    if not (1 <= n_texts <= _MAX_TEXTS and 1 <= n_tokens <= longest):
-        raise ConfigError(f"Sample 1 to {_MAX_TEXTS} texts of 1 to {longest} tokens, not {n_texts} of {n_tokens}.")
+    if not (1 <= n_texts <= MAX_TEXTS and 1 <= n_tokens <= longest):
+        raise ConfigError(f"Sample 1 to {MAX_TEXTS} texts of 1 to {longest} tokens, not {n_texts} of {n_tokens}.")
     settings = (weights_digest(model), n_texts, n_tokens, seed, OPENERS)
     path = paths.home() / "general_text" / f"{hashlib.sha256(repr(settings).encode()).hexdigest()[:16]}.json"
     texts = _cached(path) or _sample(model, n_texts, n_tokens, seed, progress)
@@ -100,44 +73,6 @@ def sampled_text(
         path.parent.mkdir(exist_ok=True)
         paths.write_atomically(path, json.dumps({"model": model.name, "seed": seed, "texts": texts}).encode())
     return GeneralText(tuple(texts), (SAMPLED,) * len(texts))
-
-
-def from_hub(
-    name: str, *, n_texts: int = 64, config: str | None = None, split: str = "train", field: str = "text"
-) -> GeneralText:
-    """The first texts of a hub data set, streamed: the only thing here that uses the network, and only when called.
-
-    Args:
-        name: The data set, such as “Salesforce/wikitext”.
-        n_texts: How many texts of at least 100 characters.
-        config: Its configuration, such as “wikitext-2-raw-v1”.
-        split: Which part.
-        field: The column that holds the text.
-
-    Raises:
-        ConfigError: the number is out of range.
-        FetchError: the data set cannot be read (offline, unknown, or no such column).
-    """
-    if not 1 <= n_texts <= _MAX_TEXTS:
-        raise ConfigError(f"Take 1 to {_MAX_TEXTS} texts, not {n_texts}.")
-    texts: list[str] = []
-    try:
-        from datasets import load_dataset
-
-        for row in load_dataset(name, config, split=split, streaming=True):
-            text = row[field].strip()  # type: ignore[index,call-overload]
-            if len(text) >= 100:
-                texts.append(text)
-            if len(texts) == n_texts:
-                break
-    except Exception as error:  # datasets, the hub client and the network each raise types of their own
-        raise FetchError(
-            f"The corpus “{name}” cannot be read ({type(error).__name__}: {str(error)[:200]}). Check the name, the "
-            "configuration and the network, or use the text that comes with Palimpsest."
-        ) from error
-    if not texts:
-        raise FetchError(f"“{name}” has no text of 100 characters in “{field}”. Name another column or split.")
-    return GeneralText(tuple(texts), (f"from {name}",) * len(texts))
 
 
 def weights_digest(model: LanguageModel) -> str:

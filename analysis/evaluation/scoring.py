@@ -16,7 +16,7 @@ from torch import Tensor
 from analysis.errors import ConceptError, ModelFileError
 from analysis.models import LanguageModel
 from analysis.scoring.batches import bucket, pad
-from analysis.scoring.factual_recall import FactProbe
+from analysis.scoring.factual_recall import FactBatch
 
 __all__ = ["ScoredAnswer", "check_finite", "per_fact", "score_answers", "score_next"]
 
@@ -45,7 +45,7 @@ class ScoredAnswer:
         return float(np.exp(self.log_p_A.mean()))
 
 
-def score_answers(model: LanguageModel, probe: FactProbe) -> list[ScoredAnswer]:
+def score_answers(model: LanguageModel, probe: FactBatch) -> list[ScoredAnswer]:
     """Score every prompt of the probe, in its order.
 
     Raises:
@@ -67,7 +67,7 @@ def score_answers(model: LanguageModel, probe: FactProbe) -> list[ScoredAnswer]:
     return [found[row] for row in range(len(probe.texts))]
 
 
-def per_fact(probe: FactProbe, values: Sequence[float]) -> np.ndarray:
+def per_fact(probe: FactBatch, values: Sequence[float]) -> np.ndarray:
     """The mean over each fact's prompts of one value a prompt: float64, [number of facts]."""
     owners, n = np.array(probe.fact_of_row), len(probe.facts)
     return np.bincount(owners, weights=np.asarray(values, dtype=np.float64), minlength=n) / np.bincount(

@@ -18,7 +18,7 @@ from analysis.evaluation.result import Measure
 from analysis.evaluation.scoring import check_finite, per_fact
 from analysis.models import LanguageModel
 from analysis.models.fetch import Progress
-from analysis.scoring.factual_recall import FactProbe, prepare_facts
+from analysis.scoring.factual_recall import FactBatch, prepare_facts
 
 __all__ = ["bound", "soft_prompts"]
 
@@ -100,7 +100,7 @@ def bound(prompt_QD: Float[Tensor, "Q D"], largest: float) -> Float[Tensor, "Q D
     return prompt_QD * (largest / norms.clamp_min(1e-12)).clamp_max(1.0)
 
 
-def _score(model: LanguageModel, table: Tensor, prompt_QD: Tensor, probe: FactProbe) -> np.ndarray:
+def _score(model: LanguageModel, table: Tensor, prompt_QD: Tensor, probe: FactBatch) -> np.ndarray:
     p = np.zeros(len(probe.texts))
     with torch.no_grad():
         for batch in probe.batches:

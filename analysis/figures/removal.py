@@ -16,7 +16,7 @@ def training_loss(steps: Sequence[Mapping[str, Any]]) -> go.Figure:
     """The loss of a gradient edit and its unweighted terms over steps; a second training begins a new line.
 
     Args:
-        steps: The events of kind `step` of an operation: step, loss, terms.
+        steps: The events of kind `step` of a removal: step, loss, terms.
     """
     xs: list[int | None] = []
     rows: list[Mapping[str, Any] | None] = []

@@ -5,7 +5,7 @@
     JOB/stop            exists once somebody asked the job to stop
     JOB/worker.log      what the process printed
 
-A relearning run (`runs`) and an operation (`operations`) are jobs.
+A relearning run (`runs`) and a removal (`removals`) are jobs.
 """
 
 import json
@@ -172,7 +172,7 @@ class StatusKeeper:
         self.status = replace(JobStatus(state="running", message="Starting"), **by_this_process(job))
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
-    def carry_out(self, work: Callable[[], str]) -> JobStatus:
+    def execute(self, work: Callable[[], str]) -> JobStatus:
         """Do the work, and write how it ended: `work` returns the last message, or raises.
 
         Raises:

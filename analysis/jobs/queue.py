@@ -46,7 +46,7 @@ def submit(path: Path, kind: str, device: str = "auto", owner: str = "") -> int:
 
     Args:
         path: The job's folder.
-        kind: "run" or "operation".
+        kind: "run" or "removal".
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         owner: Who asks for it, in a few words; may be empty.
 
@@ -144,7 +144,7 @@ def turn(
 
     Args:
         path: The job's folder, which need not exist yet.
-        kind: "run" or "operation".
+        kind: "run" or "removal".
         device: As for `submit`.
         say: Called with the place in the line when it changes.
         owner: As for `submit`.
@@ -186,7 +186,8 @@ def rebuild() -> Path | None:
         with suppress(FileNotFoundError):
             shutil.move(old.with_name(old.name + ending), aside.with_name(aside.name + ending))
     found = []
-    for kind, root in (("run", paths.runs_root()), ("operation", paths.operations_root())):
+    roots = [("run", paths.runs_root()), *(("removal", root) for root in paths.removal_roots())]
+    for kind, root in roots:
         for file in root.glob("*/status.json"):
             job = Job(paths.real(file.parent))
             with suppress(RunError, OSError):

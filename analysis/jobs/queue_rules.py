@@ -75,7 +75,7 @@ def enter(
     Args:
         connection: Of the transaction.
         job: The job.
-        kind: "run" or "operation".
+        kind: "run" or "removal".
         device: As `device_of` names it.
         owner: Who asks for it.
         waits: The process that waits with it and will carry it out itself; None leaves it to a worker.

@@ -36,7 +36,6 @@ from analysis.migration.transport import (
     transport,
     wasserstein,
 )
-from analysis.runs.summary import summarise
 
 __all__ = [
     "CARRIER_SHARE",
@@ -61,7 +60,6 @@ __all__ = [
     "roles",
     "scaled",
     "strongest_other",
-    "summarise",
     "transport",
     "wasserstein",
 ]

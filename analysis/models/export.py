@@ -13,7 +13,7 @@ from torch import Tensor
 from analysis.errors import EditError
 from analysis.models import LanguageModel
 from analysis.models.fetch import locate
-from analysis.models.fingerprint import Fingerprint, agreement
+from analysis.models.fingerprint import Fingerprint
 
 __all__ = ["export"]
 
@@ -51,7 +51,7 @@ def export(model: LanguageModel, folder: Path) -> Path:
         model.tokenizer.save_pretrained(staging)
         plain: Any = AutoModelForCausalLM.from_pretrained(staging, dtype=config.dtype, local_files_only=True)
         with model.lock:
-            difference = agreement(model.fingerprint(), Fingerprint.of(plain.to(model.device).eval()))
+            difference = model.fingerprint().difference(Fingerprint.of(plain.to(model.device).eval()))
         if not difference <= _EXACT:
             raise EditError(
                 f"The exported weights give other logits than the edited model (by {difference:.2g} standard deviations), "

@@ -171,7 +171,7 @@ def _convert_gguf(gguf: Path, folder: Path, report: Progress) -> None:
     from safetensors.torch import save_file
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    from analysis.models.fingerprint import Fingerprint, agreement
+    from analysis.models.fingerprint import Fingerprint
 
     with gguf.open("rb") as file:
         if file.read(4) != b"GGUF":
@@ -206,7 +206,7 @@ def _convert_gguf(gguf: Path, folder: Path, report: Progress) -> None:
     report("Verifying", 0.85)
     converted = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
     fingerprint = Fingerprint.of(converted.eval())
-    difference = agreement(direct, fingerprint)
+    difference = direct.difference(fingerprint)
     if difference > 0.2:
         raise FetchError(
             f"The converted {gguf.name} does not compute what the GGUF file does (logits differ by {difference:.2f} "

@@ -13,7 +13,7 @@ import torch
 
 from analysis.errors import FingerprintError, ModelFileError
 
-__all__ = ["Fingerprint", "agreement"]
+__all__ = ["Fingerprint"]
 
 _N_TOKENS, _N_LOGITS = 16, 256
 _TOLERANCE = {"float32": 0.02, "bfloat16": 0.3, "float16": 0.1}
@@ -54,7 +54,7 @@ class Fingerprint:
 
     def check(self, other: "Fingerprint", *, dtype: str, name: str) -> None:
         """Raise `FingerprintError` unless `other`, computed at `dtype`, agrees with this one."""
-        difference = agreement(self, other)
+        difference = self.difference(other)
         if not difference <= _TOLERANCE[dtype]:  # also true for NaN
             raise FingerprintError(
                 f"“{name}” loaded, but its logits differ from the stored fingerprint by {difference:.2f} standard "
@@ -62,10 +62,9 @@ class Fingerprint:
                 "computes something else: fetch or convert the model again."
             )
 
-
-def agreement(first: Fingerprint, second: Fingerprint) -> float:
-    """Largest difference between two fingerprints' logits, in standard deviations of the first's logits."""
-    a, b = np.array(first.logits), np.array(second.logits)
-    if first.tokens != second.tokens or a.shape != b.shape:
-        return float("inf")
-    return float(np.max(np.abs(a - b)) / max(float(a.std()), 1e-9))
+    def difference(self, other: "Fingerprint") -> float:
+        """Largest difference between the logits, in standard deviations of this one's; infinite for other inputs."""
+        a, b = np.array(self.logits), np.array(other.logits)
+        if self.tokens != other.tokens or a.shape != b.shape:
+            return float("inf")
+        return float(np.max(np.abs(a - b)) / max(float(a.std()), 1e-9))

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy import sparse
 
 from analysis.errors import ConceptError, ConfigError
-from analysis.neuron_cards.token_activations import Trace
+from analysis.neuron_cards.token_activations import TokenActivations
 
 __all__ = ["BOOTSTRAP_METHODS", "BootstrapScores", "bootstrap_scores"]
 
@@ -39,7 +39,7 @@ class BootstrapScores:
 
 
 def bootstrap_scores(
-    trace: Trace,
+    activations: TokenActivations,
     labels_T: np.ndarray | None = None,
     *,
     methods: Sequence[str] = BOOTSTRAP_METHODS,
@@ -70,11 +70,11 @@ def bootstrap_scores(
         ConfigError: a setting is out of range, or the labels do not fit the trace.
         ConceptError: fewer than two sentences have a labelled token, or nothing else is there to compare with.
     """
-    labels_T = trace.labels_T if labels_T is None else labels_T
-    _check_bootstrap(trace, labels_T, methods, n_resamples, level, thresholds or {})
+    labels_T = activations.labels_T if labels_T is None else labels_T
+    _check_bootstrap(activations, labels_T, methods, n_resamples, level, thresholds or {})
     keys: dict[str, int] = {}
-    clusters = np.array([keys.setdefault(one.about or one.text, len(keys)) for one in trace.sentences])
-    _, sentence_T = np.unique(clusters[trace.sentence_T], return_inverse=True)
+    clusters = np.array([keys.setdefault(one.about or one.text, len(keys)) for one in activations.sentences])
+    _, sentence_T = np.unique(clusters[activations.sentence_T], return_inverse=True)
     order_T = np.argsort(sentence_T, kind="stable")  # sentences that say the same lie side by side from here on
     sentence_T, labels_T = sentence_T[order_T], labels_T[order_T]
     n_sentences = int(sentence_T[-1]) + 1
@@ -90,8 +90,8 @@ def bootstrap_scores(
     usable_R = (draws_RS @ counts_2S.T > 0).all(axis=1)
     weights_RS = np.concatenate([np.ones((1, n_sentences)), draws_RS[usable_R]])
     rows = []
-    for columns in _blocks(trace.values_TK.shape[1], max(len(sentence_T), len(weights_RS))):
-        values_TK = trace.values_TK[order_T][:, columns].astype(np.float64)
+    for columns in _blocks(activations.values_TK.shape[1], max(len(sentence_T), len(weights_RS))):
+        values_TK = activations.values_TK[order_T][:, columns].astype(np.float64)
         scores = _mean_scores(values_TK, groups_2T, sentence_T, counts_2S, weights_RS)
         if "average_precision" in methods:
             both = [
@@ -99,11 +99,11 @@ def bootstrap_scores(
                 for side in (1, -1)
             ]
             scores["average_precision"] = np.maximum(*both)
-        names = trace.names[columns]
+        names = activations.names[columns]
         for method in methods:
             rows.append(_summary(names, method, scores[method], level, (thresholds or {}).get(method)))
     table = pd.concat(rows)
-    order = {name: place for place, name in enumerate(trace.names)}
+    order = {name: place for place, name in enumerate(activations.names)}
     table = table.sort_values("neuron", key=lambda names: names.map(order), kind="stable", ignore_index=True)
     return BootstrapScores(
         table=table,
@@ -115,7 +115,7 @@ def bootstrap_scores(
 
 
 def _check_bootstrap(
-    trace: Trace,
+    activations: TokenActivations,
     labels_T: np.ndarray,
     methods: Sequence[str],
     n_resamples: int,
@@ -131,9 +131,9 @@ def _check_bootstrap(
         raise ConfigError(f"The number of resamples is {n_resamples}; it must be at least 100.")
     if not 0 < level < 1:
         raise ConfigError(f"The confidence level is {level}; it must lie between 0 and 1, such as 0.95.")
-    if labels_T.shape != trace.sentence_T.shape or labels_T.dtype != bool:
+    if labels_T.shape != activations.sentence_T.shape or labels_T.dtype != bool:
         raise ConfigError(
-            f"The labels have shape {labels_T.shape} and type {labels_T.dtype}; the trace needs {len(trace.sentence_T)} "
+            f"The labels have shape {labels_T.shape} and type {labels_T.dtype}; the activations need {len(activations.sentence_T)} "
             "labels, true or false."
         )
 

@@ -17,12 +17,12 @@ from analysis.errors import ConceptError
 from analysis.lens.unembedding import VocabularyEffect, neuron_vocabulary
 from analysis.models import LanguageModel
 from analysis.neuron_cards.bootstrap import BootstrapScores, bootstrap_scores
-from analysis.neuron_cards.from_scan import trace_of_sample
-from analysis.neuron_cards.token_activations import Trace, trace
+from analysis.neuron_cards.from_scan import activations_from_scan
+from analysis.neuron_cards.token_activations import TokenActivations, token_activations
 from analysis.neuron_cards.top_words import Context, contexts, word_scores
 from analysis.saliency import MOMENT_METHODS, Saliency, Scan
 
-__all__ = ["TOP_SHARE", "NeuronCard", "concept_places", "neuron_card", "trace_unit"]
+__all__ = ["TOP_SHARE", "NeuronCard", "concept_places", "neuron_card", "unit_activations"]
 
 TOP_SHARE = 0.01
 """A unit carries a concept if it is in this share of all units."""
@@ -78,7 +78,7 @@ def neuron_card(
         ConfigError: the unit is an attention head (it has no single activation), or a setting is out of range.
         ConceptError: no token of the sentences is left.
     """
-    found = trace_unit(model, concept, unit, scan=scan)
+    found = unit_activations(model, concept, unit, scan=scan)
     values_T = found.values_TK[:, 0]
     neuron = Neuron(unit.layer, unit.index)
     thresholds = {}
@@ -103,7 +103,9 @@ def neuron_card(
     )
 
 
-def trace_unit(model: LanguageModel, concept: Concept, unit: Unit, *, scan: Scan | None = None) -> Trace:
+def unit_activations(
+    model: LanguageModel, concept: Concept, unit: Unit, *, scan: Scan | None = None
+) -> TokenActivations:
     """The unit's activations on the concept's sentences, without their first words; from the scan if it has them.
 
     Raises:
@@ -112,10 +114,10 @@ def trace_unit(model: LanguageModel, concept: Concept, unit: Unit, *, scan: Scan
     """
     shape = site_shape(model, unit.site)
     neurons = NeuronSet([unit.layer * shape[1] + unit.index], shape)
-    found = None if scan is None else trace_of_sample(model, scan, concept.name, neurons)
+    found = None if scan is None else activations_from_scan(model, scan, concept.name, neurons)
     if found is not None:
         return found
-    return trace(model, concept.labelled_sentences(), neurons, site=unit.site, skip_first=True)
+    return token_activations(model, concept.labelled_sentences(), neurons, site=unit.site, skip_first=True)
 
 
 def concept_places(results: Sequence[Saliency], unit: Unit) -> pd.DataFrame:

@@ -8,14 +8,16 @@ import torch
 
 from analysis.components.neurons import NeuronSet
 from analysis.models import LanguageModel
-from analysis.neuron_cards.token_activations import Trace, _assembled, _check, _read
+from analysis.neuron_cards.token_activations import TokenActivations, _assembled, _check, _read
 from analysis.saliency import Scan
 from analysis.scoring.batches import MAX_LENGTH
 
-__all__ = ["trace_of_sample"]
+__all__ = ["activations_from_scan"]
 
 
-def trace_of_sample(model: LanguageModel, scan: Scan, concept: str, neurons: NeuronSet) -> Trace | None:
+def activations_from_scan(
+    model: LanguageModel, scan: Scan, concept: str, neurons: NeuronSet
+) -> TokenActivations | None:
     """The trace of a concept's sentences without another pass, from the activations that a scan of them has kept.
 
     Equal to `trace` of the scanned sentences with the scan's `skip_first`. None where the scan kept no sample, left out

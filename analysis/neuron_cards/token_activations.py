@@ -24,7 +24,7 @@ from analysis.models import LanguageModel, TokenizedText
 from analysis.models.memory import MemoryEstimate, free_bytes
 from analysis.scoring.batches import MAX_LENGTH, _first_word, _labels, bucket, pad
 
-__all__ = ["Trace", "Word", "column_of", "split_words", "trace"]
+__all__ = ["TokenActivations", "Word", "column_of", "split_words", "token_activations"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Word:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Trace:
+class TokenActivations:
     """Activations of chosen neurons at every token of a text, and what each token is."""
 
     model: str
@@ -115,7 +115,7 @@ class _Row:
     n_lost: int
 
 
-def trace(
+def token_activations(
     model: LanguageModel,
     sentences: Sequence[Sentence],
     neurons: NeuronSet,
@@ -124,7 +124,7 @@ def trace(
     skip_first: bool = False,
     max_length: int = MAX_LENGTH,
     tokens_per_batch: int = 1024,
-) -> Trace:
+) -> TokenActivations:
     """Run the model once over `sentences`, without its head, and keep the activations of `neurons` at every token.
 
     Special tokens and padding are not kept. Memory is [tokens, neurons] in float32 and nothing else; it is checked
@@ -222,9 +222,9 @@ def _assembled(
     rows: list[_Row],
     values_TK: np.ndarray,
     skip_first: bool,
-) -> Trace:
+) -> TokenActivations:
     first_word = np.cumsum([0, *(len(row.words) for row in rows)])
-    return Trace(
+    return TokenActivations(
         model=model.name,
         site=site,
         neurons=neurons,

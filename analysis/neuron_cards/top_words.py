@@ -19,7 +19,7 @@ import pandas as pd
 from analysis.components.neurons import Neuron, NeuronSet
 from analysis.components.sites import Site
 from analysis.errors import ConceptError, ConfigError
-from analysis.neuron_cards.token_activations import Trace, column_of
+from analysis.neuron_cards.token_activations import TokenActivations, column_of
 
 __all__ = ["AGGREGATES", "QUANTILES", "Context", "WordScores", "contexts", "word_scores"]
 
@@ -90,7 +90,7 @@ class Context:
 
 
 def word_scores(
-    trace: Trace,
+    activations: TokenActivations,
     *,
     aggregate: str = "last",
     fold_case: bool = False,
@@ -119,10 +119,10 @@ def word_scores(
         raise ConfigError(f"The minimum score is {minimum}; it must be at least 0 and below 1.")
     if top is not None and top < 1:
         raise ConfigError(f"The number of words is {top}; it must be at least 1, or None for all.")
-    found = _occurrences(trace, fold_case)
+    found = _occurrences(activations, fold_case)
     parts = []
-    for columns in _blocks(trace.values_TK.shape):
-        activation_OK = _aggregate(trace.values_TK[found.tokens, columns].astype(np.float64), found, aggregate)
+    for columns in _blocks(activations.values_TK.shape):
+        activation_OK = _aggregate(activations.values_TK[found.tokens, columns].astype(np.float64), found, aggregate)
         parts += _score(_standardise(activation_OK), found, minimum, top)
     k = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
     table = pd.concat(parts, ignore_index=True)
@@ -130,17 +130,17 @@ def word_scores(
     words = found.vocabulary[table["word"]]
     limits = np.searchsorted(k, np.arange(len(parts) + 1))
     return WordScores(
-        neurons=trace.neurons,
-        site=trace.site,
+        neurons=activations.neurons,
+        site=activations.site,
         words_K=tuple(tuple(words[a:b]) for a, b in pairwise(limits)),
         table=pd.DataFrame(
             {
-                "neuron": np.array(trace.names, dtype=object)[k],
+                "neuron": np.array(activations.names, dtype=object)[k],
                 "word": words,
                 "score": table["score"],
                 "n_occurrences": np.bincount(found.kind_O)[table["word"]],
                 "signed_mean": table["signed_mean"],
-                "sentence": trace.sentence_T[token],
+                "sentence": activations.sentence_T[token],
                 "token": token,
             }
         ),
@@ -152,7 +152,9 @@ def word_scores(
     )
 
 
-def contexts(trace: Trace, neuron: Neuron, n: int = 5, *, quantiles: Sequence[float] = QUANTILES) -> list[Context]:
+def contexts(
+    activations: TokenActivations, neuron: Neuron, n: int = 5, *, quantiles: Sequence[float] = QUANTILES
+) -> list[Context]:
     """Tokens at which a neuron is active, in their sentences: the strongest, and examples from lower quantiles.
 
     For each sign of the activation by itself, because gated neurons use both: the `n` tokens of largest size, then for
@@ -172,7 +174,7 @@ def contexts(trace: Trace, neuron: Neuron, n: int = 5, *, quantiles: Sequence[fl
         raise ConfigError(f"The number of contexts is {n}; it must be at least 1.")
     if wrong := [q for q in quantiles if not 0 < q < 1]:
         raise ConfigError(f"The quantile {wrong[0]} is out of range; it must lie between 0 and 1.")
-    values_T = trace.values_TK[:, trace.column(neuron)]
+    values_T = activations.values_TK[:, activations.column(neuron)]
     found = []
     for sign, side in (("positive", 1), ("negative", -1)):
         rows = np.flatnonzero(side * values_T > 0)
@@ -183,7 +185,7 @@ def contexts(trace: Trace, neuron: Neuron, n: int = 5, *, quantiles: Sequence[fl
             group: list[int] = []
             seen: set[int] = set()
             for row in rows[np.argsort(distance, kind="stable")].tolist():
-                sentence = int(trace.sentence_T[row])
+                sentence = int(activations.sentence_T[row])
                 if row in taken or sentence in seen:
                     continue
                 seen.add(sentence)
@@ -191,7 +193,7 @@ def contexts(trace: Trace, neuron: Neuron, n: int = 5, *, quantiles: Sequence[fl
                 if len(group) == n:
                     break
             taken.update(group)
-            found += [_context(trace, neuron, row, sign, quantile, values_T) for row in group]
+            found += [_context(activations, neuron, row, sign, quantile, values_T) for row in group]
     return found
 
 
@@ -208,13 +210,13 @@ class _Occurrences:
     vocabulary: np.ndarray
 
 
-def _occurrences(trace: Trace, fold_case: bool) -> _Occurrences:
-    tokens = np.flatnonzero(trace.word_T >= 0)
+def _occurrences(activations: TokenActivations, fold_case: bool) -> _Occurrences:
+    tokens = np.flatnonzero(activations.word_T >= 0)
     if not tokens.size:
         raise ConceptError("The text has no words, only white space. Give ordinary sentences.")
     # tokens of one word follow each other, so occurrences are runs of equal indices
-    starts = np.flatnonzero(np.diff(trace.word_T[tokens], prepend=-1))
-    texts = [trace.words[w].text for w in trace.word_T[tokens[starts]]]
+    starts = np.flatnonzero(np.diff(activations.word_T[tokens], prepend=-1))
+    texts = [activations.words[w].text for w in activations.word_T[tokens[starts]]]
     kind_O, vocabulary = pd.factorize(
         np.array([text.casefold() if fold_case else text for text in texts], dtype=object)
     )
@@ -272,21 +274,23 @@ def _standardise(values_OK: np.ndarray) -> np.ndarray:
     return np.divide(centred, deviation, out=np.zeros_like(centred), where=moves)
 
 
-def _context(trace: Trace, neuron: Neuron, row: int, sign: str, quantile: float, values_T: np.ndarray) -> Context:
-    sentence = int(trace.sentence_T[row])
-    rows = trace.rows(sentence)
-    start, end = trace.offsets_T2[row].tolist()
-    word = int(trace.word_T[row])
+def _context(
+    activations: TokenActivations, neuron: Neuron, row: int, sign: str, quantile: float, values_T: np.ndarray
+) -> Context:
+    sentence = int(activations.sentence_T[row])
+    rows = activations.rows(sentence)
+    start, end = activations.offsets_T2[row].tolist()
+    word = int(activations.word_T[row])
     return Context(
-        neuron=trace.site.label(neuron.layer, neuron.index),
+        neuron=activations.site.label(neuron.layer, neuron.index),
         sign=sign,  # type: ignore[arg-type]
         quantile=quantile,
         value=float(values_T[row]),
         sentence=sentence,
-        text=trace.sentences[sentence].text,
+        text=activations.sentences[sentence].text,
         start=start,
         end=end,
-        word=trace.words[word].text if word >= 0 else "",
-        ranges=tuple((a, b) for a, b in trace.offsets_T2[rows].tolist()),
+        word=activations.words[word].text if word >= 0 else "",
+        ranges=tuple((a, b) for a, b in activations.offsets_T2[rows].tolist()),
         values=tuple(values_T[rows].tolist()),
     )

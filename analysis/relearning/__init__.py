@@ -11,7 +11,7 @@ Knows nothing of files: `worker` stores the snapshots, `runs` reads them.
 from analysis.relearning.config import Origin, RelearnConfig
 from analysis.relearning.run import run
 from analysis.relearning.snapshot import Beginning, Earlier, FactTable, Phase, RunStart, Snapshot, StepReport
-from analysis.relearning.tasks.known_facts import choose_facts, split_neutral
+from analysis.relearning.tasks.known_facts import choose_facts
 from analysis.relearning.tasks.select import check_concept
 from analysis.relearning.tasks.tagging import epoch_steps
 
@@ -29,5 +29,4 @@ __all__ = [
     "choose_facts",
     "epoch_steps",
     "run",
-    "split_neutral",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 from analysis import concepts as concept_library
 from analysis import models
 from analysis.components.neurons import NeuronSet
-from analysis.concepts import Concept, Sentence
+from analysis.concepts import Concept, Sentence, split_neutral
 from analysis.edits import Ledger, Materials, Training, plan
 from analysis.errors import RunError
 from analysis.models import LanguageModel
@@ -18,13 +18,12 @@ from analysis.relearning import branch_weights, resources
 from analysis.relearning.config import RelearnConfig
 from analysis.relearning.fine_tuning import fine_tune
 from analysis.relearning.snapshot import Beginning, Earlier, RunStart, Snapshot, StepReport
-from analysis.relearning.tasks.known_facts import split_neutral
 from analysis.relearning.tasks.select import prepare_task
 from analysis.relearning.tracking.followed_neurons import choose_followed
-from analysis.relearning.tracking.tracker import Observer
+from analysis.relearning.tracking.tracker import Tracker
 from analysis.relearning.trainable import trainable
 from analysis.relearning.trainer import Trainer
-from analysis.relearning.training_loop import Course
+from analysis.relearning.training_loop import TrainingLoop
 from analysis.saliency.moments import stream_moments
 from analysis.training.lora import LowRank
 from analysis.training.schedule import reproducible
@@ -106,7 +105,7 @@ def run(
                 return
     with reproducible(config.seed, model.device):
         facts = task.facts
-        observer = Observer(model, config, list(by_name.values()), task, measured_text, clock)
+        observer = Tracker(model, config, list(by_name.values()), task, measured_text, clock)
         if begun is None:
             say("Measuring the unedited model")
             base = observer.take("base", 0).snapshot()
@@ -168,7 +167,7 @@ def run(
 
             made = {"edit": config.edit.to_dict(), "weights": entry.hash_after} if config.edit and entry else None
             trainer = Trainer(model, config, task, trained, edit=made)
-            course = Course(config, trainer, observer, clock, folder and folder / "checkpoints", earlier, on_step)
+            course = TrainingLoop(config, trainer, observer, clock, folder and folder / "checkpoints", earlier, on_step)
             say(f"Going on after step {trainer.done}" if trainer.done else "Relearning")
             yield from course.run(should_stop or (lambda: False))
             if isinstance(trained, LowRank):

@@ -13,7 +13,7 @@ from analysis.models import LanguageModel
 from analysis.relearning.config import RelearnConfig
 from analysis.relearning.mixture import Mixture
 from analysis.relearning.tasks.base import Task
-from analysis.relearning.tracking.device_copies import Arrivals
+from analysis.relearning.tracking.device_copies import ScalarCopies
 from analysis.training.checkpoint import State, load_state, save_state
 from analysis.training.lora import LowRank
 from analysis.training.schedule import check_loss, learning_share
@@ -78,7 +78,7 @@ class Trainer:
         self.done = 0
         """Steps taken."""
         self._edit = dict(edit or {})
-        self._losses = Arrivals(model.device)
+        self._losses = ScalarCopies(model.device)
 
     def step(self) -> list[tuple[int, float]]:
         """One optimiser step; gives the steps whose loss has arrived since the last call, each with that loss.

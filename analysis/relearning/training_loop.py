@@ -9,13 +9,13 @@ import numpy as np
 from analysis.relearning.config import RelearnConfig
 from analysis.relearning.snapshot import Earlier, Snapshot, StepReport
 from analysis.relearning.tracking.cadence import Cadence, tracking_share
-from analysis.relearning.tracking.tracker import Observer, Pending
+from analysis.relearning.tracking.tracker import Pending, Tracker
 from analysis.relearning.trainer import Trainer
 
-__all__ = ["Course"]
+__all__ = ["TrainingLoop"]
 
 
-class Course:
+class TrainingLoop:
     """Trains a model from wherever its state is.
 
     A checkpoint is written before the snapshot of the same step and after those of all earlier ones, so that what is
@@ -26,7 +26,7 @@ class Course:
         self,
         config: RelearnConfig,
         trainer: Trainer,
-        observer: Observer,
+        observer: Tracker,
         clock: Callable[[], float],
         folder: Path | None,
         earlier: Earlier | None,

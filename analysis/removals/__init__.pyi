@@ -1,9 +1,9 @@
-from .removal import Operation as Operation
 from .removal import Outcome as Outcome
-from .removal import carry_out as carry_out
+from .removal import Removal as Removal
 from .removal import create as create
-from .removal import list_operations as list_operations
+from .removal import edit_and_evaluate as edit_and_evaluate
+from .removal import execute as execute
+from .removal import list_removals as list_removals
 from .removal import new_path as new_path
-from .removal import operate as operate
 from .removal import resume as resume
 from .removal import start as start

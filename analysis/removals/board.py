@@ -1,6 +1,6 @@
-"""The method board: finished operations side by side, and the same on axes where more is better.
+"""The method board: finished removals side by side, and the same on axes where more is better.
 
-An operation that wrecked the model is kept apart: what it forgot by collapse is no forgetting, so it is never ranked.
+A removal that wrecked the model is kept apart: what it forgot by collapse is no forgetting, so it is never ranked.
 """
 
 import math
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.errors import PalimpsestError
-from analysis.removals.removal import Operation, Outcome
+from analysis.removals.removal import Outcome, Removal
 
 __all__ = ["AXES", "Entry", "entry", "scores", "table"]
 
@@ -29,7 +29,7 @@ _LEAST_KL, _MOST_KL = 1e-3, 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One operation on the board."""
+    """One removal on the board."""
 
     name: str
     created: str
@@ -52,21 +52,21 @@ class Entry:
         return self.outcome is not None and self.outcome.after.collapsed
 
 
-def entry(operation: Operation) -> Entry:
-    """Read an operation; one that is damaged becomes an entry that says so."""
+def entry(removal: Removal) -> Entry:
+    """Read a removal; one that is damaged becomes an entry that says so."""
     try:
-        recipe, settings = operation.recipe, operation.settings
+        recipe, settings = removal.recipe, removal.settings
         return Entry(
-            name=operation.name,
+            name=removal.name,
             created=str(settings.get("created", "")),
             model=recipe.model,
             concept=recipe.steps[-1].concept,
             method=" + ".join(step.edit.method for step in recipe.steps),
             settings=recipe.steps[-1].edit.describe() if len(recipe.steps) == 1 else recipe.describe(),
-            outcome=operation.outcome(),
+            outcome=removal.outcome(),
         )
     except (PalimpsestError, FileNotFoundError) as error:
-        return Entry(name=operation.name, created="", model="", concept="", method="", settings="", error=str(error))
+        return Entry(name=removal.name, created="", model="", concept="", method="", settings="", error=str(error))
 
 
 def scores(outcome: Outcome) -> dict[str, float | None]:
@@ -95,10 +95,10 @@ def scores(outcome: Outcome) -> dict[str, float | None]:
 
 
 def table(entries: Sequence[Entry]) -> pd.DataFrame:
-    """One row a finished operation, the most forgotten first and collapsed ones last.
+    """One row a finished removal, the most forgotten first and collapsed ones last.
 
     Columns: collapsed, method, settings, for each measure of facts and words its value before and after, perplexity ratio,
-    kl_median (nats per token), edited_parameters, seconds (without the evaluation), operation, created, model, concept.
+    kl_median (nats per token), edited_parameters, seconds (without the evaluation), removal, created, model, concept.
     """
     rows = []
     for one in entries:
@@ -114,7 +114,7 @@ def table(entries: Sequence[Entry]) -> pd.DataFrame:
             "kl_median": after.value("kl_median"),
             "edited_parameters": one.outcome.edited_parameters,
             "seconds": one.outcome.seconds,
-            "operation": one.name,
+            "removal": one.name,
             "created": one.created,
             "model": one.model,
             "concept": one.concept,

@@ -1,14 +1,14 @@
-"""Operations: a recipe carried out on a freshly loaded model and evaluated, as a job that leaves a folder behind.
+"""Removals: a recipe carried out on a freshly loaded model and evaluated, as a job that leaves a folder behind.
 
-    OP/operation.json             what was asked for, package versions, creation time; never changes
-    OP/recipe.json                the edits
-    OP/edits/0000.safetensors     what each edit changed, bit by bit
-    OP/checkpoint/00/             state of a training that was stopped
-    OP/evaluation.json            the model before and after
-    OP/evaluation.csv             the same side by side
+    REMOVAL/removal.json          what was asked for, package versions, creation time; never changes
+    REMOVAL/recipe.json           the edits
+    REMOVAL/edits/0000.safetensors   what each edit changed, bit by bit
+    REMOVAL/checkpoint/00/        state of a training that was stopped
+    REMOVAL/evaluation.json       the model before and after
+    REMOVAL/evaluation.csv        the same side by side
 
-Status, events and stopping are those of every job (`jobs`); operations wait for their device in the `queue`. A stopped
-operation goes on where it was when it is carried out again.
+Status, events and stopping are those of every job (`jobs`); removals wait for their device in the `queue`. A stopped
+removal goes on where it was when it is carried out again.
 """
 
 import json
@@ -34,13 +34,24 @@ from analysis.jobs.job import StatusKeeper, read_json
 from analysis.models import LanguageModel, catalog, fetch, memory
 from analysis.models.fetch import Progress
 from analysis.models.memory import MemoryEstimate
+from analysis.removals.layout import RECORD_FILES, record_file
 
-__all__ = ["Operation", "Outcome", "carry_out", "create", "list_operations", "new_path", "operate", "resume", "start"]
+__all__ = [
+    "Outcome",
+    "Removal",
+    "create",
+    "edit_and_evaluate",
+    "execute",
+    "list_removals",
+    "new_path",
+    "resume",
+    "start",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What an operation did."""
+    """What a removal did."""
 
     before: Evaluation
     after: Evaluation
@@ -67,20 +78,20 @@ class Outcome:
         }
 
 
-class Operation(Job):
-    """An operation's folder."""
+class Removal(Job):
+    """A removal's folder."""
 
     kept = "The state of the training up to here is kept"
 
     def __init__(self, path: Path):
         super().__init__(path)
-        if not (path / "operation.json").is_file():
-            raise RunError(f"{path} is no operation: it has no operation.json.")
+        if record_file(path) is None:
+            raise RunError(f"{path} is no removal: it has no removal.json.")
 
     @property
     def settings(self) -> dict[str, Any]:
         """`device`, `what` (parts of the evaluation) and `seed`, with versions and creation time."""
-        return read_json(self.path / "operation.json")
+        return read_json(record_file(self.path) or self.path / RECORD_FILES[0])
 
     @property
     def recipe(self) -> Recipe:
@@ -112,8 +123,8 @@ class Operation(Job):
 
 def create(
     recipe: Recipe, path: Path, *, device: str = "auto", what: str | tuple[str, ...] = "quick", seed: int = 0
-) -> Operation:
-    """Make an operation's folder, not started.
+) -> Removal:
+    """Make a removal's folder, not started.
 
     Raises:
         ConfigError: a part of the evaluation is unknown.
@@ -133,13 +144,13 @@ def create(
     try:
         path.mkdir(parents=True, exist_ok=True)
         recipe.save(path / "recipe.json")
-        paths.write_atomically(path / "operation.json", json.dumps(record, indent=2).encode())
+        paths.write_atomically(path / RECORD_FILES[0], json.dumps(record, indent=2).encode())
     except OSError as error:
         raise RunError(f"{path} cannot be written ({error.strerror}). Name another folder.") from error
-    return Operation(path)
+    return Removal(path)
 
 
-def operate(
+def edit_and_evaluate(
     model: LanguageModel,
     recipe: Recipe,
     folder: Path,
@@ -207,20 +218,20 @@ def operate(
     return ledger, outcome
 
 
-def carry_out(
-    operation: Operation,
+def execute(
+    removal: Removal,
     *,
     model: LanguageModel | None = None,
     progress: Progress | None = None,
 ) -> JobStatus:
-    """Carry an operation out as its worker: load the model, operate, keep the status.
+    """Carry a removal out as its worker: load the model, operate, keep the status.
 
     Where a dashboard holds the memory that the model needs, it is asked to make room first.
 
     Raises:
         PalimpsestError: it failed; the status says so too.
     """
-    keeper, settings = StatusKeeper(operation), operation.settings
+    keeper, settings = StatusKeeper(removal), removal.settings
     report = progress or (lambda text, share: None)
 
     def stage(text: str, share: float) -> None:
@@ -228,46 +239,46 @@ def carry_out(
         report(text, share)
 
     def step(number: int, loss: float, terms: dict[str, float]) -> None:
-        state = "stopping" if operation.stop_requested() else "running"
+        state = "stopping" if removal.stop_requested() else "running"
         keeper.update(state=state, step=number, message=f"Training, step {number}")
-        operation.append_event("step", step=number, loss=loss, terms=dict(terms))
+        removal.append_event("step", step=number, loss=loss, terms=dict(terms))
         report(f"Training, step {number}", 0.5)
 
     def work() -> str:
-        recipe, loaded = operation.recipe, model
+        recipe, loaded = removal.recipe, model
         if loaded is None:
             device = queue.device_of(settings["device"])
-            queue.make_room(lambda: _estimate(recipe, device), operation, lambda text: stage(text, 0.0))
+            queue.make_room(lambda: _estimate(recipe, device), removal, lambda text: stage(text, 0.0))
             stage("Loading the model", 0.0)
             loaded = models.load(recipe.model, device=device, dtype="float32")
-        operate(
+        edit_and_evaluate(
             loaded,
             recipe,
-            operation.path,
+            removal.path,
             what=tuple(settings["what"]),
             seed=settings["seed"],
             progress=stage,
             on_step=step,
-            should_stop=operation.stop_requested,
+            should_stop=removal.stop_requested,
         )
         return "Finished"
 
-    return keeper.carry_out(work)
+    return keeper.execute(work)
 
 
-def resume(operation: Operation, *, owner: str = "") -> None:
-    """Put a stopped or crashed operation into the queue again; it goes on where it was.
+def resume(removal: Removal, *, owner: str = "") -> None:
+    """Put a stopped or crashed removal into the queue again; it goes on where it was.
 
     Raises:
         RunError: it is queued or at work already.
     """
-    queue.submit(operation.path, "operation", operation.settings["device"], owner)
+    queue.submit(removal.path, "removal", removal.settings["device"], owner)
 
 
 def start(
     recipe: Recipe, *, device: str = "auto", what: str | tuple[str, ...] = "quick", seed: int = 0, owner: str = ""
-) -> Operation:
-    """Create an operation in the home folder and put it into the queue of its device.
+) -> Removal:
+    """Create a removal in the home folder and put it into the queue of its device.
 
     Raises:
         ConfigError: the device does not exist here; nothing is left behind.
@@ -275,23 +286,24 @@ def start(
     queue.device_of(device)
     last = recipe.steps[-1]
     path = new_path(last.concept, last.edit.method)
-    operation = create(recipe, path, device=device, what=what, seed=seed)
-    queue.submit(operation.path, "operation", device, owner)
-    return operation
+    removal = create(recipe, path, device=device, what=what, seed=seed)
+    queue.submit(removal.path, "removal", device, owner)
+    return removal
 
 
 def new_path(concept: str, method: str) -> Path:
-    """A path for a new operation, named after the time and the concept."""
-    root = paths.operations_root()
+    """A path for a new removal, named after the time and the concept."""
+    root = paths.removals_root()
     root.mkdir(parents=True, exist_ok=True)
     now = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S-%f")
     return root / f"{now}-{concept}-{method}"
 
 
-def list_operations(root: Path | None = None) -> list[Operation]:
-    """All operations in `root` (default: the home folder), newest first."""
-    found = (root or paths.operations_root()).glob("*/operation.json")
-    return sorted((Operation(path.parent) for path in found), key=lambda one: one.name, reverse=True)
+def list_removals(root: Path | None = None) -> list[Removal]:
+    """All removals in `root` (default: the home folder), newest first."""
+    folders = {path.parent for top in ([root] if root else paths.removal_roots()) for path in top.glob("*/*.json")}
+    found = (Removal(folder) for folder in folders if record_file(folder))
+    return sorted(found, key=lambda one: one.name, reverse=True)
 
 
 def _estimate(recipe: Recipe, device: str) -> MemoryEstimate:

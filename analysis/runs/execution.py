@@ -25,7 +25,7 @@ from analysis.relearning.resources import ModelSize, memory_estimate
 from analysis.runs.branching import beginning_of, branch
 from analysis.runs.directory import TEXT, RunDirectory
 
-__all__ = ["RunReport", "branch", "carry_out", "prepare", "restart", "resume"]
+__all__ = ["RunReport", "branch", "execute", "prepare", "restart", "resume"]
 
 _WAIT = 5.0
 """Seconds to wait for somebody who changes the run; whoever carries it out takes longer."""
@@ -51,7 +51,7 @@ class _Keeper(StatusKeeper):
         self._started -= seconds
 
 
-def carry_out(run: RunDirectory, report: Callable[[RunReport], None] | None = None) -> JobStatus:
+def execute(run: RunDirectory, report: Callable[[RunReport], None] | None = None) -> JobStatus:
     """Carry out a run and its control, or what is left of them, store everything, and return the run's final status.
 
     Raises:
@@ -60,10 +60,10 @@ def carry_out(run: RunDirectory, report: Callable[[RunReport], None] | None = No
     # Must be set before CUDA starts, for deterministic matrix products.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     with lock.held(run.path, wait=_WAIT):
-        return _carry_out(run, report or (lambda _: None))
+        return _execute(run, report or (lambda _: None))
 
 
-def _carry_out(run: RunDirectory, report: Callable[[RunReport], None]) -> JobStatus:
+def _execute(run: RunDirectory, report: Callable[[RunReport], None]) -> JobStatus:
     run.reread()
     _check_steps(run)
     if run.is_complete():
@@ -109,7 +109,7 @@ def resume(
         PalimpsestError: it cannot go on, or it failed.
     """
     prepare(run, steps=steps)
-    return carry_out(run, report)
+    return execute(run, report)
 
 
 def _check(run: RunDirectory, steps: int | None) -> None:
@@ -271,7 +271,7 @@ def _one_run(
         finally:
             (run.path / _RESERVE).unlink(missing_ok=True)
 
-    return keeper.carry_out(work)
+    return keeper.execute(work)
 
 
 def _make_room(run: RunDirectory, say: Callable[[str], None]) -> None:

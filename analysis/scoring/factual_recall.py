@@ -23,8 +23,8 @@ from analysis.scoring.batches import bucket, pad, span_tokens
 
 __all__ = [
     "KNOWN_THRESHOLD",
-    "FactProbe",
-    "NeutralProbe",
+    "FactBatch",
+    "NeutralBatch",
     "fact_log_p",
     "generate",
     "known_facts",
@@ -44,7 +44,7 @@ _NO_TARGET = -100
 
 
 @dataclass(frozen=True)
-class _FactBatch:
+class _FactTokens:
     tokens_BP: Tensor
     answer_BP: Tensor
     """True where a token belongs to the answer."""
@@ -57,18 +57,18 @@ class _FactBatch:
 
 
 @dataclass(frozen=True)
-class FactProbe:
+class FactBatch:
     """Facts as prepared batches."""
 
     facts: tuple[Fact, ...]
     fact_of_row: tuple[int, ...]
     """The fact each prompt belongs to."""
     texts: tuple[str, ...]
-    batches: tuple[_FactBatch, ...]
+    batches: tuple[_FactTokens, ...]
 
 
 @dataclass(frozen=True)
-class NeutralProbe:
+class NeutralBatch:
     """Neutral sentences as prepared batches of (tokens, number of real tokens in each row)."""
 
     batches: tuple[tuple[Tensor, Tensor], ...]
@@ -79,7 +79,7 @@ class NeutralProbe:
 
 def prepare_facts(
     model: LanguageModel, concept: Concept, facts: Sequence[Fact] | None = None, *, paraphrased: bool = False
-) -> FactProbe:
+) -> FactBatch:
     """Tokenise every prompt + answer of `facts` (default: all of the concept's).
 
     Raises:
@@ -111,12 +111,12 @@ def prepare_facts(
             answer[b, rows[i][1]] = True
         first = min(rows[i][1][0] for i in chosen)
         on_device = (answer.to(model.device), tuple(chosen), torch.tensor(chosen, device=model.device))
-        batches.append(_FactBatch(tokens, *on_device, tokens.shape[1] - first + 1))
-    return FactProbe(tuple(facts), tuple(owners), tuple(texts), tuple(batches))
+        batches.append(_FactTokens(tokens, *on_device, tokens.shape[1] - first + 1))
+    return FactBatch(tuple(facts), tuple(owners), tuple(texts), tuple(batches))
 
 
 def score_facts(
-    model: LanguageModel, probe: FactProbe, *, first_token_only: bool = False, precision: str = "float32"
+    model: LanguageModel, probe: FactBatch, *, first_token_only: bool = False, precision: str = "float32"
 ) -> np.ndarray:
     """P(answer) of each fact, averaged over its prompts: float64 of shape [number of facts]."""
     with torch.inference_mode(), model.lock, precision_context(model, precision):
@@ -124,7 +124,7 @@ def score_facts(
     return mean_p(probe, log_p_R.cpu().numpy())
 
 
-def fact_log_p(model: LanguageModel, probe: FactProbe, *, first_token_only: bool = False) -> Tensor:
+def fact_log_p(model: LanguageModel, probe: FactBatch, *, first_token_only: bool = False) -> Tensor:
     """log P(answer) after every prompt of the probe, in its order, float32 on the model's device."""
     log_p_R = torch.zeros(len(probe.texts), device=model.device)
     for batch in probe.batches:
@@ -139,7 +139,7 @@ def fact_log_p(model: LanguageModel, probe: FactProbe, *, first_token_only: bool
     return log_p_R
 
 
-def mean_p(probe: FactProbe, log_p_R: np.ndarray) -> np.ndarray:
+def mean_p(probe: FactBatch, log_p_R: np.ndarray) -> np.ndarray:
     """P(answer) of each fact from `fact_log_p`: the mean over its prompts, float64."""
     p = np.exp(log_p_R.astype(np.float64))
     owners = np.array(probe.fact_of_row)
@@ -167,7 +167,7 @@ def known_facts(
     return [fact for fact, known in zip(concept.facts, table["known"]) if known], table
 
 
-def prepare_neutral(model: LanguageModel, sentences: Sequence[Sentence]) -> NeutralProbe:
+def prepare_neutral(model: LanguageModel, sentences: Sequence[Sentence]) -> NeutralBatch:
     """Tokenise neutral sentences; each needs at least two tokens."""
     rows = [
         ids
@@ -180,16 +180,16 @@ def prepare_neutral(model: LanguageModel, sentences: Sequence[Sentence]) -> Neut
     for chosen in bucket([len(ids) for ids in rows], _TOKENS_PER_BATCH // 2):
         lengths = torch.tensor([len(rows[i]) for i in chosen], device=model.device)
         batches.append((pad([rows[i] for i in chosen], model), lengths))
-    return NeutralProbe(tuple(batches), len(rows), sum(len(ids) - 1 for ids in rows))
+    return NeutralBatch(tuple(batches), len(rows), sum(len(ids) - 1 for ids in rows))
 
 
-def neutral_loss(model: LanguageModel, probe: NeutralProbe, *, precision: str = "float32") -> float:
+def neutral_loss(model: LanguageModel, probe: NeutralBatch, *, precision: str = "float32") -> float:
     """Mean cross-entropy per token over the probe, in nats."""
     with torch.inference_mode(), model.lock, precision_context(model, precision):
         return float(neutral_total(model, probe)) / probe.n_predicted
 
 
-def neutral_total(model: LanguageModel, probe: NeutralProbe) -> Tensor:
+def neutral_total(model: LanguageModel, probe: NeutralBatch) -> Tensor:
     """Sum of the cross-entropies of all the probe's tokens, in nats, on the model's device."""
     precise = torch.float32 if model.device.type == "mps" else torch.float64
     total = torch.zeros((), dtype=precise, device=model.device)

@@ -27,7 +27,7 @@ __all__ = [
     "TAGS",
     "TagHead",
     "TaggedRow",
-    "TaggingProbe",
+    "TaggingBatch",
     "TaggingScore",
     "find_entities",
     "pad_tags",
@@ -57,7 +57,7 @@ class TaggedRow:
 
 
 @dataclass(frozen=True)
-class TaggingProbe:
+class TaggingBatch:
     """Tagged sentences as prepared batches of (tokens, tags), both [B, P]."""
 
     batches: tuple[tuple[Tensor, Tensor], ...]
@@ -145,7 +145,7 @@ def tag_loss(
     return F.cross_entropy(logits_BPK.flatten(0, 1), tags_BP.flatten(), ignore_index=_UNCOUNTED, reduction="sum")
 
 
-def prepare(model: LanguageModel, sentences: Sequence[Sentence]) -> TaggingProbe:
+def prepare(model: LanguageModel, sentences: Sequence[Sentence]) -> TaggingBatch:
     """Tokenise and pad sentences once.
 
     Raises:
@@ -159,10 +159,10 @@ def prepare(model: LanguageModel, sentences: Sequence[Sentence]) -> TaggingProbe
         )
     chosen = bucket([len(row.ids) for row in rows], _TOKENS_PER_BATCH)
     batches = tuple(pad_tags([rows[i] for i in batch], model) for batch in chosen)
-    return TaggingProbe(batches, tuple(tags_BP.cpu().numpy() for _, tags_BP in batches), len(rows), n_entities)
+    return TaggingBatch(batches, tuple(tags_BP.cpu().numpy() for _, tags_BP in batches), len(rows), n_entities)
 
 
-def score(model: LanguageModel, head: TagHead, probe: TaggingProbe, *, precision: str = "float32") -> TaggingScore:
+def score(model: LanguageModel, head: TagHead, probe: TaggingBatch, *, precision: str = "float32") -> TaggingScore:
     """Tag the probe's sentences and compare with the truth, entity by entity."""
     with torch.inference_mode(), model.lock, factual_recall.precision_context(model, precision):
         log_p_T, guess_T = tag_log_p(model, head, probe)
@@ -170,7 +170,7 @@ def score(model: LanguageModel, head: TagHead, probe: TaggingProbe, *, precision
 
 
 def tag_log_p(
-    model: LanguageModel, head: TagHead, probe: TaggingProbe
+    model: LanguageModel, head: TagHead, probe: TaggingBatch
 ) -> tuple[Float[Tensor, " T"], Int[Tensor, " T"]]:
     """Of every token, one batch after the other: log P of its right tag, and the most probable tag; both on the device."""
     log_p, guesses = [], []
@@ -181,7 +181,7 @@ def tag_log_p(
     return torch.cat(log_p), torch.cat(guesses)
 
 
-def scored(probe: TaggingProbe, log_p_T: np.ndarray, guess_T: np.ndarray) -> TaggingScore:
+def scored(probe: TaggingBatch, log_p_T: np.ndarray, guess_T: np.ndarray) -> TaggingScore:
     """Compare what `tag_log_p` gives with the truth, entity by entity."""
     p_E: list[float] = []
     n_right = n_found = n_tokens = start = 0

@@ -31,7 +31,7 @@ def run(tiny_folder: Path, tiny_concept: Concept, tmp_path_factory: pytest.TempP
     )
     path = tmp_path_factory.mktemp("runs") / "one"
     run = runs.create(config, path, concepts={tiny_concept.name: tiny_concept})
-    execution.carry_out(run)
+    execution.execute(run)
     return run
 
 

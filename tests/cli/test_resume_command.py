@@ -26,7 +26,7 @@ def stopped(empty_home: Path, tiny_folder: Path, tiny_concept: Concept) -> RunDi
     """A run of 6 steps that was stopped after its third."""
     config = small_run(tiny_folder, tiny_concept, steps=6, checkpoint_every=2, keep_checkpoints=True)
     run = runs.create(config, empty_home / "runs" / "mine", concepts={tiny_concept.name: tiny_concept})
-    execution.carry_out(run, lambda report: run.request_stop() if report.done == 3 else None)
+    execution.execute(run, lambda report: run.request_stop() if report.done == 3 else None)
     assert run.status().state == "stopped"
     return run
 

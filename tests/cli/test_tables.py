@@ -8,12 +8,13 @@ import pytest
 import typer.testing
 from rich.console import Console
 
-from analysis import migration, runs
+from analysis import runs
 from analysis.cli import app, common, models
 from analysis.cli import runs as runs_command
 from analysis.concepts import Concept
 from analysis.models import catalog
 from analysis.runs.directory import RunDirectory
+from analysis.runs.summary import summarise
 from tests.small_runs import small_run
 
 runner = typer.testing.CliRunner()
@@ -73,7 +74,7 @@ def test_a_long_name_is_never_cut(printed, run: RunDirectory, length: int):
     ],
 )
 def test_both_half_lives_are_told_apart(run: RunDirectory, capsys, retrained, held_out, told: str):
-    found = migration.summarise(run) | {"half_life_steps": retrained, "half_life_steps_held_out": held_out}
+    found = summarise(run) | {"half_life_steps": retrained, "half_life_steps_held_out": held_out}
     runs_command.print_summary(found)
     assert told in capsys.readouterr().out
 

@@ -52,7 +52,7 @@ def test_a_run_reads_the_text_that_it_stored(tiny_folder: Path, tiny_concept: Co
     )
     run = runs.create(config, tmp_path / "run", concepts={tiny_concept.name: tiny_concept})
     assert run.text() == ODD
-    assert execution.carry_out(run).state == "finished"
+    assert execution.execute(run).state == "finished"
     half = tmp_path / "half.jsonl"
     half.write_text('"whole"\n"a lone \\ud800 surrogate"\n')
     with pytest.raises(ConfigError, match=r"half\.jsonl line 2 holds half a character"):

@@ -36,7 +36,7 @@ def server(tiny_folder: Path, tiny_concept: Concept, tmp_path_factory: pytest.Te
         precision="float32",
         device="cpu",
     )
-    execution.carry_out(runs.create(config, home / "runs" / "one", concepts={tiny_concept.name: tiny_concept}))
+    execution.execute(runs.create(config, home / "runs" / "one", concepts={tiny_concept.name: tiny_concept}))
     with served(home) as url:
         yield url
 

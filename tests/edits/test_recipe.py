@@ -34,11 +34,11 @@ def recipe(tiny_model: LanguageModel, tiny_concept: Concept) -> Recipe:
 def test_a_stored_recipe_makes_the_same_weights(tiny_folder: Path, tmp_path: Path, recipe: Recipe):
     first, second = (load(str(tiny_folder), device="cpu") for _ in range(2))
     before = state(first)
-    ledger = recipe.carry_out(first)
+    ledger = recipe.execute(first)
     recipe.save(tmp_path / "recipe.json")
     again = Recipe.load(tmp_path / "recipe.json")
     assert again == recipe
-    again.carry_out(second)
+    again.execute(second)
     assert same_bits(state(first), state(second))
     assert [entry.concept for entry in ledger.entries] == ["tiny-capitals"] * 3
     ledger.undo_to(0)
@@ -64,11 +64,11 @@ def test_a_recipe_is_of_the_model_without_a_preview_under_way(tiny_model: Langua
 
 def test_another_model_is_refused(tiny_model: LanguageModel, tiny_gpt2: LanguageModel, recipe: Recipe):
     with pytest.raises(EditError, match="3 layers with 4 heads and 48 neurons each"):
-        recipe.carry_out(tiny_gpt2)
+        recipe.execute(tiny_gpt2)
     with torch.no_grad():
         tiny_model.neuron_weights(0)[0].parameter.mul_(3)
     with pytest.raises(EditError, match="without edits"):
-        recipe.carry_out(tiny_model)
+        recipe.execute(tiny_model)
 
 
 def test_a_step_that_fails_takes_the_others_back(
@@ -84,7 +84,7 @@ def test_a_step_that_fails_takes_the_others_back(
 
     monkeypatch.setattr(PlannedEdit, "write", failing)
     with pytest.raises(EditError, match="no"):
-        recipe.carry_out(tiny_model)
+        recipe.execute(tiny_model)
     assert same_bits(state(tiny_model), before)
 
 

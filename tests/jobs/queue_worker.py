@@ -46,7 +46,7 @@ def nap(path: Path) -> None:
             time.sleep(0.02)
         return "Finished"
 
-    StatusKeeper(job).carry_out(work)
+    StatusKeeper(job).execute(work)
     (path / "seen.json").write_text(json.dumps(seen | {"ended": time.monotonic()}))
 
 

@@ -30,9 +30,7 @@ def all_over() -> bool:
 
 def script(text: str) -> subprocess.Popen:
     """A process of its own that uses the queue of this home with stand-in workers."""
-    head = (
-        "from pathlib import Path; from analysis.jobs import memory_broker, queue, queue_rules\nfrom tests.jobs.queue_line import *\n"
-    )
+    head = "from pathlib import Path; from analysis.jobs import memory_broker, queue, queue_rules\nfrom tests.jobs.queue_line import *\n"
     text = f"{head}queue_rules.command = stand_in\n{text}"
     return subprocess.Popen([sys.executable, "-c", text], cwd=ROOT, env={**ENVIRONMENT, "PALIMPSEST_HOME": home()})
 

@@ -358,7 +358,7 @@ def test_a_cancel_between_the_claim_and_the_start_is_heeded(line: Line, monkeypa
     assert claimed is not None
     assert queue.cancel(job.path)
     assert (job.status().state, job.status().message) == ("stopped", "Cancelled while it was queued.")
-    worker._carry_out(claimed, {"nap": lambda path: pytest.fail("it has begun")})
+    worker._execute(claimed, {"nap": lambda path: pytest.fail("it has begun")})
     worker._leave(claimed)
     stored = job.stored()
     assert stored is not None

@@ -35,7 +35,7 @@ def command_line(home: Path, name: str) -> subprocess.Popen:
 
 def test_an_idle_device_is_held_at_once_and_others_wait(line: Line, tmp_path: Path):
     said: list[str] = []
-    with queue.turn(tmp_path / "mine", "operation", "cpu", say=said.append, owner="me"):
+    with queue.turn(tmp_path / "mine", "removal", "cpu", say=said.append, owner="me"):
         (entry,) = queue.entries()
         assert (entry.name, entry.place, entry.foreground, entry.owner) == ("mine", 0, True, "me")
         later = line.submit("later")

@@ -10,11 +10,11 @@ from analysis.concepts import Concept
 from analysis.errors import ConceptError, ConfigError
 from analysis.models import LanguageModel
 from analysis.neuron_cards.bootstrap import BOOTSTRAP_METHODS, BootstrapScores, bootstrap_scores
-from analysis.neuron_cards.token_activations import Trace, trace
-from tests.neuron_cards.written_activations import trace_of
+from analysis.neuron_cards.token_activations import TokenActivations, token_activations
+from tests.neuron_cards.written_activations import written_activations
 
 
-def made_up(n_sentences: int = 30, *, seed: int = 0, step: float = 0.0) -> Trace:
+def made_up(n_sentences: int = 30, *, seed: int = 0, step: float = 0.0) -> TokenActivations:
     """Sentences of 2 to 6 words, “x” the concept's; neuron 0 knows it, neuron 1 avoids it, 2 is noise, 3 is dead."""
     random = np.random.default_rng(seed)
     texts, values = [], []
@@ -27,7 +27,7 @@ def made_up(n_sentences: int = 30, *, seed: int = 0, step: float = 0.0) -> Trace
             noise = random.normal(size=3)
             values.append([2 * own + noise[0] + shift, noise[1] - 1.5 * own, noise[2], 0])
     values = np.round(np.array(values) / step) * step if step else np.array(values)
-    return trace_of(texts, values, labels=["x"])
+    return written_activations(texts, values, labels=["x"])
 
 
 def scores(values: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -42,33 +42,33 @@ def scores(values: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     }
 
 
-def the_long_way(trace: Trace, n_resamples: int, seed: int) -> np.ndarray:
+def the_long_way(activations: TokenActivations, n_resamples: int, seed: int) -> np.ndarray:
     """Scores [R, K, method] of resampled texts, each written out token by token."""
-    n = len(trace.sentences)
+    n = len(activations.sentences)
     draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_resamples)
     found = []
     for draw in draws:
         rows = np.concatenate(
-            [np.arange(len(trace.ids_T))[trace.rows(s)] for s in np.repeat(np.arange(n), draw).tolist()]
+            [np.arange(len(activations.ids_T))[activations.rows(s)] for s in np.repeat(np.arange(n), draw).tolist()]
         )
-        labels = trace.labels_T[rows]
+        labels = activations.labels_T[rows]
         if labels.any() and not labels.all():
-            values = trace.values_TK[rows].astype(np.float64)
+            values = activations.values_TK[rows].astype(np.float64)
             found.append([list(scores(column, labels).values()) for column in values.T])
     return np.array(found)
 
 
 @pytest.mark.parametrize("step", [0.0, 1.0], ids=["distinct", "many ties"])
 def test_intervals_are_those_of_resampled_texts(step: float):
-    trace = made_up(step=step)
+    activations = made_up(step=step)
     thresholds = {"probeless": 1.0, "average_precision": 0.6}
-    found = bootstrap_scores(trace, n_resamples=150, seed=4, level=0.9, thresholds=thresholds)
-    direct_RKM = the_long_way(trace, 150, 4)
+    found = bootstrap_scores(activations, n_resamples=150, seed=4, level=0.9, thresholds=thresholds)
+    direct_RKM = the_long_way(activations, 150, 4)
     assert found.n_resamples == len(direct_RKM)
     assert (found.n_sentences, found.n_concept_sentences) == (30, 20)
     assert found.table["neuron"].tolist() == [f"L0.N{k}" for k in range(4) for _ in range(3)]
     for k in range(4):
-        whole = scores(trace.values_TK[:, k].astype(np.float64), trace.labels_T)
+        whole = scores(activations.values_TK[:, k].astype(np.float64), activations.labels_T)
         for m, method in enumerate(BOOTSTRAP_METHODS):
             row = found.table.iloc[3 * k + m]
             assert row["method"] == method
@@ -84,7 +84,7 @@ def test_intervals_are_those_of_resampled_texts(step: float):
 def test_scores_are_those_of_saliency(either_model: LanguageModel, tiny_concept: Concept):
     neurons = NeuronSet([1, 30, either_model.n_neurons + 2], either_model.shape)
     found = bootstrap_scores(
-        trace(either_model, tiny_concept.sentences, neurons, skip_first=True), n_resamples=100
+        token_activations(either_model, tiny_concept.sentences, neurons, skip_first=True), n_resamples=100
     ).table.pivot(index="neuron", columns="method", values="score")
     for result in saliency.measure(either_model, [tiny_concept], methods=BOOTSTRAP_METHODS):
         expected = result.scores_LN.ravel()[neurons.flat]
@@ -114,38 +114,38 @@ def test_bars_are_over_sentences_not_tokens():
     """Repeating every word of a sentence tells nothing new, so the bars stay."""
     texts = [f"x y{s}" if s % 2 else f"z y{s}" for s in range(40)]
     values = np.random.default_rng(2).normal(size=(80, 1))
-    once = trace_of(texts, values, labels=["x"])
+    once = written_activations(texts, values, labels=["x"])
     repeated = np.concatenate([np.tile(values[2 * s : 2 * s + 2], (5, 1)) for s in range(40)])
-    often = trace_of([" ".join([text] * 5) for text in texts], repeated, labels=["x"])
-    one, five = (bootstrap_scores(trace, methods=["probeless"], n_resamples=200) for trace in (once, often))
+    often = written_activations([" ".join([text] * 5) for text in texts], repeated, labels=["x"])
+    one, five = (bootstrap_scores(activations, methods=["probeless"], n_resamples=200) for activations in (once, often))
     np.testing.assert_allclose(one.table.iloc[:, 2:5].astype(float), five.table.iloc[:, 2:5].astype(float))
 
 
 def test_labels_may_be_given():
-    trace = made_up()
-    other = np.array([trace.words[w].text.endswith(".0") for w in trace.word_T])
-    found = bootstrap_scores(trace, other, methods=["probeless"], n_resamples=100).table
-    values = trace.values_TK[:, 0].astype(np.float64)
+    activations = made_up()
+    other = np.array([activations.words[w].text.endswith(".0") for w in activations.word_T])
+    found = bootstrap_scores(activations, other, methods=["probeless"], n_resamples=100).table
+    values = activations.values_TK[:, 0].astype(np.float64)
     assert found["score"][0] == pytest.approx(abs(values[other].mean() - values[~other].mean()))
 
 
 def test_settings_out_of_range():
-    trace = made_up()
+    activations = made_up()
     with pytest.raises(ConfigError, match="“probe” has no error bars"):
-        bootstrap_scores(trace, methods=["probe"])
+        bootstrap_scores(activations, methods=["probe"])
     with pytest.raises(ConfigError, match="“ablation” has no error bars"):
-        bootstrap_scores(trace, thresholds={"ablation": 1.0})
+        bootstrap_scores(activations, thresholds={"ablation": 1.0})
     with pytest.raises(ConfigError, match="No method"):
-        bootstrap_scores(trace, methods=[])
+        bootstrap_scores(activations, methods=[])
     with pytest.raises(ConfigError, match="at least 100"):
-        bootstrap_scores(trace, n_resamples=5)
+        bootstrap_scores(activations, n_resamples=5)
     with pytest.raises(ConfigError, match="confidence level"):
-        bootstrap_scores(trace, level=95)
+        bootstrap_scores(activations, level=95)
     with pytest.raises(ConfigError, match="true or false"):
-        bootstrap_scores(trace, trace.labels_T[:-1])
+        bootstrap_scores(activations, activations.labels_T[:-1])
     with pytest.raises(ConfigError, match="true or false"):
-        bootstrap_scores(trace, trace.labels_T.astype(int))
+        bootstrap_scores(activations, activations.labels_T.astype(int))
     with pytest.raises(ConceptError, match="at least two sentences"):
-        bootstrap_scores(trace_of(["x y", "y"], [[1], [2], [3]], labels=["x"]))
+        bootstrap_scores(written_activations(["x y", "y"], [[1], [2], [3]], labels=["x"]))
     with pytest.raises(ConceptError, match="other words"):
-        bootstrap_scores(trace_of(["x x", "x"], [[1], [2], [3]], labels=["x"]))
+        bootstrap_scores(written_activations(["x x", "x"], [[1], [2], [3]], labels=["x"]))

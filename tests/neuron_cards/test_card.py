@@ -17,8 +17,8 @@ from analysis.errors import ConfigError
 from analysis.lens.unembedding import neuron_vocabulary
 from analysis.models import LanguageModel
 from analysis.neuron_cards.bootstrap import bootstrap_scores
-from analysis.neuron_cards.card import concept_places, neuron_card, trace_unit
-from analysis.neuron_cards.token_activations import trace
+from analysis.neuron_cards.card import concept_places, neuron_card, unit_activations
+from analysis.neuron_cards.token_activations import token_activations
 from analysis.saliency.tables import FORMATS, saliency_table, table_bytes
 
 
@@ -28,7 +28,9 @@ def test_a_card_is_the_sum_of_its_parts(either_model: LanguageModel, tiny_concep
     scan = saliency.scan(either_model, [tiny_concept]) if scanned else None
     card = neuron_card(either_model, tiny_concept, unit, scan=scan, n_words=4, n_resamples=200)
     width = either_model.n_neurons
-    direct = trace(either_model, tiny_concept.sentences, NeuronSet([width + 7], either_model.shape), skip_first=True)
+    direct = token_activations(
+        either_model, tiny_concept.sentences, NeuronSet([width + 7], either_model.shape), skip_first=True
+    )
     values = direct.values_TK[:, 0]
     np.testing.assert_allclose(card.own, values[direct.labels_T], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(card.other, values[~direct.labels_T], rtol=1e-4, atol=1e-6)
@@ -64,7 +66,7 @@ def test_a_card_of_one_sentence_has_no_error_bars(tiny_model: LanguageModel, tin
 
 def test_a_scan_of_several_concepts_is_no_trace(tiny_model: LanguageModel, tiny_concept: Concept, tiny_shapes: Concept):
     both = saliency.scan(tiny_model, [tiny_shapes, tiny_concept])
-    found = trace_unit(tiny_model, tiny_concept, Unit(0, 3), scan=both)
+    found = unit_activations(tiny_model, tiny_concept, Unit(0, 3), scan=both)
     assert found.sentences == tiny_concept.sentences
 
 

@@ -11,8 +11,8 @@ from analysis.components.sites import HEADS, MLP, RESIDUAL, Site
 from analysis.concepts import Concept
 from analysis.errors import ConfigError
 from analysis.models import LanguageModel
-from analysis.neuron_cards.from_scan import trace_of_sample
-from analysis.neuron_cards.token_activations import Trace, trace
+from analysis.neuron_cards.from_scan import activations_from_scan
+from analysis.neuron_cards.token_activations import TokenActivations, token_activations
 
 
 @pytest.mark.parametrize("site", [MLP, RESIDUAL], ids=lambda site: site.name)
@@ -23,9 +23,9 @@ def test_equals_a_pass_of_its_own(either_model: LanguageModel, tiny_concept: Con
     # a repeated sentence counts twice, in both
     concept = replace(tiny_concept, sentences=(*tiny_concept.sentences, tiny_concept.sentences[0]))
     scan = saliency.scan(either_model, [concept], site=site, skip_first=skip_first)
-    found = trace_of_sample(either_model, scan, concept.name, neurons)
-    expected = trace(either_model, concept.sentences, neurons, site=site, skip_first=skip_first)
-    assert isinstance(found, Trace)
+    found = activations_from_scan(either_model, scan, concept.name, neurons)
+    expected = token_activations(either_model, concept.sentences, neurons, site=site, skip_first=skip_first)
+    assert isinstance(found, TokenActivations)
     np.testing.assert_allclose(found.values_TK, expected.values_TK, rtol=1e-4, atol=1e-5)
     for name in ("ids_T", "sentence_T", "offsets_T2", "labels_T", "word_T"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
@@ -36,24 +36,24 @@ def test_equals_a_pass_of_its_own(either_model: LanguageModel, tiny_concept: Con
 def test_none_where_the_sample_is_not_the_text(tiny_model: LanguageModel, tiny_concept: Concept, tiny_shapes: Concept):
     neurons = NeuronSet([0], tiny_model.shape)
     without = saliency.scan(tiny_model, [tiny_concept], sampled=False)
-    assert trace_of_sample(tiny_model, without, tiny_concept.name, neurons) is None
+    assert activations_from_scan(tiny_model, without, tiny_concept.name, neurons) is None
     both = saliency.scan(tiny_model, [tiny_concept, tiny_shapes])
-    assert trace_of_sample(tiny_model, both, tiny_concept.name, neurons) is None
+    assert activations_from_scan(tiny_model, both, tiny_concept.name, neurons) is None
     whole = saliency.scan(tiny_model, [tiny_concept])
     assert whole.sample is not None
     part = whole.sample.concepts[tiny_concept.name]
     thinned = replace(part, weights=part.weights * 2)
     part_scan = replace(whole, sample=replace(whole.sample, concepts={tiny_concept.name: thinned}))
-    assert trace_of_sample(tiny_model, part_scan, tiny_concept.name, neurons) is None
+    assert activations_from_scan(tiny_model, part_scan, tiny_concept.name, neurons) is None
 
 
 def test_heads_and_strange_neurons_are_refused(tiny_model: LanguageModel, tiny_concept: Concept):
     scan = saliency.scan(tiny_model, [tiny_concept])
     with pytest.raises(ConfigError, match="Choose them from this model"):
-        trace_of_sample(tiny_model, scan, tiny_concept.name, NeuronSet([0], (3, 47)))
+        activations_from_scan(tiny_model, scan, tiny_concept.name, NeuronSet([0], (3, 47)))
     heads = saliency.scan(tiny_model, [tiny_concept], site=HEADS)
     with pytest.raises(ConfigError, match="no single activation"):
-        trace_of_sample(tiny_model, heads, tiny_concept.name, NeuronSet([0], (3, 4)))
+        activations_from_scan(tiny_model, heads, tiny_concept.name, NeuronSet([0], (3, 4)))
 
 
 def test_a_scan_scores_as_measure_does(tiny_model: LanguageModel, tiny_concept: Concept):

@@ -10,8 +10,7 @@ from analysis.components.sites import HEADS, MLP, RESIDUAL, Site
 from analysis.concepts import Concept, Sentence
 from analysis.errors import ConceptError, ConfigError, MemoryShortError, ModelFileError
 from analysis.models import LanguageModel
-from analysis.neuron_cards import token_activations
-from analysis.neuron_cards.token_activations import split_words, trace
+from analysis.neuron_cards.token_activations import split_words, token_activations
 
 
 def some_neurons(model: LanguageModel, site: Site = MLP) -> NeuronSet:
@@ -25,7 +24,9 @@ def test_values_equal_a_full_cache(
     either_model: LanguageModel, tiny_concept: Concept, site: Site, tokens_per_batch: int
 ):
     neurons = some_neurons(either_model, site)
-    found = trace(either_model, tiny_concept.sentences, neurons, site=site, tokens_per_batch=tokens_per_batch)
+    found = token_activations(
+        either_model, tiny_concept.sentences, neurons, site=site, tokens_per_batch=tokens_per_batch
+    )
     expected, ids, sentences = [], [], []
     for s, sentence in enumerate(tiny_concept.sentences):
         encoded = either_model.encode(sentence.text)
@@ -47,7 +48,7 @@ def test_values_equal_a_full_cache(
 def test_saliency_from_a_trace_is_saliency(either_model: LanguageModel, tiny_concept: Concept, skip_first: bool):
     """The same tokens count and carry the same labels as in the streaming pass."""
     neurons = some_neurons(either_model)
-    found = trace(either_model, tiny_concept.sentences, neurons, skip_first=skip_first)
+    found = token_activations(either_model, tiny_concept.sentences, neurons, skip_first=skip_first)
     own, other = found.values_TK[found.labels_T], found.values_TK[~found.labels_T]
     (expected,) = saliency.measure(either_model, [tiny_concept], skip_first=skip_first)
     assert (len(own), len(other)) == (expected.n_concept_tokens, expected.n_other_tokens)
@@ -57,7 +58,7 @@ def test_saliency_from_a_trace_is_saliency(either_model: LanguageModel, tiny_con
 
 def test_tokens_know_their_words_labels_and_characters(tiny_model: LanguageModel, mark):
     sentences = [mark("Rome (the *Eternal* City) is  old."), mark("Züri, *東京*!")]
-    found = trace(tiny_model, sentences, some_neurons(tiny_model))
+    found = token_activations(tiny_model, sentences, some_neurons(tiny_model))
     texts = [sentence.text for sentence in sentences]
     assert [word.text for word in found.words if word.sentence == 0] == "Rome ( the Eternal City ) is old .".split()
     assert [word.text for word in found.words if word.sentence == 1] == ["Züri", ",", "東京", "!"]
@@ -94,8 +95,8 @@ def test_words_are_split_like_a_corpus(text: str, words: list[str]):
 
 
 def test_what_is_cut_is_counted(tiny_model: LanguageModel, tiny_concept: Concept):
-    full = trace(tiny_model, tiny_concept.sentences, some_neurons(tiny_model))
-    cut = trace(tiny_model, tiny_concept.sentences, some_neurons(tiny_model), max_length=8)
+    full = token_activations(tiny_model, tiny_concept.sentences, some_neurons(tiny_model))
+    cut = token_activations(tiny_model, tiny_concept.sentences, some_neurons(tiny_model), max_length=8)
     assert np.bincount(cut.sentence_T).tolist() == [8] * len(tiny_concept.sentences)
     assert cut.n_cut == len(full.ids_T) - len(cut.ids_T) > 0
     assert cut.n_spans_lost > 0
@@ -111,14 +112,14 @@ def test_the_head_is_skipped_and_the_model_unchanged(tiny_model: LanguageModel, 
     before = tiny_model.residual(tokens)
     handle = tiny_model.inner.get_output_embeddings().register_forward_pre_hook(forbidden)
     try:
-        trace(tiny_model, tiny_concept.sentences, some_neurons(tiny_model))
+        token_activations(tiny_model, tiny_concept.sentences, some_neurons(tiny_model))
     finally:
         handle.remove()
     torch.testing.assert_close(tiny_model.residual(tokens), before, rtol=0, atol=0)
 
 
 def test_columns_are_found_by_name(tiny_model: LanguageModel, tiny_concept: Concept):
-    found = trace(tiny_model, tiny_concept.sentences, some_neurons(tiny_model))
+    found = token_activations(tiny_model, tiny_concept.sentences, some_neurons(tiny_model))
     assert [found.column(neuron) for neuron in found.neurons] == [0, 1, 2, 3, 4]
     # flat index 48 is L1.N0: L0.N48 must not be taken for it
     for absent in (Neuron(0, 4), Neuron(0, 48 + 7), Neuron(2, 47)):
@@ -132,7 +133,7 @@ def test_activations_that_are_not_finite_name_the_layer(tiny_model: LanguageMode
         tiny_model.neuron_weights(layer)[0].parameter[5, 3] = float("nan")
     neurons = NeuronSet([layer * 48 + 5], tiny_model.shape)
     with pytest.raises(ModelFileError, match=rf"blocks\.{layer}\.mlp\.hook_post.*not finite"):
-        trace(tiny_model, tiny_concept.sentences, neurons)
+        token_activations(tiny_model, tiny_concept.sentences, neurons)
 
 
 def test_memory_is_checked_before_the_pass(
@@ -141,18 +142,18 @@ def test_memory_is_checked_before_the_pass(
     monkeypatch.setattr(token_activations, "free_bytes", lambda device: 100)
     monkeypatch.setattr(tiny_model, "residual", lambda tokens: pytest.fail("the model was run"))
     with pytest.raises(MemoryShortError, match=r"Keeping 5 neurons.*fewer neurons"):
-        trace(tiny_model, tiny_concept.sentences, some_neurons(tiny_model))
+        token_activations(tiny_model, tiny_concept.sentences, some_neurons(tiny_model))
 
 
 def test_nonsense_is_refused(tiny_model: LanguageModel, tiny_concept: Concept):
     sentences, neurons = tiny_concept.sentences, some_neurons(tiny_model)
     with pytest.raises(ConceptError, match="no sentences"):
-        trace(tiny_model, [], neurons)
+        token_activations(tiny_model, [], neurons)
     with pytest.raises(ConfigError, match="No neuron is chosen"):
-        trace(tiny_model, sentences, NeuronSet([], tiny_model.shape))
+        token_activations(tiny_model, sentences, NeuronSet([], tiny_model.shape))
     with pytest.raises(ConfigError, match=r"3 layers of 48.*3 layers of 32"):
-        trace(tiny_model, sentences, neurons, site=RESIDUAL)
+        token_activations(tiny_model, sentences, neurons, site=RESIDUAL)
     with pytest.raises(ConfigError, match="Attention heads have no single activation"):
-        trace(tiny_model, sentences, neurons, site=HEADS)
+        token_activations(tiny_model, sentences, neurons, site=HEADS)
     with pytest.raises(ConceptError, match="No token"):
-        trace(tiny_model, [Sentence("R")], neurons, skip_first=True)
+        token_activations(tiny_model, [Sentence("R")], neurons, skip_first=True)

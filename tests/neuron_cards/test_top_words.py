@@ -12,9 +12,9 @@ from analysis.components.neurons import Neuron, NeuronSet, hook_name
 from analysis.concepts import Sentence
 from analysis.errors import ConceptError, ConfigError
 from analysis.models import LanguageModel
-from analysis.neuron_cards.token_activations import trace
+from analysis.neuron_cards.token_activations import token_activations
 from analysis.neuron_cards.top_words import AGGREGATES, contexts, word_scores
-from tests.neuron_cards.written_activations import trace_of
+from tests.neuron_cards.written_activations import written_activations
 
 TEXTS = """The ferry to *Bergen* leaves at nine, if the fog allows it.
 We met in *Porto*, near the river, and walked until dark.
@@ -83,7 +83,7 @@ def direct_words(
 def test_scores_equal_a_direct_computation(either_model: LanguageModel, mark):
     sentences = [mark(text) for text in TEXTS]
     neurons = NeuronSet([2, 40, either_model.n_neurons + 5], either_model.shape)
-    found = trace(either_model, sentences, neurons)
+    found = token_activations(either_model, sentences, neurons)
     direct = [direct_activations(either_model, sentence, neurons) for sentence in sentences]
     for aggregate, fold in itertools.product(AGGREGATES, (False, True)):
         every = word_scores(found, aggregate=aggregate, fold_case=fold, minimum=0.0, top=None)
@@ -105,10 +105,10 @@ def test_scores_equal_a_direct_computation(either_model: LanguageModel, mark):
 
 def test_every_column_by_hand():
     # word means of |z| with mean 0 and std 2: dog 2, cat 1.5, a 0 (both 0), the 0.5 -> scores 1, .75, .25
-    trace = trace_of(["a dog", "the cat", "cat a", "the"], [[0], [-4], [1], [2], [4], [0], [-1]])
-    values = trace.values_TK[:, 0].astype(float)
+    activations = written_activations(["a dog", "the cat", "cat a", "the"], [[0], [-4], [1], [2], [4], [0], [-1]])
+    values = activations.values_TK[:, 0].astype(float)
     z = (values - values.mean()) / values.std()
-    table = word_scores(trace, minimum=0.0, top=None).table.set_index("word")
+    table = word_scores(activations, minimum=0.0, top=None).table.set_index("word")
     size = {"a": (abs(z[0]) + abs(z[5])) / 2, "dog": abs(z[1]), "the": (abs(z[2]) + abs(z[6])) / 2}
     size["cat"] = (abs(z[3]) + abs(z[4])) / 2
     for word, value in size.items():
@@ -122,59 +122,59 @@ def test_every_column_by_hand():
 
 
 def test_minimum_and_top_choose_the_words():
-    trace = trace_of(["a b c d e f"], [[10], [-8], [6], [-4.9], [-3.2], [0.1]])
-    assert word_scores(trace).words_K == (("a", "b", "c", "d", "e"),)
-    assert word_scores(trace, top=2).words_K == (("a", "b"),)
-    assert word_scores(trace, minimum=0.5, top=None).words_K == (("a", "b", "c"),)
+    activations = written_activations(["a b c d e f"], [[10], [-8], [6], [-4.9], [-3.2], [0.1]])
+    assert word_scores(activations).words_K == (("a", "b", "c", "d", "e"),)
+    assert word_scores(activations, top=2).words_K == (("a", "b"),)
+    assert word_scores(activations, minimum=0.5, top=None).words_K == (("a", "b", "c"),)
 
 
 def test_a_neuron_that_never_moves_has_no_words():
-    found = word_scores(trace_of(["a b", "c"], [[0, 0.1, 1], [0, 0.1, 0], [0, 0.1, 0]]))
+    found = word_scores(written_activations(["a b", "c"], [[0, 0.1, 1], [0, 0.1, 0], [0, 0.1, 0]]))
     assert found.words_K[:2] == ((), ())
     assert found.of(Neuron(0, 2))[0] == "a"
     assert set(found.table["neuron"]) == {"L0.N2"}
-    assert word_scores(trace_of(["a b"], [[0], [0]])).words_K == ((),)
+    assert word_scores(written_activations(["a b"], [[0], [0]])).words_K == ((),)
 
 
 def test_many_neurons_in_blocks(monkeypatch: pytest.MonkeyPatch):
     values = np.random.default_rng(0).normal(size=(6, 9))
-    trace = trace_of(["a b c", "b c d"], values)
-    whole = word_scores(trace)
+    activations = written_activations(["a b c", "b c d"], values)
+    whole = word_scores(activations)
     monkeypatch.setattr("analysis.neuron_cards.top_words._BLOCK", 12)
-    blocks = word_scores(trace)
+    blocks = word_scores(activations)
     assert blocks.words_K == whole.words_K
     assert blocks.table.equals(whole.table)
-    assert blocks.table["neuron"].unique().tolist() == list(trace.names)
+    assert blocks.table["neuron"].unique().tolist() == list(activations.names)
 
 
 def test_settings_out_of_range():
-    trace = trace_of(["a b"], [[1], [2]])
+    activations = written_activations(["a b"], [[1], [2]])
     with pytest.raises(ConfigError, match="last, mean, max"):
-        word_scores(trace, aggregate="first")
+        word_scores(activations, aggregate="first")
     with pytest.raises(ConfigError, match="below 1"):
-        word_scores(trace, minimum=1.0)
+        word_scores(activations, minimum=1.0)
     with pytest.raises(ConfigError, match="at least 1, or None"):
-        word_scores(trace, top=0)
+        word_scores(activations, top=0)
     with pytest.raises(ConfigError, match=r"L1\.N0 was not traced"):
-        word_scores(trace).of(Neuron(1, 0))
+        word_scores(activations).of(Neuron(1, 0))
     with pytest.raises(ConfigError, match="number of contexts"):
-        contexts(trace, Neuron(0, 0), 0)
+        contexts(activations, Neuron(0, 0), 0)
     with pytest.raises(ConfigError, match=r"quantile 1\.5"):
-        contexts(trace, Neuron(0, 0), quantiles=[1.5])
+        contexts(activations, Neuron(0, 0), quantiles=[1.5])
 
 
 def test_white_space_alone_has_no_words():
-    trace = trace_of(["a"], [[1]])
-    object.__setattr__(trace, "word_T", np.array([-1]))
+    activations = written_activations(["a"], [[1]])
+    object.__setattr__(activations, "word_T", np.array([-1]))
     with pytest.raises(ConceptError, match="only white space"):
-        word_scores(trace)
+        word_scores(activations)
 
 
 def test_contexts_come_from_the_top_and_from_quantiles_of_each_sign():
     texts = [f"w{i} x{i}" for i in range(11)]
     # the first tokens are 1, 2 .. 11; the second ones -0.5 in five sentences, 0 elsewhere
     values = [[v] for i in range(11) for v in (i + 1, -0.5 if i < 5 else 0)]
-    found = contexts(trace_of(texts, values), Neuron(0, 0), 2, quantiles=(0.5,))
+    found = contexts(written_activations(texts, values), Neuron(0, 0), 2, quantiles=(0.5,))
     positive = [context for context in found if context.sign == "positive"]
     assert [(context.quantile, context.value) for context in positive] == [(1.0, 11), (1.0, 10), (0.5, 6), (0.5, 5)]
     negative = [context for context in found if context.sign == "negative"]
@@ -186,11 +186,13 @@ def test_contexts_come_from_the_top_and_from_quantiles_of_each_sign():
 
 
 def test_a_sentence_appears_once_in_a_group_of_contexts():
-    trace = trace_of(["a b", "c d"], [[9], [8], [1], [2]])
-    found = contexts(trace, Neuron(0, 0), 2, quantiles=())
+    activations = written_activations(["a b", "c d"], [[9], [8], [1], [2]])
+    found = contexts(activations, Neuron(0, 0), 2, quantiles=())
     assert [(context.sentence, context.value) for context in found] == [(0, 9), (1, 2)]
 
 
 def test_a_neuron_without_one_sign_has_no_contexts_for_it():
-    assert {context.sign for context in contexts(trace_of(["a b"], [[1], [0]]), Neuron(0, 0))} == {"positive"}
-    assert contexts(trace_of(["a b"], [[0], [0]]), Neuron(0, 0)) == []
+    assert {context.sign for context in contexts(written_activations(["a b"], [[1], [0]]), Neuron(0, 0))} == {
+        "positive"
+    }
+    assert contexts(written_activations(["a b"], [[0], [0]]), Neuron(0, 0)) == []

@@ -19,7 +19,7 @@ from analysis.neuron_cards.word_similarity import (
     layer_means,
     similarity_to_words,
 )
-from tests.neuron_cards.written_activations import trace_of
+from tests.neuron_cards.written_activations import written_activations
 
 VECTORS = {"east": (1, 0), "north": (0, 1), "west": (-1, 0), "northeast": (1, 1), "nowhere": (np.nan, np.nan)}
 
@@ -30,7 +30,7 @@ def compass(words: Sequence[str]) -> np.ndarray:
 
 def words_of(*words_K: tuple[str, ...]) -> WordScores:
     """Word scores of which only the words matter."""
-    found = word_scores(trace_of(["a b"], [[0.0] * len(words_K)] * 2))
+    found = word_scores(written_activations(["a b"], [[0.0] * len(words_K)] * 2))
     object.__setattr__(found, "words_K", words_K)
     return found
 
@@ -73,7 +73,7 @@ def test_similarity_to_a_concepts_words():
 def test_what_cannot_be_compared_is_refused():
     with pytest.raises(ConfigError, match="different neurons"):
         concept_similarity(words_of(("east",)), words_of(("east",), ("east",)), compass)
-    other = word_scores(trace_of(["a b"], [[0.0], [0.0]]), fold_case=True)
+    other = word_scores(written_activations(["a b"], [[0.0], [0.0]]), fold_case=True)
     with pytest.raises(ConfigError, match="different settings"):
         concept_similarity(words_of(("east",)), other, compass)
     with pytest.raises(ConfigError, match="one row a word"):

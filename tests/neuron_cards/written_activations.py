@@ -7,17 +7,19 @@ import numpy as np
 from analysis.components.neurons import NeuronSet
 from analysis.components.sites import MLP
 from analysis.concepts import Sentence
-from analysis.neuron_cards.token_activations import Trace, split_words
+from analysis.neuron_cards.token_activations import TokenActivations, split_words
 
 
-def trace_of(texts: Sequence[str], values_TK: Sequence[Sequence[float]], labels: Sequence[str] = ()) -> Trace:
+def written_activations(
+    texts: Sequence[str], values_TK: Sequence[Sequence[float]], labels: Sequence[str] = ()
+) -> TokenActivations:
     """Every word of `texts` is one token; the tokens of the words in `labels` are labelled."""
     words = [
         type(word)(word.text, word.start, word.end, s) for s, text in enumerate(texts) for word in split_words(text)
     ]
     values = np.array(values_TK, dtype=np.float32)
     assert len(values) == len(words)
-    return Trace(
+    return TokenActivations(
         model="by hand",
         site=MLP,
         neurons=NeuronSet(range(values.shape[1]), (2, values.shape[1])),

@@ -56,7 +56,7 @@ def finished_run(tiny_folder: Path, tiny_concept: Concept, empty_home: Path) -> 
     )
     (empty_home / "runs").mkdir()
     run = runs.create(config, empty_home / "runs" / "done", concepts={tiny_concept.name: tiny_concept})
-    execution.carry_out(run)
+    execution.execute(run)
     return run
 
 

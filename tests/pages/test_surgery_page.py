@@ -1,4 +1,4 @@
-"""Surgery and Board with operations: every method's form, starting, following, results, the copy, recipes, the board."""
+"""Surgery and Board with removals: every method's form, starting, following, results, the copy, recipes, the board."""
 
 import json
 import time
@@ -14,7 +14,7 @@ from analysis.edits import METHODS, Edit, from_settings
 from analysis.edits.recipe import Recipe
 from analysis.jobs import JobStatus, queue, queue_rules
 from analysis.models import load
-from analysis.removals.removal import Operation
+from analysis.removals.removal import Removal
 from ui.app import viewer_model
 
 _ROOT = Path(__file__).parents[2]
@@ -37,16 +37,16 @@ def open_page(empty_home: Path, tiny_folder: Path, tiny_concept: Concept) -> Cal
 
 
 @pytest.fixture
-def made(empty_home: Path, tiny_folder: Path, tiny_concept: Concept) -> Callable[[Edit, str], Operation]:
-    """Makes an operation in the home folder, carried out unless told otherwise."""
+def made(empty_home: Path, tiny_folder: Path, tiny_concept: Concept) -> Callable[[Edit, str], Removal]:
+    """Makes a removal in the home folder, carried out unless told otherwise."""
 
-    def make(edit: Edit, name: str, *, done: bool = True) -> Operation:
+    def make(edit: Edit, name: str, *, done: bool = True) -> Removal:
         model = load(str(tiny_folder), device="cpu")
         recipe = Recipe.of(model, [(tiny_concept, edit)], threshold=0.0)
-        operation = removals.create(recipe, empty_home / "operations" / name, device="cpu", what=PARTS)
+        removal = removals.create(recipe, empty_home / "removals" / name, device="cpu", what=PARTS)
         if done:
-            removals.carry_out(operation, model=model)
-        return operation
+            removals.execute(removal, model=model)
+        return removal
 
     return make
 
@@ -67,7 +67,7 @@ def _frame(app: AppTest, column: str):
 def test_every_method_has_a_form_and_starts_as_set(open_page, monkeypatch: pytest.MonkeyPatch):
     started: list[Recipe] = []
 
-    def start(recipe: Recipe, **options: object) -> Operation:
+    def start(recipe: Recipe, **options: object) -> Removal:
         started.append(recipe)
         raise removals.RunError("Not today")
 
@@ -118,13 +118,13 @@ def test_old_links_and_carried_circuits(open_page):
     assert any("training only L0.H1" in text.value for text in app.markdown)
 
 
-def test_a_finished_operation_is_shown_applied_and_undone(open_page, made):
+def test_a_finished_removal_is_shown_applied_and_undone(open_page, made):
     training = {"steps": 3, "batch_size": 2, "learning_rate": 1e-3, "precision": "float32"}
-    operation = made(from_settings("grad_diff", training), "one")
+    removal = made(from_settings("grad_diff", training), "one")
     app = open_page("surgery", op="one")
     assert _errors(app) == ""
     results = _frame(app, "before")
-    outcome = operation.outcome()
+    outcome = removal.outcome()
     assert outcome is not None
     forget = results.set_index("measure").loc["forget"]
     assert forget["before"].startswith(f"{outcome.before.value('forget'):.3g} [")
@@ -146,26 +146,26 @@ def host_ledger(app: AppTest):
     return _frame(app, "SHA-256 after")
 
 
-def test_a_stopped_operation_goes_on(open_page, made, monkeypatch: pytest.MonkeyPatch):
-    operation = made(from_settings("prune", {}), "late", done=False)
-    operation.write_status(JobStatus(state="stopped", message="Stopped on request", heartbeat=time.time()))
-    operation.request_stop()
+def test_a_stopped_removal_goes_on(open_page, made, monkeypatch: pytest.MonkeyPatch):
+    removal = made(from_settings("prune", {}), "late", done=False)
+    removal.write_status(JobStatus(state="stopped", message="Stopped on request", heartbeat=time.time()))
+    removal.request_stop()
     monkeypatch.setattr(queue_rules, "_start", lambda device: None)  # no worker comes
     app = open_page("surgery")
     assert _errors(_press(app, "Go on")) == ""
-    assert queue.place(operation.path) == 1
-    assert (operation.status().state, operation.status().message) == ("queued", "1st in the queue")
+    assert queue.place(removal.path) == 1
+    assert (removal.status().state, removal.status().message) == ("queued", "1st in the queue")
     _press(app, "Cancel")
-    assert operation.status().state == "stopped"
+    assert removal.status().state == "stopped"
     queue.tend()
-    assert queue.place(operation.path) is None
+    assert queue.place(removal.path) is None
 
 
-@pytest.mark.parametrize("damage", ["recipe.json", "evaluation.json", "operation.json", "status.json"])
+@pytest.mark.parametrize("damage", ["recipe.json", "evaluation.json", "removal.json", "status.json"])
 @pytest.mark.parametrize("page", ["surgery", "board"])
-def test_a_damaged_operation_breaks_no_page(open_page, made, page: str, damage: str):
-    operation = made(from_settings("prune", {}), "damaged")
-    (operation.path / damage).write_text("{")
+def test_a_damaged_removal_breaks_no_page(open_page, made, page: str, damage: str):
+    removal = made(from_settings("prune", {}), "damaged")
+    (removal.path / damage).write_text("{")
     app = open_page(page)
     assert not app.exception
     assert app.title[0].value.lower() == page
@@ -199,11 +199,11 @@ def test_a_concept_of_words_alone(open_page, tiny_shapes: Concept, tiny_folder: 
     concepts.save(tiny_shapes)
     started: list[str] = []
 
-    def start(recipe: Recipe, **options: object) -> Operation:
+    def start(recipe: Recipe, **options: object) -> Removal:
         started.append(recipe.steps[0].edit.method)
-        operation = removals.create(recipe, removals.new_path("tiny-shapes", "prune"), device="cpu", what="quick")
-        removals.carry_out(operation, model=load(str(tiny_folder), device="cpu"))
-        return operation
+        removal = removals.create(recipe, removals.new_path("tiny-shapes", "prune"), device="cpu", what="quick")
+        removals.execute(removal, model=load(str(tiny_folder), device="cpu"))
+        return removal
 
     monkeypatch.setattr(removals, "start", start)
     app = open_page("surgery", concept="tiny-shapes", percent="10")

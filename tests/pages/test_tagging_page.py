@@ -32,7 +32,7 @@ def tagging_run(tiny_folder: Path, tiny_concept: Concept, empty_home: Path) -> R
     )
     (empty_home / "runs").mkdir()
     run = runs.create(config, empty_home / "runs" / "tagged", concepts={tiny_concept.name: tiny_concept})
-    execution.carry_out(run)
+    execution.execute(run)
     return run
 
 

@@ -12,13 +12,13 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from analysis import relearning, runs
-from analysis.concepts import Concept, Sentence
+from analysis.concepts import Concept, Sentence, split_neutral
 from analysis.edits import ComponentEdit, Selection
 from analysis.errors import ConceptError, ConfigError
 from analysis.models import LanguageModel
 from analysis.models import load as load_model
 from analysis.relearning import RelearnConfig, RunStart, Snapshot, mixture, trainer
-from analysis.relearning.rules import kind_of
+from analysis.relearning.config import kind_of
 from analysis.runs import execution
 
 CONFIG = RelearnConfig(
@@ -39,11 +39,11 @@ CONFIG = RelearnConfig(
 PRUNE = ComponentEdit(selection=Selection(rule="explicit", components="L0.N3, L1.N7, L1.N8, L2.MLP"))
 FEW = ComponentEdit(selection=Selection(rule="explicit", components="L0.N3, L1.N7, L1.N8, L1.H2"))
 
-CarryOut = Callable[..., tuple[list[Snapshot], list[float]]]
+Execute = Callable[..., tuple[list[Snapshot], list[float]]]
 
 
 @pytest.fixture
-def carry_out(tiny_concept: Concept, tiny_neutral: tuple[Sentence, ...]) -> CarryOut:
+def execute(tiny_concept: Concept, tiny_neutral: tuple[Sentence, ...]) -> Execute:
     def run(config: RelearnConfig, model: LanguageModel, **arguments) -> tuple[list[Snapshot], list[float]]:
         losses: list[float] = []
         snapshots = relearning.run(
@@ -79,18 +79,18 @@ def weights(model: LanguageModel) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("parts", [2, 3, 6])
-def test_a_batch_in_parts_is_the_same_step_up_to_rounding(carry_out, tiny_folder: Path, parts: int):
+def test_a_batch_in_parts_is_the_same_step_up_to_rounding(execute, tiny_folder: Path, parts: int):
     """With rows of different lengths: a mean over parts of their means would be another step."""
     whole, split = (load_model(str(tiny_folder), device="cpu") for _ in range(2))
-    _, one = carry_out(CONFIG, whole)
-    _, other = carry_out(replace(CONFIG, accumulate=parts), split)
+    _, one = execute(CONFIG, whole)
+    _, other = execute(replace(CONFIG, accumulate=parts), split)
     assert other == pytest.approx(one, rel=1e-5)
     first, second = weights(whole), weights(split)
     assert all(torch.allclose(first[name], second[name], atol=2e-5) for name in first)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.8])
-def test_sgd_is_that_of_a_plain_loop(carry_out, drawn, tiny_model: LanguageModel, tiny_folder: Path, momentum: float):
+def test_sgd_is_that_of_a_plain_loop(execute, drawn, tiny_model: LanguageModel, tiny_folder: Path, momentum: float):
     """Velocity and update written out, with weight decay, clipping, a warm-up and a linear schedule."""
     config = replace(
         CONFIG,
@@ -102,7 +102,7 @@ def test_sgd_is_that_of_a_plain_loop(carry_out, drawn, tiny_model: LanguageModel
         schedule="linear",
         warmup=2,
     )
-    _, losses = carry_out(config, tiny_model)
+    _, losses = execute(config, tiny_model)
     plain = AutoModelForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32)
     velocity = {name: torch.zeros_like(parameter) for name, parameter in plain.named_parameters()}
     rates = [0.05 / 3, 0.05 * 2 / 3, 0.05, 0.05 * 3 / 4, 0.05 / 2, 0.05 / 4]
@@ -124,7 +124,7 @@ def test_sgd_is_that_of_a_plain_loop(carry_out, drawn, tiny_model: LanguageModel
     assert all(torch.allclose(value, named[name], atol=1e-5) for name, value in weights(tiny_model).items())
 
 
-def test_the_schedule_reaches_the_optimiser(carry_out, tiny_model: LanguageModel, monkeypatch: pytest.MonkeyPatch):
+def test_the_schedule_reaches_the_optimiser(execute, tiny_model: LanguageModel, monkeypatch: pytest.MonkeyPatch):
     rates = []
     original = torch.optim.AdamW.step
 
@@ -133,17 +133,17 @@ def test_the_schedule_reaches_the_optimiser(carry_out, tiny_model: LanguageModel
         return original(optimiser)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
-    carry_out(replace(CONFIG, schedule="cosine", warmup=1, learning_rate=1e-3), tiny_model)
+    execute(replace(CONFIG, schedule="cosine", warmup=1, learning_rate=1e-3), tiny_model)
     cosine = [0.5 * (1 + np.cos(np.pi * k / 5)) for k in range(5)]
     assert rates == pytest.approx([1e-3 * share for share in (0.5, *cosine)])
 
 
 @pytest.mark.parametrize("only", ["", "L1.MLP, L0.N4, L0.H0"])
-def test_low_rank_factors_leave_held_and_unchosen_weights_alone(carry_out, either_model: LanguageModel, only: str):
+def test_low_rank_factors_leave_held_and_unchosen_weights_alone(execute, either_model: LanguageModel, only: str):
     """Pruned rows and columns stay exactly zero, everything not linear keeps its bits, the rest moves."""
     model, starts, measured = either_model, [], []
     config = replace(CONFIG, edit=FEW, lora_rank=2, lora_alpha=4.0, train_only=only, learning_rate=0.05)
-    snapshots, losses = carry_out(config, model, on_start=lambda start: starts.append((start, weights(model))))
+    snapshots, losses = execute(config, model, on_start=lambda start: starts.append((start, weights(model))))
     start, before = starts[0]
     after = weights(model)
     for layer, neurons in start.edited.by_layer().items():
@@ -160,13 +160,13 @@ def test_low_rank_factors_leave_held_and_unchosen_weights_alone(carry_out, eithe
         assert not any("h.1.attn" in name or "layers.1.self_attn" in name for name in moved)
     assert losses[-1] != losses[0]
     # what the last snapshot measured through the factors is what the merged weights give
-    merged, _ = carry_out(replace(CONFIG, steps=1, learning_rate=1e-30, weight_decay=0.0), model)
+    merged, _ = execute(replace(CONFIG, steps=1, learning_rate=1e-30, weight_decay=0.0), model)
     assert merged[0].retrained == pytest.approx(snapshots[-1].retrained, rel=1e-3)
     assert merged[0].neutral_loss == pytest.approx(snapshots[-1].neutral_loss, rel=1e-5)
     assert not measured
 
 
-def test_a_merged_factor_is_the_product_of_its_factors(carry_out, tiny_model: LanguageModel, monkeypatch):
+def test_a_merged_factor_is_the_product_of_its_factors(execute, tiny_model: LanguageModel, monkeypatch):
     """The change of a whole layer is alpha / rank times the product, computed beside the code."""
     kept = []
     original = trainer.Trainer.__init__
@@ -177,7 +177,7 @@ def test_a_merged_factor_is_the_product_of_its_factors(carry_out, tiny_model: La
 
     monkeypatch.setattr(trainer.Trainer, "__init__", watch)
     before = weights(tiny_model)
-    carry_out(replace(CONFIG, lora_rank=2, lora_alpha=6.0, learning_rate=0.02), tiny_model)
+    execute(replace(CONFIG, lora_rank=2, lora_alpha=6.0, learning_rate=0.02), tiny_model)
     after = weights(tiny_model)
     (factors,) = kept
     products = [6.0 / 2 * (b @ a) for a, b in zip(factors.parameters[0::2], factors.parameters[1::2])]
@@ -187,12 +187,12 @@ def test_a_merged_factor_is_the_product_of_its_factors(carry_out, tiny_model: La
         assert any(change.shape == product.shape and torch.allclose(change, product, atol=1e-6) for change in changes)
 
 
-def test_factors_with_everything_held_have_nothing_to_train(carry_out, tiny_model: LanguageModel):
+def test_factors_with_everything_held_have_nothing_to_train(execute, tiny_model: LanguageModel):
     with pytest.raises(ConfigError, match="Nothing is left to train"):
-        carry_out(replace(CONFIG, edit=PRUNE, lora_rank=2, train_only="L2.MLP"), tiny_model)
+        execute(replace(CONFIG, edit=PRUNE, lora_rank=2, train_only="L2.MLP"), tiny_model)
 
 
-def test_a_batch_has_the_shares_it_was_given(carry_out, drawn, tiny_model: LanguageModel, tiny_concept, tiny_neutral):
+def test_a_batch_has_the_shares_it_was_given(execute, drawn, tiny_model: LanguageModel, tiny_concept, tiny_neutral):
     text = tuple(f"Line {i} of the other text is here." for i in range(5))
     config = replace(
         CONFIG,
@@ -206,11 +206,11 @@ def test_a_batch_has_the_shares_it_was_given(carry_out, drawn, tiny_model: Langu
     )
     assert config.counts == {"fact": 4, "sentence": 3, "neutral": 2, "text": 1}
     starts: list[RunStart] = []
-    carry_out(config, tiny_model, text=text, on_start=starts.append)
+    execute(config, tiny_model, text=text, on_start=starts.append)
     kinds = {
         "fact": {t for fact in starts[0].facts.retrained for t, _ in tiny_concept.statements(fact)},
         "sentence": {one.text for one in tiny_concept.sentences},
-        "neutral": {one.text for one in relearning.split_neutral(tiny_neutral)[0]},
+        "neutral": {one.text for one in split_neutral(tiny_neutral)[0]},
         "text": set(text),
     }
     for rows in drawn:
@@ -220,26 +220,24 @@ def test_a_batch_has_the_shares_it_was_given(carry_out, drawn, tiny_model: Langu
     assert {tiny_model.decode(row) for rows in drawn for row in rows} == set().union(*kinds.values())
 
 
-def test_a_further_share_leaves_the_draws_of_the_others_as_they_were(carry_out, drawn, tiny_folder: Path):
+def test_a_further_share_leaves_the_draws_of_the_others_as_they_were(execute, drawn, tiny_folder: Path):
     plain, more = (load_model(str(tiny_folder), device="cpu") for _ in range(2))
-    carry_out(CONFIG, plain)
+    execute(CONFIG, plain)
     facts = [rows[:4] for rows in drawn]
     drawn.clear()
-    carry_out(replace(CONFIG, batch_size=9, neutral_share=2 / 9, sentence_share=3 / 9), more)
+    execute(replace(CONFIG, batch_size=9, neutral_share=2 / 9, sentence_share=3 / 9), more)
     assert [rows[:4] for rows in drawn] == facts
 
 
-def test_long_texts_are_cut_and_facts_are_not(carry_out, drawn, tiny_model: LanguageModel):
+def test_long_texts_are_cut_and_facts_are_not(execute, drawn, tiny_model: LanguageModel):
     config = replace(CONFIG, max_length=5, text="t.txt", text_share=0.34, batch_size=6)
-    carry_out(config, tiny_model, text=("one two three four five six seven eight nine ten " * 30,))
+    execute(config, tiny_model, text=("one two three four five six seven eight nine ten " * 30,))
     lengths = [[len(row) for row in rows] for rows in drawn]
     assert all(max(rows[2:]) == 5 for rows in lengths)
     assert max(max(rows[:2]) for rows in lengths) > 5
 
 
-def test_a_share_of_sentences_needs_sentences(
-    carry_out, tiny_model: LanguageModel, tiny_concept: Concept, tiny_neutral
-):
+def test_a_share_of_sentences_needs_sentences(execute, tiny_model: LanguageModel, tiny_concept: Concept, tiny_neutral):
     bare = replace(tiny_concept, sentences=())
     with pytest.raises(ConceptError, match="no sentences of its own"):
         list(
@@ -267,7 +265,7 @@ def test_the_text_is_kept_with_the_run(tiny_folder: Path, tiny_concept: Concept,
     run = runs.create(config, tmp_path / "run", concepts={tiny_concept.name: tiny_concept})
     source.unlink()
     assert run.text() == ("A first line of text.", "A second line of text.")
-    assert execution.carry_out(run).state == "finished"
+    assert execution.execute(run).state == "finished"
     assert run.control is not None
     assert run.control.status().state == "finished"
     assert run.control.text() == run.text()

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from analysis import relearning
-from analysis.concepts import Concept, Fact, Sentence
+from analysis.concepts import Concept, Fact, Sentence, split_neutral
 from analysis.edits import ComponentEdit, Selection
 from analysis.errors import ConceptError, MemoryShortError
 from analysis.models import LanguageModel
@@ -34,7 +34,7 @@ CONFIG = RelearnConfig(
 
 
 @pytest.fixture
-def carry_out(tiny_folder: Path, tiny_concept: Concept, tiny_shapes: Concept, tiny_neutral: tuple[Sentence, ...]):
+def execute(tiny_folder: Path, tiny_concept: Concept, tiny_shapes: Concept, tiny_neutral: tuple[Sentence, ...]):
     """Run a configuration on a fresh tiny model (or the one given) and return its snapshots."""
 
     def run(config: RelearnConfig = CONFIG, model: LanguageModel | None = None, **arguments) -> list[Snapshot]:
@@ -52,9 +52,9 @@ def p(snapshot: Snapshot) -> bytes:
     return snapshot.p_retrained_F.tobytes() + snapshot.p_held_out_F.tobytes()
 
 
-def test_phases_steps_and_indices(carry_out):
+def test_phases_steps_and_indices(execute):
     steps: list[int] = []
-    snapshots = carry_out(on_step=lambda report: steps.append(report.step))
+    snapshots = execute(on_step=lambda report: steps.append(report.step))
     assert [s.phase for s in snapshots] == ["base", "edited", "training", "training", "training"]
     assert [s.step for s in snapshots] == [0, 0, 2, 4, 5]
     assert [s.index for s in snapshots] == list(range(5)) == list(range(CONFIG.n_snapshots))
@@ -63,8 +63,8 @@ def test_phases_steps_and_indices(carry_out):
     assert [s.seconds for s in snapshots] == sorted(s.seconds for s in snapshots)
 
 
-def test_contents_of_a_snapshot(carry_out):
-    for snapshot in carry_out(replace(CONFIG, track=("tiny-shapes",), steps=1)):
+def test_contents_of_a_snapshot(execute):
+    for snapshot in execute(replace(CONFIG, track=("tiny-shapes",), steps=1)):
         assert (snapshot.p_retrained_F.shape, snapshot.p_held_out_F.shape) == ((4,), (2,))
         assert snapshot.retrained == snapshot.p_retrained_F.mean()
         assert snapshot.held_out == snapshot.p_held_out_F.mean()
@@ -74,17 +74,17 @@ def test_contents_of_a_snapshot(carry_out):
             assert all(scores.shape == (3, 48) and np.isfinite(scores).all() for scores in methods.values())
 
 
-def test_a_snapshots_loss_is_the_mean_since_the_last_one(carry_out):
+def test_a_snapshots_loss_is_the_mean_since_the_last_one(execute):
     losses: list[float] = []
-    snapshots = carry_out(on_step=lambda report: losses.append(report.loss))
+    snapshots = execute(on_step=lambda report: losses.append(report.loss))
     assert [s.loss for s in snapshots[2:]] == [np.mean(losses[:2]), np.mean(losses[2:4]), losses[4]]
 
 
-def test_losses_are_those_of_a_plain_training_loop(carry_out, drawn, tiny_model: LanguageModel, tiny_folder: Path):
+def test_losses_are_those_of_a_plain_training_loop(execute, drawn, tiny_model: LanguageModel, tiny_folder: Path):
     """The same batches through the transformers model alone: AdamW, clipped, the mean over real tokens, no edit."""
     losses: list[float] = []
     config = replace(CONFIG.as_control(), weight_decay=0.1, clip=0.5)
-    carry_out(config, model=tiny_model, on_step=lambda report: losses.append(report.loss))
+    execute(config, model=tiny_model, on_step=lambda report: losses.append(report.loss))
     plain = AutoModelForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32)
     optimiser = torch.optim.AdamW(plain.parameters(), lr=config.learning_rate, weight_decay=0.1)
     expected = []
@@ -101,8 +101,8 @@ def test_losses_are_those_of_a_plain_training_loop(carry_out, drawn, tiny_model:
     assert losses[-1] < losses[0] - 0.1
 
 
-def test_training_learns_what_it_trains_on(carry_out):
-    base, edited, *training = carry_out(replace(CONFIG, steps=60, snapshot_every=30, batch_size=8))
+def test_training_learns_what_it_trains_on(execute):
+    base, edited, *training = execute(replace(CONFIG, steps=60, snapshot_every=30, batch_size=8))
     assert training[-1].loss < training[0].loss
     assert training[-1].retrained > 10 * edited.retrained
     assert training[-1].retrained > base.retrained
@@ -124,14 +124,14 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[int, ...], ...]]:
 
 
 def test_neither_held_out_facts_nor_measured_text_are_trained_on(
-    carry_out, drawn, tiny_model: LanguageModel, tiny_concept: Concept, tiny_neutral
+    execute, drawn, tiny_model: LanguageModel, tiny_concept: Concept, tiny_neutral
 ):
     starts: list[RunStart] = []
-    carry_out(replace(CONFIG, steps=12), model=tiny_model, on_start=starts.append)
+    execute(replace(CONFIG, steps=12), model=tiny_model, on_start=starts.append)
     trained = [tiny_model.decode(row) for rows in drawn for row in rows]
     facts = starts[0].facts
     retrained = {text for fact in facts.retrained for text, _ in tiny_concept.statements(fact)}
-    train, measured = relearning.split_neutral(tiny_neutral)
+    train, measured = split_neutral(tiny_neutral)
     neutral = {sentence.text for sentence in train}
     assert [len(rows) for rows in drawn] == [4, 2] * 12
     assert set(trained) == retrained | neutral
@@ -140,9 +140,9 @@ def test_neither_held_out_facts_nor_measured_text_are_trained_on(
     assert trained.count("The capital of France is Paris") == 12 * 4 / 8  # without replacement: each text as often
 
 
-def test_start_report_names_the_edit(carry_out, tiny_model: LanguageModel):
+def test_start_report_names_the_edit(execute, tiny_model: LanguageModel):
     starts: list[RunStart] = []
-    snapshots = carry_out(model=tiny_model, on_start=starts.append)
+    snapshots = execute(model=tiny_model, on_start=starts.append)
     (start,) = starts
     top = np.argsort(-snapshots[0].saliency["tiny-capitals"]["probeless"], axis=None, kind="stable")[:6]
     assert start.shape == (3, 48)
@@ -153,9 +153,9 @@ def test_start_report_names_the_edit(carry_out, tiny_model: LanguageModel):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_the_same_seed_gives_the_same_run(carry_out, precision: str):
+def test_the_same_seed_gives_the_same_run(execute, precision: str):
     first, second, other = (
-        carry_out(replace(CONFIG, seed=seed, precision=precision, track=("tiny-shapes",))) for seed in (5, 5, 6)
+        execute(replace(CONFIG, seed=seed, precision=precision, track=("tiny-shapes",))) for seed in (5, 5, 6)
     )
     assert [s.loss for s in first] == [s.loss for s in second]
     assert [p(s) for s in first] == [p(s) for s in second]
@@ -168,12 +168,12 @@ def test_the_same_seed_gives_the_same_run(carry_out, precision: str):
     assert p(first[1]) == p(other[1])  # the seed has no part in the edit
 
 
-def test_control_trains_on_the_same_batches_without_the_edit(carry_out, drawn):
+def test_control_trains_on_the_same_batches_without_the_edit(execute, drawn):
     starts: list[RunStart] = []
-    edited = carry_out(on_start=starts.append)
+    edited = execute(on_start=starts.append)
     with_edit = list(drawn)
     drawn.clear()
-    control = carry_out(CONFIG.as_control(), on_start=starts.append)
+    control = execute(CONFIG.as_control(), on_start=starts.append)
     assert drawn == with_edit
     assert [s.phase for s in control] == ["base", "training", "training"]
     assert [s.step for s in control] == [0, 4, 5]
@@ -182,30 +182,30 @@ def test_control_trains_on_the_same_batches_without_the_edit(carry_out, drawn):
     assert (len(starts[1].edited), starts[1].ledger) == (0, None)
 
 
-def test_a_shared_beginning_changes_nothing_but_the_work(carry_out):
+def test_a_shared_beginning_changes_nothing_but_the_work(execute):
     starts: list[RunStart] = []
-    edited = carry_out(on_start=starts.append)
+    edited = execute(on_start=starts.append)
     beginning = Beginning(facts=starts[0].facts, base=edited[0])
     stages: list[str] = []
-    shared = carry_out(CONFIG.as_control(), beginning=beginning, on_progress=stages.append)
-    alone = carry_out(CONFIG.as_control())
+    shared = execute(CONFIG.as_control(), beginning=beginning, on_progress=stages.append)
+    alone = execute(CONFIG.as_control())
     assert [(s.index, s.phase, s.step, s.loss) for s in shared] == [(s.index, s.phase, s.step, s.loss) for s in alone]
     assert [p(s) for s in shared] == [p(s) for s in alone]
     assert "Finding the facts the model knows" not in stages
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
-def test_pruned_weights_are_exactly_zero_after_training(carry_out, tiny_model: LanguageModel, precision: str):
+def test_pruned_weights_are_exactly_zero_after_training(execute, tiny_model: LanguageModel, precision: str):
     starts: list[RunStart] = []
     before = {name: parameter.detach().clone() for name, parameter in tiny_model.inner.named_parameters()}
-    carry_out(replace(CONFIG, weight_decay=0.5, precision=precision), model=tiny_model, on_start=starts.append)
+    execute(replace(CONFIG, weight_decay=0.5, precision=precision), model=tiny_model, on_start=starts.append)
     for layer, neurons in starts[0].edited.by_layer().items():
         for weight in tiny_model.neuron_weights(layer):
             assert not weight.parameter.index_select(weight.axis, torch.tensor(neurons)).any()
     assert all(not torch.equal(parameter, before[name]) for name, parameter in tiny_model.inner.named_parameters())
 
 
-def test_the_update_itself_is_masked(carry_out, tiny_model: LanguageModel, monkeypatch: pytest.MonkeyPatch):
+def test_the_update_itself_is_masked(execute, tiny_model: LanguageModel, monkeypatch: pytest.MonkeyPatch):
     """A neuron of zeros gets no gradient anyway: only an optimiser that moves every weight tells whether it is held."""
     starts: list[RunStart] = []
     plain = torch.optim.AdamW.step
@@ -217,24 +217,24 @@ def test_the_update_itself_is_masked(carry_out, tiny_model: LanguageModel, monke
                 parameter.add_(1e-3)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
-    carry_out(model=tiny_model, on_start=starts.append)
+    execute(model=tiny_model, on_start=starts.append)
     for layer, neurons in starts[0].edited.by_layer().items():
         for weight in tiny_model.neuron_weights(layer):
             assert not weight.parameter.index_select(weight.axis, torch.tensor(neurons)).any()
 
 
-def test_weights_that_are_not_held_grow_back(carry_out, tiny_model: LanguageModel):
+def test_weights_that_are_not_held_grow_back(execute, tiny_model: LanguageModel):
     starts: list[RunStart] = []
     edit = replace(CONFIG.edit, hold=False)
-    carry_out(replace(CONFIG, edit=edit), model=tiny_model, on_start=starts.append)
+    execute(replace(CONFIG, edit=edit), model=tiny_model, on_start=starts.append)
     for layer, neurons in starts[0].edited.by_layer().items():
         out = tiny_model.neuron_weights(layer)[-1]
         assert out.parameter.index_select(out.axis, torch.tensor(neurons)).abs().max() > 1e-4
 
 
-def test_a_pruned_neuron_has_no_saliency(carry_out):
+def test_a_pruned_neuron_has_no_saliency(execute):
     starts: list[RunStart] = []
-    base, edited, *_, last = carry_out(on_start=starts.append)
+    base, edited, *_, last = execute(on_start=starts.append)
     mask = starts[0].edited.mask()
     for method in ("probeless", "standardised"):
         assert (base.saliency["tiny-capitals"][method][mask] > 0).all()
@@ -243,27 +243,25 @@ def test_a_pruned_neuron_has_no_saliency(carry_out):
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 3])
-def test_a_stop_request_ends_with_one_last_snapshot(carry_out, stop_after: int):
+def test_a_stop_request_ends_with_one_last_snapshot(execute, stop_after: int):
     steps: list[int] = []
-    snapshots = carry_out(
-        on_step=lambda report: steps.append(report.step), should_stop=lambda: len(steps) >= stop_after
-    )
+    snapshots = execute(on_step=lambda report: steps.append(report.step), should_stop=lambda: len(steps) >= stop_after)
     assert steps == list(range(1, stop_after + 1))
     assert snapshots[-1].step == stop_after
     assert len({s.step for s in snapshots if s.phase == "training"}) == len(snapshots) - 2
 
 
-def test_too_few_known_facts(carry_out):
+def test_too_few_known_facts(execute):
     with pytest.raises(ConceptError, match=r"knows 0 of the 6 facts.*0\.9.*Lower the threshold"):
-        carry_out(replace(CONFIG, known_threshold=0.9))
+        execute(replace(CONFIG, known_threshold=0.9))
 
 
 @pytest.mark.parametrize(("split", "purpose"), [("retrained", "hold out"), ("held_out", "retrain on")])
-def test_an_empty_split_says_which(carry_out, tiny_concept: Concept, split: str, purpose: str):
+def test_an_empty_split_says_which(execute, tiny_concept: Concept, split: str, purpose: str):
     facts = tuple(Fact(fact.subject, fact.answer, fixed_split=split) for fact in tiny_concept.facts)
     concept = replace(tiny_concept, facts=facts)
     with pytest.raises(ConceptError, match=f"none to {purpose}"):
-        carry_out(concepts={concept.name: concept})
+        execute(concepts={concept.name: concept})
 
 
 def test_unknown_facts_are_set_aside(tiny_model: LanguageModel, tiny_concept: Concept):
@@ -275,41 +273,41 @@ def test_unknown_facts_are_set_aside(tiny_model: LanguageModel, tiny_concept: Co
     assert facts.n_set_aside == (table["p"] < threshold).sum() > 0
 
 
-def test_too_little_memory(carry_out, monkeypatch: pytest.MonkeyPatch, tiny_model: LanguageModel):
+def test_too_little_memory(execute, monkeypatch: pytest.MonkeyPatch, tiny_model: LanguageModel):
     monkeypatch.setattr("analysis.models.memory.free_bytes", lambda device: 2**20)
     with pytest.raises(MemoryShortError, match="Relearning with"):
-        carry_out(model=tiny_model)
+        execute(model=tiny_model)
 
 
-def test_an_unknown_concept(carry_out):
+def test_an_unknown_concept(execute):
     with pytest.raises(ConceptError, match="no concept “absent”"):
-        carry_out(replace(CONFIG, track=("absent",)))
+        execute(replace(CONFIG, track=("absent",)))
 
 
-def test_too_little_neutral_text(carry_out, tiny_neutral):
+def test_too_little_neutral_text(execute, tiny_neutral):
     with pytest.raises(ConceptError, match="neutral text"):
-        carry_out(neutral=tiny_neutral[:1])
+        execute(neutral=tiny_neutral[:1])
 
 
-def test_neutral_text_of_single_tokens(carry_out):
+def test_neutral_text_of_single_tokens(execute):
     """A text of one token has nothing to predict; none must reach a batch, and none at all is an error."""
     with pytest.raises(ConceptError, match="neutral"):
-        carry_out(neutral=(Sentence("The kettle was full."), Sentence("a"), Sentence("b")))
+        execute(neutral=(Sentence("The kettle was full."), Sentence("a"), Sentence("b")))
 
 
-def test_no_neutral_share_trains_on_facts_alone(carry_out, drawn):
-    carry_out(replace(CONFIG, neutral_share=0.0))
+def test_no_neutral_share_trains_on_facts_alone(execute, drawn):
+    execute(replace(CONFIG, neutral_share=0.0))
     assert [len(rows) for rows in drawn] == [6] * 5
 
 
 @pytest.mark.parametrize("count", [2, 5, 9, 200])
 def test_neutral_text_is_either_trained_on_or_measured(count: int):
     sentences = tuple(Sentence(f"Sentence {i}.") for i in range(count))
-    train, measured = relearning.split_neutral(sentences)
+    train, measured = split_neutral(sentences)
     assert sorted((*train, *measured), key=sentences.index) == list(sentences)
     assert not set(train) & set(measured)
     assert len(train) >= len(measured) >= 1
-    assert relearning.split_neutral((*sentences, Sentence("One more.")))[1][: len(measured)] == measured
+    assert split_neutral((*sentences, Sentence("One more.")))[1][: len(measured)] == measured
 
 
 def test_a_model_is_loaded_where_none_is_given(tiny_folder: Path, tiny_concept: Concept, tiny_neutral):

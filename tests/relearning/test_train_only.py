@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from analysis import migration, relearning, runs
+from analysis import relearning, runs
 from analysis.components.circuit import Circuit
 from analysis.concepts import Concept, Sentence
 from analysis.edits import ComponentEdit, Selection, circuit_slices
@@ -15,6 +15,7 @@ from analysis.errors import ConfigError, EditError
 from analysis.models import LanguageModel
 from analysis.relearning import RelearnConfig, RunStart, Snapshot
 from analysis.runs import execution
+from analysis.runs.summary import summarise
 
 MIXTURE = "L0.H1, L1.H3, L0.N5, L1.MLP"
 CONFIG = RelearnConfig(
@@ -35,7 +36,7 @@ CONFIG = RelearnConfig(
 
 
 @pytest.fixture
-def carry_out(tiny_concept: Concept, tiny_neutral: tuple[Sentence, ...]):
+def execute(tiny_concept: Concept, tiny_neutral: tuple[Sentence, ...]):
     def run(config: RelearnConfig, model: LanguageModel, **arguments) -> list[Snapshot]:
         concepts = {tiny_concept.name: tiny_concept}
         return list(relearning.run(config, model=model, concepts=concepts, neutral=tiny_neutral, **arguments))
@@ -64,10 +65,10 @@ def belonging(model: LanguageModel, text: str) -> dict[str, torch.Tensor]:
     return masks
 
 
-def test_pruned_components_stay_pruned(carry_out, either_model: LanguageModel):
+def test_pruned_components_stay_pruned(execute, either_model: LanguageModel):
     starts: list[RunStart] = []
     before = copied(either_model)
-    _, edited, *training = carry_out(CONFIG, either_model, on_start=starts.append)
+    _, edited, *training = execute(CONFIG, either_model, on_start=starts.append)
     pieces = circuit_slices(either_model, Circuit.parse(MIXTURE, either_model.component_shape))
     outputs = [either_model.output_linear(layer).bias for layer in range(either_model.n_layers)]
     assert not any(piece.read().any() for piece in pieces if all(piece.parameter is not bias for bias in outputs))
@@ -80,9 +81,9 @@ def test_pruned_components_stay_pruned(carry_out, either_model: LanguageModel):
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 @pytest.mark.parametrize("text", ["L0.H1, L1.N3, L1.N40", "L1.MLP, L0.H0"])
-def test_confined_training_changes_the_circuit_alone(carry_out, either_model: LanguageModel, text: str, precision: str):
+def test_confined_training_changes_the_circuit_alone(execute, either_model: LanguageModel, text: str, precision: str):
     before, config = copied(either_model), replace(CONFIG, edit=None, train_only=text, precision=precision)
-    base, *_, last = carry_out(config, either_model)
+    base, *_, last = execute(config, either_model)
     mine = belonging(either_model, text)
     for name, changed in differing(either_model, before).items():
         assert not changed[~mine[name]].any()
@@ -91,11 +92,11 @@ def test_confined_training_changes_the_circuit_alone(carry_out, either_model: La
     assert all(p.requires_grad and p.grad is None for p in either_model.inner.parameters())
 
 
-def test_an_edit_is_held_while_training_is_confined(carry_out, either_model: LanguageModel):
+def test_an_edit_is_held_while_training_is_confined(execute, either_model: LanguageModel):
     """The edit touches more than the circuit, the circuit more than the edit: only what is in it and free moves."""
     edit = ComponentEdit(selection=Selection(rule="explicit", components="L0.H1, L1.N3, L1.N9"))
     before = copied(either_model)
-    carry_out(replace(CONFIG, edit=edit, train_only="L0.H1, L0.H2, L1.N3, L1.N4"), either_model)
+    execute(replace(CONFIG, edit=edit, train_only="L0.H1, L0.H2, L1.N3, L1.N4"), either_model)
     pruned, moving = (belonging(either_model, text) for text in ("L0.H1, L1.N3, L1.N9", "L0.H2, L1.N4"))
     for name, parameter in either_model.inner.named_parameters():
         assert not parameter[pruned[name]].any()
@@ -104,30 +105,30 @@ def test_an_edit_is_held_while_training_is_confined(carry_out, either_model: Lan
         assert (parameter[moving[name]] != before[name][moving[name]]).all()
 
 
-def test_a_weight_that_may_regrow_does_so_inside_the_circuit_only(carry_out, tiny_model: LanguageModel):
+def test_a_weight_that_may_regrow_does_so_inside_the_circuit_only(execute, tiny_model: LanguageModel):
     edit = ComponentEdit(hold=False, selection=Selection(rule="explicit", components="L1.N3, L1.N9"))
-    carry_out(replace(CONFIG, edit=edit, train_only="L1.N3"), tiny_model)
+    execute(replace(CONFIG, edit=edit, train_only="L1.N3"), tiny_model)
     out = tiny_model.neuron_weights(1)[-1].parameter
     assert out[:, 3].all()
     assert not out[:, 9].any()
 
 
-def test_the_control_is_confined_too(carry_out, tiny_folder: Path, tiny_model: LanguageModel):
+def test_the_control_is_confined_too(execute, tiny_folder: Path, tiny_model: LanguageModel):
     config = replace(CONFIG, train_only="L2.MLP")
     assert config.as_control().train_only == "L2.MLP"
     before = copied(tiny_model)
-    carry_out(config.as_control(), tiny_model)
+    execute(config.as_control(), tiny_model)
     mine = belonging(tiny_model, "L2.MLP")
     assert all(torch.equal(changed, mine[name]) for name, changed in differing(tiny_model, before).items())
 
 
-def test_the_same_seed_gives_the_same_confined_run(carry_out, tiny_folder: Path):
+def test_the_same_seed_gives_the_same_confined_run(execute, tiny_folder: Path):
     from analysis.models import load
 
     losses: list[list[float]] = []
     for _ in range(2):
         model = load(str(tiny_folder), device="cpu")
-        losses.append([s.loss for s in carry_out(replace(CONFIG, train_only="L0.H3, L2.MLP"), model)])
+        losses.append([s.loss for s in execute(replace(CONFIG, train_only="L0.H3, L2.MLP"), model)])
     assert losses[0] == losses[1]
 
 
@@ -136,13 +137,13 @@ def test_a_stored_run_tells_its_heads_and_its_confinement(tiny_folder: Path, tin
     run = runs.create(config, tmp_path / "run", concepts={tiny_concept.name: tiny_concept})
     title = "tiny-capitals: prune (zero, held): L0.H1, L1.H3, L0.N5, L1.MLP; training only L2.MLP, L2.H0"
     assert run.record["title"] == title
-    execution.carry_out(run)
+    execution.execute(run)
     facts, control = run.facts(), run.control
     assert facts.edited_heads == ((0, 1), (1, 3))
     assert facts.edited.counts().tolist() == [1, 48, 0]
     assert control.facts().edited_heads == ()
     assert control.config == config.as_control()
-    summary = migration.summarise(run)
+    summary = summarise(run)
     assert (summary["edited_neurons"], summary["edited_heads"]) == (49, 2)
     assert summary["train_only"] == "L2.MLP, L2.H0"
     # as written before heads could be edited
@@ -161,9 +162,9 @@ def test_a_stored_run_tells_its_heads_and_its_confinement(tiny_folder: Path, tin
     ],
 )
 def test_a_circuit_that_cannot_be_trained(
-    carry_out, tiny_model: LanguageModel, edit: ComponentEdit | None, train_only: str, error: type, message: str
+    execute, tiny_model: LanguageModel, edit: ComponentEdit | None, train_only: str, error: type, message: str
 ):
     """Told before anything is measured for long, and before the first snapshot."""
     with pytest.raises(error, match=message):
-        carry_out(replace(CONFIG, edit=edit, train_only=train_only), tiny_model)
+        execute(replace(CONFIG, edit=edit, train_only=train_only), tiny_model)
     assert all(parameter.requires_grad for parameter in tiny_model.inner.parameters())

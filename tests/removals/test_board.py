@@ -57,7 +57,7 @@ def test_a_concept_without_facts_is_ranked_by_its_words():
 
     entries = [of_words("little", 0.3), of_words("much", 0.1)]
     table = board.table(entries)
-    assert table["operation"].tolist() == ["much", "little"]
+    assert table["removal"].tolist() == ["much", "little"]
     assert table["labelled_words before"].tolist() == [0.4, 0.4]
     scores = board.scores(entries[1].outcome)  # type: ignore[arg-type]
     assert scores["forgotten"] == pytest.approx(0.75)

@@ -1,4 +1,4 @@
-"""An operation: measured before and after, stopped and taken up again, and told where it cannot be done."""
+"""A removal: measured before and after, stopped and taken up again, and told where it cannot be done."""
 
 import json
 import time
@@ -13,7 +13,7 @@ from analysis.edits.recipe import Recipe
 from analysis.errors import ConceptError, ConfigError, EditError, MemoryShortError, RunError, StoppedError
 from analysis.jobs import queue
 from analysis.models import LanguageModel, load, memory
-from analysis.removals.removal import Operation
+from analysis.removals.removal import Removal
 from tests.shared_models import same_bits, state
 
 TRAINING = {"steps": 6, "batch_size": 4, "learning_rate": 1e-3, "precision": "float32"}
@@ -31,10 +31,10 @@ def recipe_of(model: LanguageModel, concept: Concept, *edits: Edit) -> Recipe:
 
 def test_an_edit_is_measured_before_and_after(tiny_model: LanguageModel, tiny_concept: Concept, tmp_path: Path):
     recipe = recipe_of(tiny_model, tiny_concept, from_settings("prune", {"top_fraction": 0.3}))
-    operation = removals.create(recipe, tmp_path / "op", device="cpu", what=PARTS)
-    status = removals.carry_out(operation, model=tiny_model)
+    removal = removals.create(recipe, tmp_path / "op", device="cpu", what=PARTS)
+    status = removals.execute(removal, model=tiny_model)
     assert status.state == "finished"
-    outcome = operation.outcome()
+    outcome = removal.outcome()
     assert outcome is not None
     summary = outcome.summary()
     assert summary["kl"]["median"] > 0
@@ -43,7 +43,7 @@ def test_an_edit_is_measured_before_and_after(tiny_model: LanguageModel, tiny_co
     assert summary["edited_parameters"] == round(0.3 * 3 * 48) * 3 * 32
     assert (tmp_path / "op" / "evaluation.csv").read_text().startswith("measure,base")
     json.dumps(summary, allow_nan=False)
-    assert [one.name for one in removals.list_operations(tmp_path)] == ["op"]
+    assert [one.name for one in removals.list_removals(tmp_path)] == ["op"]
 
 
 def test_a_stopped_training_goes_on_where_it_was(tiny_folder: Path, tiny_concept: Concept, tmp_path: Path):
@@ -51,14 +51,14 @@ def test_a_stopped_training_goes_on_where_it_was(tiny_folder: Path, tiny_concept
     whole, stopped = (load(str(tiny_folder), device="cpu") for _ in range(2))
     before = state(whole)
     recipe = recipe_of(whole, tiny_concept, from_settings("grad_diff", TRAINING))
-    removals.operate(whole, recipe, tmp_path / "whole", what=PARTS)
+    removals.edit_and_evaluate(whole, recipe, tmp_path / "whole", what=PARTS)
     steps: list[int] = []
 
     def stop() -> bool:
         return len(steps) == 3
 
     with pytest.raises(StoppedError, match="Stopped after step 3 of 6"):
-        removals.operate(
+        removals.edit_and_evaluate(
             stopped,
             recipe,
             tmp_path / "op",
@@ -67,7 +67,9 @@ def test_a_stopped_training_goes_on_where_it_was(tiny_folder: Path, tiny_concept
             on_step=lambda step, loss, terms: steps.append(step),
         )
     assert same_bits(state(stopped), before)
-    removals.operate(stopped, recipe, tmp_path / "op", what=PARTS, on_step=lambda step, loss, terms: steps.append(step))
+    removals.edit_and_evaluate(
+        stopped, recipe, tmp_path / "op", what=PARTS, on_step=lambda step, loss, terms: steps.append(step)
+    )
     assert steps == [1, 2, 3, 4, 5, 6]
     assert same_bits(state(stopped), state(whole))
     assert not same_bits(state(stopped), before)
@@ -75,30 +77,30 @@ def test_a_stopped_training_goes_on_where_it_was(tiny_folder: Path, tiny_concept
 
 def test_a_stop_is_no_failure(tiny_model: LanguageModel, tiny_concept: Concept, tmp_path: Path):
     recipe = recipe_of(tiny_model, tiny_concept, from_settings("gradient_ascent", TRAINING))
-    operation = removals.create(recipe, tmp_path / "op", device="cpu", what=PARTS)
+    removal = removals.create(recipe, tmp_path / "op", device="cpu", what=PARTS)
     asked = []
 
     def report(text: str, share: float) -> None:
         if text.startswith("Training, step 2"):
-            operation.request_stop()
+            removal.request_stop()
             asked.append(text)
 
-    status = removals.carry_out(operation, model=tiny_model, progress=report)
+    status = removals.execute(removal, model=tiny_model, progress=report)
     assert asked
     assert status.state == "stopped"
     assert "as they were" in status.message
-    assert operation.outcome() is None
-    assert removals.carry_out(operation, model=tiny_model).state == "stopped"  # asked for before the start
-    (operation.path / "stop").unlink()
-    assert removals.carry_out(operation, model=tiny_model).state == "finished"
-    assert [event["step"] for event in operation.events() if event["kind"] == "step"] == [1, 2, 3, 4, 5, 6]
+    assert removal.outcome() is None
+    assert removals.execute(removal, model=tiny_model).state == "stopped"  # asked for before the start
+    (removal.path / "stop").unlink()
+    assert removals.execute(removal, model=tiny_model).state == "finished"
+    assert [event["step"] for event in removal.events() if event["kind"] == "step"] == [1, 2, 3, 4, 5, 6]
 
 
 def test_what_a_worker_changed_is_replayed_on_another_copy(tiny_folder: Path, tiny_concept: Concept, tmp_path: Path):
     edited, copy = (load(str(tiny_folder), device="cpu") for _ in range(2))
     before = state(copy)
     steps = (from_settings("unlearn", TRAINING), from_settings("mean_ablate", {"components": "L1.H1, L0.N4"}))
-    removals.operate(edited, recipe_of(edited, tiny_concept, *steps), tmp_path / "op", what=PARTS)
+    removals.edit_and_evaluate(edited, recipe_of(edited, tiny_concept, *steps), tmp_path / "op", what=PARTS)
     ledger = Ledger(copy)
     paths = sorted((tmp_path / "op" / "edits").glob("*.safetensors"))
     with pytest.raises(EditError, match="other weights than these"):
@@ -119,7 +121,7 @@ def test_five_mixed_edits_are_undone_bit_for_bit(either_model: LanguageModel, ti
         from_settings("rmu", {**TRAINING, "layer": 1}),
         from_settings("reverse", {"top_k": 9}),
     )
-    ledger, outcome = removals.operate(
+    ledger, outcome = removals.edit_and_evaluate(
         either_model, recipe_of(either_model, tiny_concept, *stack), tmp_path / "op", what=PARTS
     )
     assert len(ledger.entries) == 5
@@ -139,14 +141,14 @@ def test_a_failing_evaluation_takes_the_edits_back(
 
     monkeypatch.setattr("analysis.removals.removal.evaluate.evaluate", broken)
     recipe = recipe_of(tiny_model, tiny_concept, from_settings("prune", {}))
-    operation = removals.create(recipe, tmp_path / "op", what=PARTS)
+    removal = removals.create(recipe, tmp_path / "op", what=PARTS)
     with pytest.raises(EditError, match="no evaluation today"):
-        removals.carry_out(operation, model=tiny_model)
-    assert operation.status().state == "failed"
+        removals.execute(removal, model=tiny_model)
+    assert removal.status().state == "failed"
     assert same_bits(state(tiny_model), before)
 
 
-def test_started_operations_are_carried_out_by_a_worker(tiny_folder: Path, tiny_concept: Concept):
+def test_started_removals_are_carried_out_by_a_worker(tiny_folder: Path, tiny_concept: Concept):
     """One after another; a cancelled one is taken up again."""
     recipe = recipe_of(load(str(tiny_folder), device="cpu"), tiny_concept, from_settings("prune", {"top_k": 3}))
     first, second = (removals.start(recipe, device="cpu", what=PARTS, owner="Ada") for _ in range(2))
@@ -170,7 +172,7 @@ def test_started_operations_are_carried_out_by_a_worker(tiny_folder: Path, tiny_
 def test_a_device_that_does_not_exist_leaves_nothing(tiny_model: LanguageModel, tiny_concept: Concept):
     with pytest.raises(ConfigError, match="cuda:99"):
         removals.start(recipe_of(tiny_model, tiny_concept, from_settings("prune", {})), device="cuda:99")
-    assert removals.list_operations() == []
+    assert removals.list_removals() == []
 
 
 def test_a_worker_asks_for_room_before_it_loads(
@@ -181,11 +183,11 @@ def test_a_worker_asks_for_room_before_it_loads(
     says = {}
     for name, settings in (("prune", {}), ("gradient_ascent", {}), ("unlearn", {"only": "L1.MLP"})):
         recipe = recipe_of(tiny_model, tiny_concept, from_settings(name, settings))
-        operation = removals.create(recipe, tmp_path / name, device="cpu", what=PARTS)
+        removal = removals.create(recipe, tmp_path / name, device="cpu", what=PARTS)
         with pytest.raises(MemoryShortError, match=r"0\.0 GiB are free on cpu"):
-            removals.carry_out(operation)
-        says[name] = operation.status().message
-        assert operation.status().state == "failed"
+            removals.execute(removal)
+        says[name] = removal.status().message
+        assert removal.status().state == "failed"
     assert "and training it" in says["gradient_ascent"]
     assert not any("and training it" in says[name] for name in ("prune", "unlearn"))
 
@@ -196,15 +198,15 @@ def test_bad_requests(tiny_model: LanguageModel, tiny_concept: Concept, tmp_path
     (tmp_path / "used" / "note").touch()
     with pytest.raises(RunError, match="not empty"):
         removals.create(recipe, tmp_path / "used")
-    with pytest.raises(RunError, match="no operation"):
-        Operation(tmp_path / "used")
+    with pytest.raises(RunError, match="no removal"):
+        Removal(tmp_path / "used")
 
 
 def test_a_concept_that_is_only_words(tiny_model: LanguageModel, tiny_concept: Concept, tmp_path: Path):
     """Its words and everything around them are measured; a method that removes facts says that there are none."""
     words = Concept(name="words", title="Words", sentences=tiny_concept.sentences)
     recipe = recipe_of(tiny_model, words, from_settings("prune", {"top_fraction": 0.3}))
-    _, outcome = removals.operate(tiny_model, recipe, tmp_path / "op", what=(*PARTS, "labelled_words"))
+    _, outcome = removals.edit_and_evaluate(tiny_model, recipe, tmp_path / "op", what=(*PARTS, "labelled_words"))
     summary = outcome.summary()
     assert summary["before"]["forget"] is None
     assert summary["before"]["labelled_words"] != summary["after"]["labelled_words"]
@@ -218,6 +220,6 @@ def test_facts_cannot_be_removed_from_a_concept_without(
 ):
     words = Concept(name="words", title="Words", sentences=tiny_concept.sentences)
     with pytest.raises(ConceptError, match="this method removes facts"):
-        removals.operate(
+        removals.edit_and_evaluate(
             tiny_model, recipe_of(tiny_model, words, from_settings("npo", TRAINING)), tmp_path / "op", what=PARTS
         )

@@ -18,6 +18,7 @@ from analysis.edits import ComponentEdit, Selection
 from analysis.errors import RunError
 from analysis.runs import execution
 from analysis.runs.directory import RunDirectory
+from analysis.runs.summary import summarise
 from tests.small_runs import small_run
 
 STILL = {"learning_rate": 1e-12, "steps": 4}
@@ -34,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def parent(tiny_folder: Path, tiny_concept: Concept, folder: Path) -> RunDirectory:
     config = small_run(tiny_folder, tiny_concept, steps=4, snapshot_every=2, learning_rate=1e-2)
     run = runs.create(config, folder / "parent", concepts={tiny_concept.name: tiny_concept})
-    execution.carry_out(run)
+    execution.execute(run)
     return run
 
 
@@ -42,14 +43,14 @@ def parent(tiny_folder: Path, tiny_concept: Concept, folder: Path) -> RunDirecto
 def edited(parent: RunDirectory, folder: Path) -> RunDirectory:
     """A branch with an edit and a control, neither of which learns anything."""
     run = execution.branch(parent, 4, edit=OTHER, path=folder / "edited", control=True, **STILL)
-    execution.carry_out(run)
+    execution.execute(run)
     return run
 
 
 @pytest.fixture(scope="module")
 def unedited(parent: RunDirectory, folder: Path) -> RunDirectory:
     run = execution.branch(parent, 4, edit=None, path=folder / "unedited", **STILL)
-    execution.carry_out(run)
+    execution.execute(run)
     return run
 
 
@@ -85,7 +86,7 @@ def test_the_control_of_a_branch_measures_the_checkpoint_too(parent: RunDirector
 def test_a_branch_that_goes_on_takes_the_snapshot_once(parent: RunDirectory, folder: Path, monkeypatch):
     run = execution.branch(parent, 4, edit=None, path=folder / "interrupted", **STILL)
     (run.path / "stop").touch()  # after the first snapshot
-    execution.carry_out(run)
+    execution.execute(run)
     assert moments(run) == [("base", 0)]
     execution.resume(run)
     assert moments(run) == [("base", 0), ("edited", 0), ("training", 2), ("training", 4)]
@@ -110,7 +111,7 @@ def test_what_edits_before_touched_counts_as_edited(parent: RunDirectory, edited
 
 def test_a_branch_of_a_branch_knows_of_all_edits(edited: RunDirectory, folder: Path):
     run = execution.branch(edited, 4, edit=None, path=folder / "second", **STILL)
-    execution.carry_out(run)
+    execution.execute(run)
     found, before = run.facts(), edited.facts()
     assert found
     assert before
@@ -138,7 +139,7 @@ def test_where_nothing_was_learnt_no_ribbon_moves(edited: RunDirectory, unedited
 
 def test_the_flow_net_of_a_control_is_that_of_both_trainings(parent: RunDirectory, folder: Path):
     run = execution.branch(parent, 4, edit=OTHER, path=folder / "learns", control=True, steps=4)
-    execution.carry_out(run)
+    execution.execute(run)
     assert run.control is not None
 
     def mass_L(snapshot) -> np.ndarray:
@@ -165,7 +166,7 @@ def test_the_curves_of_a_branchs_control_begin_at_its_checkpoint(edited: RunDire
 
 
 def test_a_summary_counts_from_the_checkpoint(unedited: RunDirectory):
-    found = migration.summarise(unedited)
+    found = summarise(unedited)
     assert found["edited"]["neutral_loss"] == pytest.approx(found["final"]["neutral_loss"], abs=1e-6)
     assert found["recruits"]["standardised"]["recruits"] == 0
 
@@ -174,7 +175,7 @@ def test_a_summary_counts_from_the_checkpoint(unedited: RunDirectory):
 def test_what_edits_before_touched_is_no_recruit_of_the_control(edited: RunDirectory, tmp_path: Path, touched: bool):
     """They are edited in the control of a branch, too: what they regain there is no recruiting."""
     run = RunDirectory(shutil.copytree(edited.path, tmp_path / "regains"))
-    assert migration.summarise(run)["control"]["recruits"]["standardised"]["recruits"] == 0
+    assert summarise(run)["control"]["recruits"]["standardised"]["recruits"] == 0
     control, found = run.control, edited.control.facts() if edited.control else None
     assert control
     assert found
@@ -185,7 +186,7 @@ def test_what_edits_before_touched_is_no_recruit_of_the_control(edited: RunDirec
     for scores_LN in regained.values():
         scores_LN.ravel()[weakest] = 2 * scores_LN.max()
     control.write_snapshot(replace(last, saliency={name: regained}))
-    assert migration.summarise(run)["control"]["recruits"]["standardised"]["recruits"] == (0 if touched else 1)
+    assert summarise(run)["control"]["recruits"]["standardised"]["recruits"] == (0 if touched else 1)
 
 
 def test_a_missing_checkpoint_names_the_setting_that_keeps_them(parent: RunDirectory):
@@ -196,8 +197,8 @@ def test_a_missing_checkpoint_names_the_setting_that_keeps_them(parent: RunDirec
 
 
 def test_a_branch_is_shown_with_the_run_it_is_of(parent: RunDirectory, unedited: RunDirectory):
-    assert migration.summarise(parent)["origin"] is None
-    assert migration.summarise(unedited)["origin"] == {"run": "parent", "step": 4}
+    assert summarise(parent)["origin"] is None
+    assert summarise(unedited)["origin"] == {"run": "parent", "step": 4}
     shown = typer.testing.CliRunner().invoke(app, ["show", str(unedited.path)], catch_exceptions=False)
     assert "branch of parent, from its checkpoint after 4 steps" in shown.stdout
 

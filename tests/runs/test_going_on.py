@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from analysis import migration, runs
+from analysis import runs
 from analysis.concepts import Concept
 from analysis.edits import ComponentEdit, Selection
 from analysis.errors import ConfigError, EditError, RunError
@@ -20,6 +20,7 @@ from analysis.jobs import JobStatus, lock, queue_rules
 from analysis.relearning import RelearnConfig, resources
 from analysis.runs import execution
 from analysis.runs.directory import RunDirectory
+from analysis.runs.summary import summarise
 from tests.small_runs import small_run
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +62,7 @@ def killed_after(run: RunDirectory, n_snapshots: int, monkeypatch: pytest.Monkey
     with monkeypatch.context() as patch:
         patch.setattr(RunDirectory, "write_snapshot", deadly)
         with pytest.raises(Killed):
-            execution.carry_out(run)
+            execution.execute(run)
     run.write_status(JobStatus(state="crashed"))
 
 
@@ -109,7 +110,7 @@ def test_the_control_begins_its_steps_anew_too(config, make, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(RunDirectory, "write_snapshot", deadly)
         with pytest.raises(Killed):
-            execution.carry_out(run)
+            execution.execute(run)
     control = run.control
     assert control is not None
     control.write_status(JobStatus(state="crashed"))
@@ -122,7 +123,7 @@ def test_the_control_begins_its_steps_anew_too(config, make, monkeypatch):
 
 def test_nothing_is_changed_while_the_control_is_at_work(config, make):
     run = make(replace(config, control=True), "run")
-    execution.carry_out(run)
+    execution.execute(run)
     control = run.control
     assert control is not None
     at_work = replace(control.status(), state="running", pid=os.getpid(), pid_started=None, boot="")
@@ -138,7 +139,7 @@ def test_nothing_is_changed_while_the_control_is_at_work(config, make):
 
 def test_nothing_is_changed_while_it_is_queued(config, make):
     run = make(config, "run")
-    execution.carry_out(run)
+    execution.execute(run)
     execution.restart(run, steps=9)
     assert RunDirectory(run.path).config.steps == 9
     before = (run.path / "config.json").read_bytes()
@@ -151,7 +152,7 @@ def test_nothing_is_changed_while_it_is_queued(config, make):
 
 def test_what_the_queue_refuses_is_not_changed(config, make, monkeypatch):
     run = make(config, "run")
-    execution.carry_out(run)
+    execution.execute(run)
 
     def refuse(*_: object) -> int:
         raise RunError("refused")
@@ -164,7 +165,7 @@ def test_what_the_queue_refuses_is_not_changed(config, make, monkeypatch):
 
 def test_the_later_of_two_who_give_steps_finds_what_the_first_gave(config, make):
     run = make(config, "run")
-    execution.carry_out(run)
+    execution.execute(run)
     one, other = RunDirectory(run.path), RunDirectory(run.path)
     assert one.config.steps == other.config.steps == 6
     execution.resume(one, steps=9)
@@ -175,12 +176,12 @@ def test_the_later_of_two_who_give_steps_finds_what_the_first_gave(config, make)
 
 def test_fewer_steps_than_are_done_are_refused(config, make):
     run = make(config, "run")
-    execution.carry_out(run)
+    execution.execute(run)
     record = run.record
     record["config"]["steps"] = 4
     (run.path / "config.json").write_text(json.dumps(record))
     again = RunDirectory(run.path)
-    for go_on in (execution.prepare, execution.carry_out):
+    for go_on in (execution.prepare, execution.execute):
         with pytest.raises(ConfigError, match="4 steps, but 6 are done already"):
             go_on(again)
     assert again.status().state == "finished"
@@ -198,14 +199,14 @@ def test_a_second_process_is_refused_and_writes_nothing(config, make):
         assert other.stdin is not None
         assert other.stdout.readline() == "held\n"
         before = sorted(run.path.rglob("*"))
-        for go_on in (execution.carry_out, execution.prepare, execution.resume, execution.restart):
+        for go_on in (execution.execute, execution.prepare, execution.resume, execution.restart):
             with pytest.raises(RunError, match="carried out or changed by another process"):
                 go_on(run)
         assert sorted(run.path.rglob("*")) == before
         other.kill()
     with lock.held(run.path, wait=5):  # it ended with its process
         pass
-    assert execution.carry_out(run).state == "finished"
+    assert execution.execute(run).state == "finished"
 
 
 def test_while_a_run_is_carried_out_its_lock_is_held(config, make, monkeypatch):
@@ -219,7 +220,7 @@ def test_while_a_run_is_carried_out_its_lock_is_held(config, make, monkeypatch):
         refused.append(snapshot.index)
 
     monkeypatch.setattr(RunDirectory, "write_snapshot", also)
-    execution.carry_out(run)
+    execution.execute(run)
     assert refused == list(range(8))
 
 
@@ -238,7 +239,7 @@ FOREIGN = {
 def test_a_checkpoint_of_another_training_is_refused(config, make, what: str):
     run, foreign = make(config, "run"), make(replace(config, **FOREIGN[what]), "foreign")
     for one in (run, foreign):
-        execution.carry_out(one)
+        execution.execute(one)
     shutil.rmtree(run.path / "checkpoints")
     shutil.copytree(foreign.path / "checkpoints", run.path / "checkpoints")
     with pytest.raises(EditError, match=f"belongs to another {what}"):
@@ -248,7 +249,7 @@ def test_a_checkpoint_of_another_training_is_refused(config, make, what: str):
 def test_a_checkpoint_may_be_followed_and_kept_in_other_ways(config, make, tiny_concept):
     """Steps, cadence, checkpoints and tracking decide nothing of a step."""
     run = make(config, "run")
-    execution.carry_out(run)
+    execution.execute(run)
     changes = {"snapshot_every": 2, "checkpoint_every": 1, "keep_checkpoints": True, "follow_top": 2, "cadence": "log"}
     other = make(replace(config, steps=9, **changes), "other")
     shutil.copytree(run.path / "checkpoints", other.path / "checkpoints")
@@ -259,7 +260,7 @@ def test_a_checkpoint_of_an_older_version_is_taken(config, make, monkeypatch):
     run = make(config, "run")
     with monkeypatch.context() as patch:
         patch.setattr("analysis.relearning.trainer.Trainer._identity", lambda self: {"text": self.mixture.digest})
-        execution.carry_out(run)
+        execution.execute(run)
     assert execution.resume(run, steps=9).state == "finished"
 
 
@@ -277,7 +278,7 @@ def test_a_run_that_fitted_its_disk_goes_on_there(config, make, monkeypatch):
     stop = RunDirectory.stop_requested
     with monkeypatch.context() as patch:
         patch.setattr(RunDirectory, "stop_requested", lambda self: len(self.checkpoints()) >= 10)
-        assert execution.carry_out(run).state == "stopped"
+        assert execution.execute(run).state == "stopped"
     assert RunDirectory.stop_requested is stop
     left = usage(run.path).free
     assert left < resources.disk_bytes(config, size) / 2
@@ -293,7 +294,7 @@ def test_at_most_is_what_a_run_and_its_control_may_write(config, make, monkeypat
     config = replace(config, cadence="adaptive", steps=40, checkpoint_every=0, control=control)
     monkeypatch.setattr("analysis.relearning.tracking.cadence.Cadence.due", lambda self, step: True)
     run = make(config, "run")
-    execution.carry_out(run)
+    execution.execute(run)
     assert run.n_snapshots() == 2 + 40  # on a device where they take no time
     size = resources.ModelSize.stored(Path(config.model))
     folders = [
@@ -312,7 +313,7 @@ def test_at_most_is_what_a_run_and_its_control_may_write(config, make, monkeypat
 @pytest.mark.parametrize("damaged", [0, 1, 4, 7])
 def test_what_a_damaged_snapshots_message_says_helps(config, make, damaged: int):
     run = make(config, "run")
-    execution.carry_out(run)
+    execution.execute(run)
     path = run.path / "snapshots" / f"{damaged:06d}.safetensors"
     path.write_bytes(b"junk")
     with pytest.raises(RunError, match=r"Delete it and all later ones in .*, then resume the run"):
@@ -331,7 +332,7 @@ def test_what_a_damaged_snapshots_message_says_helps(config, make, damaged: int)
 def test_a_snapshot_that_is_missing_is_left_out(config, make, missing: list[int], caplog: pytest.LogCaptureFixture):
     """Whoever reads the run finds the others, numbered without a gap; where it goes on, they stay as they are."""
     run = make(config, "run")
-    execution.carry_out(run)
+    execution.execute(run)
     before = run.snapshots()
     for index in missing:
         (run.path / "snapshots" / f"{index:06d}.safetensors").unlink()
@@ -352,13 +353,13 @@ def test_a_snapshot_that_is_missing_is_left_out(config, make, missing: list[int]
     execution.resume(run, steps=8)
     steps = [*(one.step for one in left), 7, 8]
     assert [(one.index, one.step) for one in run.snapshots()] == list(enumerate(steps))
-    assert migration.summarise(run)["steps"] == 8
+    assert summarise(run)["steps"] == 8
 
 
 def test_snapshots_that_come_after_a_deletion_leave_no_gap(config, make):
     """The worker counts its own snapshots and knows nothing of what was deleted meanwhile."""
     run = make(config, "run")
-    execution.carry_out(run)
+    execution.execute(run)
     last = run.snapshots()[-1]
     (run.path / "snapshots" / "000003.safetensors").unlink()
     for more in range(1, 4):
@@ -371,7 +372,7 @@ def test_snapshots_that_come_after_a_deletion_leave_no_gap(config, make):
 
 def test_a_stray_file_with_a_large_number_costs_nothing(config, make, caplog: pytest.LogCaptureFixture):
     run = make(config, "run")
-    execution.carry_out(run)
+    execution.execute(run)
     count = run.n_snapshots()
     shutil.copyfile(run.path / "snapshots" / "000000.safetensors", run.path / "snapshots" / "999999.safetensors")
     begun = time.perf_counter()
@@ -383,7 +384,7 @@ def test_a_stray_file_with_a_large_number_costs_nothing(config, make, caplog: py
 def test_without_its_first_snapshot_a_run_says_what_to_do(config, make):
     """All others are compared with that of the unedited model."""
     run = make(config, "run")
-    execution.carry_out(run)
+    execution.execute(run)
     (run.path / "snapshots" / "000000.safetensors").unlink()
     for read in (run.snapshots, run.moments, lambda: execution.resume(run, steps=8)):
         with pytest.raises(RunError, match=r"000000.safetensors cannot be read .* Delete it and all later ones"):
@@ -392,7 +393,7 @@ def test_without_its_first_snapshot_a_run_says_what_to_do(config, make):
 
 def test_the_time_of_a_run_that_goes_on_adds_up(config, make):
     run = make(config, "run")
-    execution.carry_out(run)
+    execution.execute(run)
     record = run.snapshots()[-1]
     run.write_snapshot(replace(record, seconds=1000.0))
     assert 1000 < execution.resume(run, steps=7).seconds < 1100

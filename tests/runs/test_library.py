@@ -12,12 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analysis import migration, runs
+from analysis import runs
 from analysis.concepts import Concept
 from analysis.errors import ConceptError, PalimpsestError, RunError
 from analysis.jobs import JobStatus
 from analysis.relearning import RelearnConfig
 from analysis.runs import RunDirectory, execution
+from analysis.runs.summary import summarise
 from tests.small_runs import small_run
 
 
@@ -59,7 +60,7 @@ def test_create_with_an_unknown_concept_leaves_nothing(config: RelearnConfig, tm
 
 def test_worker_stores_what_relearning_yields(run: RunDirectory):
     reports = []
-    status = execution.carry_out(run, reports.append)
+    status = execution.execute(run, reports.append)
     assert status.state == run.status().state == "finished"
     taken = run.snapshots()
     assert [(one.index, one.phase, one.step) for one in taken] == [
@@ -80,7 +81,7 @@ def test_worker_stores_what_relearning_yields(run: RunDirectory):
 
 
 def test_the_control_shares_the_base_and_is_not_edited(run: RunDirectory):
-    execution.carry_out(run)
+    execution.execute(run)
     control = run.control
     assert control is not None
     assert control.status().state == "finished"
@@ -93,8 +94,8 @@ def test_the_control_shares_the_base_and_is_not_edited(run: RunDirectory):
 
 
 def test_summary_holds_what_the_command_line_promises(run: RunDirectory):
-    execution.carry_out(run)
-    summary = migration.summarise(run)
+    execution.execute(run)
+    summary = summarise(run)
     for moment in ("base", "edited", "final"):
         assert set(summary[moment]) == {"retrained", "held_out", "neutral_loss"}
         assert summary["center_of_mass"][moment] >= 0
@@ -110,7 +111,7 @@ def test_stop_ends_the_run_with_a_last_snapshot(run: RunDirectory):
         if done.stage.startswith("step 1"):
             run.request_stop()
 
-    status = execution.carry_out(run, report)
+    status = execution.execute(run, report)
     assert status.state == "stopped"
     assert run.snapshots()[-1].step == 1
     assert run.control is None
@@ -120,7 +121,7 @@ def test_a_failing_run_says_why(config, tiny_concept, tmp_path: Path):
     gone = RelearnConfig.from_dict({**config.to_dict(), "model": str(tmp_path / "nowhere" / "model")})
     run = runs.create(gone, tmp_path / "run", concepts={tiny_concept.name: tiny_concept})
     with pytest.raises(PalimpsestError):
-        execution.carry_out(run)
+        execution.execute(run)
     assert run.status().state == "failed"
     assert "neither a folder nor a GGUF" in run.status().message
 
@@ -157,7 +158,7 @@ def test_started_runs_outlive_their_starter_and_are_listed(config, tiny_concept,
 
 
 def test_damaged_files_are_named(run: RunDirectory):
-    execution.carry_out(run)
+    execution.execute(run)
     path = run.path / "snapshots" / "000002.safetensors"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(RunError, match="000002"):
@@ -222,7 +223,7 @@ def test_lines_that_are_no_events_are_left_out(run: RunDirectory):
 
 @pytest.mark.parametrize("edited", ["x", 5, None, ["a"], [10**9], {"a": 1}])
 def test_damaged_facts_are_named(run: RunDirectory, edited):
-    execution.carry_out(run)
+    execution.execute(run)
     path = run.path / "facts.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "edited": edited}))
     with pytest.raises(RunError, match=r"facts\.json is damaged"):

@@ -110,12 +110,12 @@ KILLS = {
 @pytest.mark.parametrize("moment", KILLS)
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(config, make, monkeypatch: pytest.MonkeyPatch, moment: str):
     whole, killed = make(config, "whole"), make(config, "killed")
-    execution.carry_out(whole)
+    execution.execute(whole)
     with monkeypatch.context() as patch:
         method, nth, after = KILLS[moment]
         kill_at(patch, method, nth, after=after)
         with pytest.raises(Killed):
-            execution.carry_out(killed)
+            execution.execute(killed)
     kept = {path: path.stat().st_mtime_ns for path in (killed.path / "snapshots").glob("*.safetensors")}
     assert len(kept) < 6
     killed.write_status(JobStatus(state="crashed"))
@@ -145,11 +145,11 @@ VARIANTS = {
 def test_every_kind_of_training_goes_on(config, make, monkeypatch: pytest.MonkeyPatch, variant: str):
     config = replace(config, **VARIANTS[variant])
     whole, killed = make(config, "whole"), make(config, "killed")
-    execution.carry_out(whole)
+    execution.execute(whole)
     with monkeypatch.context() as patch:
         kill_at(patch, "append_event", 6 + 5, after=True)
         with pytest.raises(Killed):
-            execution.carry_out(killed)
+            execution.execute(killed)
     done = losses(killed)[-1][0]
     assert 3 < done < 7
     killed.write_status(JobStatus(state="crashed"))
@@ -168,11 +168,11 @@ def test_every_kind_of_training_goes_on(config, make, monkeypatch: pytest.Monkey
 def test_a_killed_control_goes_on_and_the_run_is_left_alone(config, make, monkeypatch: pytest.MonkeyPatch):
     config = replace(config, control=True)
     whole, killed = make(config, "whole"), make(config, "killed")
-    execution.carry_out(whole)
+    execution.execute(whole)
     with monkeypatch.context() as patch:
         kill_at(patch, "write_snapshot", 6 + 2, after=True)
         with pytest.raises(Killed):
-            execution.carry_out(killed)
+            execution.execute(killed)
     assert killed.status().state == "finished"
     assert killed.control is not None
     before = {path: path.stat().st_mtime_ns for path in (killed.path / "snapshots").iterdir()}
@@ -203,7 +203,7 @@ def test_kill_minus_nine(config, make):
     process.wait()
     assert killed.status().state == "crashed"
     assert not killed.is_complete()
-    execution.carry_out(whole)
+    execution.execute(whole)
     execution.resume(killed)
     assert losses(killed) == losses(whole)
     assert_same_snapshots(killed.snapshots(), whole.snapshots())
@@ -211,13 +211,13 @@ def test_kill_minus_nine(config, make):
 
 def test_a_stop_keeps_the_state_and_the_run_goes_on_from_there(config, make):
     whole, stopped = make(config, "whole"), make(config, "stopped")
-    execution.carry_out(whole)
+    execution.execute(whole)
 
     def report(done: execution.RunReport) -> None:
         if done.stage.startswith("step 4"):
             stopped.request_stop()
 
-    assert execution.carry_out(stopped, report).state == "stopped"
+    assert execution.execute(stopped, report).state == "stopped"
     assert stopped.checkpoints() == (4,)
     stages: list[str] = []
     assert execution.resume(stopped, lambda done: stages.append(done.stage)).state == "finished"
@@ -232,8 +232,8 @@ def test_a_stop_keeps_the_state_and_the_run_goes_on_from_there(config, make):
 def test_steps_can_be_added_to_a_finished_run(config, make):
     config = replace(config, control=True)
     longer, short = make(replace(config, steps=12), "longer"), make(config, "short")
-    execution.carry_out(longer)
-    execution.carry_out(short)
+    execution.execute(longer)
+    execution.execute(short)
     execution.resume(short, steps=12)
     assert RunDirectory(short.path).config == longer.config
     (entry,) = short.record["continued"]
@@ -252,7 +252,7 @@ def test_steps_can_be_added_to_a_finished_run(config, make):
 
 def test_what_cannot_go_on_says_why(config, make):
     run = make(config, "run")
-    execution.carry_out(run)
+    execution.execute(run)
     with pytest.raises(RunError, match="has finished"):
         execution.resume(run)
     with pytest.raises(ConfigError, match="7 steps are done already"):
@@ -265,7 +265,7 @@ def test_what_cannot_go_on_says_why(config, make):
 
 def test_a_checkpoint_of_other_texts_is_refused(config, make):
     run = make(config, "run")
-    execution.carry_out(run)
+    execution.execute(run)
     path = run.path / "concepts" / "tiny-capitals.jsonl"
     path.write_text(path.read_text().replace("do not miss its capital", "see its capital"))
     with pytest.raises(EditError, match="belongs to another text"):
@@ -275,7 +275,7 @@ def test_a_checkpoint_of_other_texts_is_refused(config, make):
 def test_all_checkpoints_or_the_newest(config, make):
     newest, all_kept = make(config, "newest"), make(replace(config, keep_checkpoints=True), "all")
     for run in (newest, all_kept):
-        execution.carry_out(run)
+        execution.execute(run)
     assert newest.checkpoints() == (7,)
     assert all_kept.checkpoints() == (3, 6, 7)
 
@@ -290,7 +290,7 @@ FULL = {
 @pytest.mark.parametrize("what", FULL)
 def test_a_full_disk_ends_the_run_with_what_to_do(config, make, monkeypatch: pytest.MonkeyPatch, what: str):
     whole, run = make(config, "whole"), make(config, "run")
-    execution.carry_out(whole)
+    execution.execute(whole)
     target, concerns = FULL[what]
     module, name = target.rsplit(".", 1)
     owner = eval_module(module)
@@ -306,7 +306,7 @@ def test_a_full_disk_ends_the_run_with_what_to_do(config, make, monkeypatch: pyt
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, full)
         with pytest.raises(RunError, match="is full"):
-            execution.carry_out(run)
+            execution.execute(run)
     status = run.status()
     assert status.state == "failed"
     assert "Free some space" in status.message
@@ -351,15 +351,15 @@ def test_too_little_room_on_the_disk_is_refused_with_both_numbers(config, make, 
     usage = type("Usage", (), {"free": 2**10})()
     monkeypatch.setattr("analysis.relearning.resources.shutil.disk_usage", lambda path: usage)
     with pytest.raises(RunError, match=r"need about 0\.0 GiB; 0\.0 GiB are free on the disk"):
-        execution.carry_out(run)
+        execution.execute(run)
     assert run.n_snapshots() == 0
 
 
 def test_a_run_of_an_older_version_without_checkpoints_can_be_continued(config, make):
     """It has neither a checkpoint nor the edit's difference: everything is done again but the snapshots it has."""
     longer, old = make(replace(config, steps=9), "longer"), make(config, "old")
-    execution.carry_out(longer)
-    execution.carry_out(old)
+    execution.execute(longer)
+    execution.execute(old)
     for path in (*(old.path / "checkpoints").iterdir(), *(old.path / "edits").iterdir()):
         path.unlink()
     before = old.snapshots()

@@ -43,7 +43,7 @@ def test_a_job_whose_lock_another_process_holds_is_left_alone(claimed: Entry, st
     if stop:  # this is for the other process
         job.request_stop()
     with lock.held(job.path):
-        worker._carry_out(claimed, {"nap": lambda path: pytest.fail("it has begun")})
+        worker._execute(claimed, {"nap": lambda path: pytest.fail("it has begun")})
         worker._leave(claimed)
     assert (job.path / "status.json").read_bytes() == said
     assert job.stop_requested() == stop
@@ -57,7 +57,7 @@ def test_a_lock_that_is_taken_at_the_last_moment(claimed: Entry):
         said.append(carried_out_elsewhere(job))
         raise BusyError("It is being carried out by another process.")
 
-    worker._carry_out(claimed, {"nap": begin})
+    worker._execute(claimed, {"nap": begin})
     assert [(job.path / "status.json").read_bytes()] == said
 
 
@@ -67,7 +67,7 @@ def test_a_lock_that_is_let_go_soon_is_waited_for(claimed: Entry, monkeypatch: p
     begun, release = [], lock.held(claimed.path)
     release.__enter__()
     monkeypatch.setattr("analysis.jobs.lock.time.sleep", lambda seconds: release.__exit__(None, None, None))
-    worker._carry_out(claimed, {"nap": begun.append})
+    worker._execute(claimed, {"nap": begun.append})
     assert begun == [claimed.path]
     stored = Job(claimed.path).stored()
     assert stored is not None
@@ -78,7 +78,7 @@ def test_a_job_that_fails_by_itself_still_says_why(claimed: Entry):
     def refuse(path: Path) -> None:
         raise RunError("It cannot be done.")
 
-    worker._carry_out(claimed, {"nap": refuse})
+    worker._execute(claimed, {"nap": refuse})
     stored = Job(claimed.path).stored()
     assert stored is not None
     assert (stored.state, stored.message) == ("failed", "It cannot be done.")

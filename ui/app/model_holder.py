@@ -23,7 +23,7 @@ from analysis.models import catalog, memory
 if TYPE_CHECKING:  # importing torch and TransformerLens takes seconds: only when a model is loaded
     from analysis.models import LanguageModel
 
-__all__ = ["Choice", "Notice", "Slot", "Watcher"]
+__all__ = ["Choice", "ModelHolder", "Notice", "Watcher"]
 
 _LOOK_EVERY = 1.0
 _log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class Notice:
     text: str
 
 
-class Slot:
+class ModelHolder:
     """Holds at most one model, so that a new one is loaded only after the old one is gone.
 
     Args:

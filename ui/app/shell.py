@@ -92,7 +92,7 @@ def end() -> NoReturn:
 
 
 def one_of(label: str, names: Sequence[str], key: str, at: int = 0) -> str:
-    """Draw a choice among things that come and go: runs, operations.
+    """Draw a choice among things that come and go: runs, removals.
 
     The address names what is shown, except after an address whose name is not among them. Streamlit leaves a widget's default
     out of it, but what comes first among these today is another one tomorrow, for whoever opens the link, and for the page

@@ -27,7 +27,7 @@ from analysis.errors import PalimpsestError, RunError
 from analysis.jobs import JobStatus, queue
 from analysis.runs import RunDirectory
 
-__all__ = ["EVERYTHING", "News", "address", "of_everything", "of_run", "progress_text", "route", "told"]
+__all__ = ["EVERYTHING", "Update", "address", "of_everything", "of_run", "progress_text", "route", "told"]
 
 _PATH = "news"
 EVERYTHING = f"{_PATH}?all"
@@ -43,7 +43,7 @@ _LOOKED_AT = 20
 
 
 @dataclass(frozen=True)
-class News:
+class Update:
     """What a page shows of something that goes on."""
 
     what: str
@@ -56,7 +56,7 @@ class News:
 
 _served = False
 _lock = threading.Lock()
-_answers: dict[str, tuple[float, News]] = {}
+_answers: dict[str, tuple[float, Update]] = {}
 
 
 def route() -> Route:
@@ -76,15 +76,15 @@ def address(run: RunDirectory) -> str:
     return f"{_PATH}?run={run.name}" if told() and run.path.parent == paths.runs_root() else ""
 
 
-def of_run(run: RunDirectory) -> News:
+def of_run(run: RunDirectory) -> Update:
     """Snapshots and states, of its control as well; and what it is doing."""
     control = run.control
     parts = [run, *([control] if control else [])]
     what = " ".join(f"{part.n_snapshots()} {part.status().state}" for part in parts)
     if (status := _at_work(run)) is None:
-        return News(what)
+        return Update(what)
     due = " due" if run.control_is_due() else ""
-    return News(what + due, progress_text(status), min(status.step / run.config.steps, 1.0))
+    return Update(what + due, progress_text(status), min(status.step / run.config.steps, 1.0))
 
 
 def progress_text(status: JobStatus, message: str = "") -> str:
@@ -103,7 +103,7 @@ def _at_work(run: RunDirectory) -> JobStatus | None:
     return JobStatus(state="starting", message="Control run: starting") if run.control_is_due() else None
 
 
-def of_everything() -> News:
+def of_everything() -> Update:
     """The queue's entries and their places; and what the runs under way are doing."""
     try:
         what = " ".join(f"{entry.number}:{entry.place}:{entry.state}" for entry in queue.entries())
@@ -111,7 +111,7 @@ def of_everything() -> News:
         what = str(error)
     found = [(run.name, _doing(run)) for run in runs.list_runs()[:_LOOKED_AT]]
     lines = [f"{name}: {text}" for name, text in found if text]
-    return News(what, "\n".join(lines[:_SHOWN]))
+    return Update(what, "\n".join(lines[:_SHOWN]))
 
 
 def _doing(run: RunDirectory) -> str:
@@ -138,13 +138,13 @@ async def _answer(request: Request) -> Response:
     return JSONResponse(asdict(found), headers={"Cache-Control": "no-store"})
 
 
-def _of_run_named(name: str) -> News:
+def _of_run_named(name: str) -> Update:
     if name in ("", ".", "..") or name != Path(name).name:
         raise RunError(f"“{name}” is no run's name.")
     return of_run(RunDirectory(paths.runs_root() / name))
 
 
-def _looked_after() -> News:
+def _looked_after() -> Update:
     """News of everything; whoever looks also notices a worker that died, and has the next one started."""
     queue.tend()
     return of_everything()
@@ -158,14 +158,14 @@ def _seconds(text: str) -> float:
         return 0.0
 
 
-async def _current(name: str, seconds: float, find: Callable[[], News]) -> News:
+async def _current(name: str, seconds: float, find: Callable[[], Update]) -> Update:
     at, found = _answers.get(name, (0.0, None))
     if found is not None and time.monotonic() - at < seconds:
         return found
     return await run_in_threadpool(_look, name, seconds, find)
 
 
-def _look(name: str, seconds: float, find: Callable[[], News]) -> News:
+def _look(name: str, seconds: float, find: Callable[[], Update]) -> Update:
     with _lock:  # of those who ask at once, one looks
         at, found = _answers.get(name, (0.0, None))
         if found is None or time.monotonic() - at >= seconds:

@@ -19,7 +19,7 @@ from analysis.concepts import Concept, dump_jsonl, parse
 from analysis.errors import PalimpsestError, UnknownModelError
 from analysis.models import catalog, fetch, memory
 from ui.app import background
-from ui.app.model_holder import Choice, Notice, Slot
+from ui.app.model_holder import Choice, ModelHolder, Notice
 
 if TYPE_CHECKING:  # importing torch and TransformerLens takes seconds: only when a model is loaded
     from analysis.edits import Ledger
@@ -63,8 +63,8 @@ class Workbench:
 
 
 @st.cache_resource(show_spinner=False)
-def _slot() -> Slot:
-    return Slot(_let_go)
+def _slot() -> ModelHolder:
+    return ModelHolder(_let_go)
 
 
 def _let_go() -> None:

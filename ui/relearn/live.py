@@ -15,10 +15,11 @@ from analysis.components.neurons import Neuron, NeuronSet
 from analysis.errors import PalimpsestError
 from analysis.jobs import JobStatus
 from analysis.runs import RunDirectory, RunFacts
+from analysis.runs.summary import summarise
 from ui.app import queue_view, updates
 from ui.app.live_line import live_line
 from ui.app.tokens import escaped
-from ui.app.updates import News
+from ui.app.updates import Update
 from ui.canvas import CanvasScene, Source, chosen, migration_canvas
 from ui.relearn import step_panels, tagging_view
 from ui.saliency import card_drawer
@@ -108,7 +109,7 @@ def _panel(run: RunDirectory, view: View, *, was_active: bool) -> None:
             card=card,
             key=key,
         )
-    _carry_out(getattr(result, "action", None), drawn)
+    _execute(getattr(result, "action", None), drawn)
     if run.config.task == "tagging":
         tagging_view.f1_over_steps(run, facts, count)
     if count > 2 and not active:  # while snapshots arrive, the canvas alone shows what changes
@@ -125,7 +126,7 @@ def _source(run: RunDirectory, view: View, facts: RunFacts, count: int) -> Sourc
     )
 
 
-def _carry_out(action: dict | None, drawn: CanvasScene) -> None:
+def _execute(action: dict | None, drawn: CanvasScene) -> None:
     """A button of the neuron's card was pressed."""
     if not action:
         return
@@ -137,7 +138,7 @@ def _carry_out(action: dict | None, drawn: CanvasScene) -> None:
     st.rerun()
 
 
-def _status_line(run: RunDirectory, shown: News, status: JobStatus, control: JobStatus | None) -> None:
+def _status_line(run: RunDirectory, shown: Update, status: JobStatus, control: JobStatus | None) -> None:
     text, button = st.columns([5, 1], vertical_alignment="center")
     running = shown.share is not None
     if running and (address := updates.address(run)):
@@ -166,7 +167,7 @@ def _afterwards(run: RunDirectory) -> None:
     """What only makes sense once the run has ended: its numbers, and downloads."""
     if run.facts() is None or not run.n_snapshots():
         return
-    summary = migration.summarise(run)
+    summary = summarise(run)
     st.subheader("In numbers")
     _numbers(summary)
     left, right = st.columns(2)

@@ -21,7 +21,7 @@ from ui.app.tokens import escaped
 if TYPE_CHECKING:  # importing torch takes seconds: only when a model is loaded
     from analysis.models import LanguageModel
     from analysis.neuron_cards.card import NeuronCard
-    from analysis.neuron_cards.token_activations import Trace
+    from analysis.neuron_cards.token_activations import TokenActivations
 
 __all__ = ["draw"]
 
@@ -244,9 +244,11 @@ def _own_text(unit: Unit, limit: float) -> None:
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
-def _traced(choice: viewer_model.Choice, text: str, site: Site, layer: int, index: int, _model: LanguageModel) -> Trace:
+def _traced(
+    choice: viewer_model.Choice, text: str, site: Site, layer: int, index: int, _model: LanguageModel
+) -> TokenActivations:
     from analysis.components.neurons import NeuronSet
-    from analysis.neuron_cards.token_activations import trace
+    from analysis.neuron_cards.token_activations import token_activations
 
     shape = site_shape(_model, site)
-    return trace(_model, [Sentence(text)], NeuronSet([layer * shape[1] + index], shape), site=site)
+    return token_activations(_model, [Sentence(text)], NeuronSet([layer * shape[1] + index], shape), site=site)

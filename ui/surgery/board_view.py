@@ -6,7 +6,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.removals.board import Entry
-from analysis.removals.removal import Operation
+from analysis.removals.removal import Removal
 from ui.app.tokens import escaped
 
 __all__ = ["chosen", "ranked", "under_way"]
@@ -25,27 +25,25 @@ _PRECISE = ("forget", "paraphrase", "multiple_choice", "labelled_words", "neighb
 _AT_ONCE = 4
 
 
-def under_way(found: Sequence[Operation], names: Set[str]) -> None:
-    """One line for each of the named operations that is active, followed live."""
-    mine = [operation for operation in found if operation.name in names and operation.status().active]
+def under_way(found: Sequence[Removal], names: Set[str]) -> None:
+    """One line for each of the named removals that is active, followed live."""
+    mine = [removal for removal in found if removal.name in names and removal.status().active]
     if not mine:
         return
 
     @st.fragment(run_every=2.0)
     def lines() -> None:
-        states = [(operation, operation.status()) for operation in mine]
+        states = [(removal, removal.status()) for removal in mine]
         if not all(status.active for _, status in states):
             st.rerun()
-        for operation, status in states:
-            st.caption(
-                f":material/progress_activity: {escaped(operation.name)}: {escaped(status.message or 'Starting')}"
-            )
+        for removal, status in states:
+            st.caption(f":material/progress_activity: {escaped(removal.name)}: {escaped(status.message or 'Starting')}")
 
     lines()
 
 
 def ranked(table: pd.DataFrame) -> None:
-    """The operations by how much they forgot, and below them those that wrecked the model, which have no rank."""
+    """The removals by how much they forgot, and below them those that wrecked the model, which have no rank."""
     sound, wrecked = table.loc[~table["collapsed"]], table.loc[table["collapsed"]]
     if len(sound):
         _draw(sound, "board_ranked")
@@ -60,9 +58,9 @@ def ranked(table: pd.DataFrame) -> None:
 
 
 def chosen(entries: Sequence[Entry], table: pd.DataFrame) -> dict[str, Entry]:
-    """Draw the choice of operations for the radar; label -> entry, in the table's order."""
+    """Draw the choice of removals for the radar; label -> entry, in the table's order."""
     by_name = {one.name: one for one in entries}
-    labels = {f"{by_name[name].method} · {name[:15]}": by_name[name] for name in table["operation"]}
+    labels = {f"{by_name[name].method} · {name[:15]}": by_name[name] for name in table["removal"]}
     picked = st.multiselect("Shown", list(labels), default=list(labels)[:_AT_ONCE], key="board_shown", max_selections=6)
     return {label: labels[label] for label in labels if label in picked}
 

@@ -1,4 +1,4 @@
-"""How an operation is started: from the edit on the page, from a recipe file, or several methods in a queue."""
+"""How a removal is started: from the edit on the page, from a recipe file, or several methods in a queue."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from analysis.edits.recipe import Recipe
 from analysis.errors import ConfigError, PalimpsestError
 from analysis.evaluation import ALL, QUICK
 from analysis.models import catalog, fetch, memory
-from analysis.removals.removal import Operation
+from analysis.removals.removal import Removal
 from analysis.scoring.factual_recall import KNOWN_THRESHOLD
 from ui.app import links, shell, viewer_model
 from ui.app.tokens import escaped
@@ -21,11 +21,11 @@ from ui.app.tokens import escaped
 __all__ = ["CHOSEN", "queue_form", "recipe_form", "start_form"]
 
 CHOSEN = "op"
-"""Widget key (and URL parameter) of the operation that is shown."""
+"""Widget key (and URL parameter) of the removal that is shown."""
 
 
 def start_form(concept: Concept, edit: Edit) -> None:
-    """Draw the choice of what is kept and measured, and the button that starts the operation."""
+    """Draw the choice of what is kept and measured, and the button that starts the removal."""
     what, keep, known, seed = st.columns([3, 4, 2, 1], vertical_alignment="bottom")
     with what:
         parts = _parts()
@@ -68,7 +68,7 @@ def start_form(concept: Concept, edit: Edit) -> None:
 
 def recipe_form() -> None:
     """Draw the upload of a recipe, what it does, and the button that starts it."""
-    uploaded = st.file_uploader("Recipe", type="json", help="A JSON file that was downloaded from an operation here.")
+    uploaded = st.file_uploader("Recipe", type="json", help="A JSON file that was downloaded from a removal here.")
     if uploaded is None:
         return
     try:
@@ -94,8 +94,8 @@ def recipe_form() -> None:
             shell.choose(**{CHOSEN: started.name})
 
 
-def queue_form(concept: Concept) -> list[Operation]:
-    """Draw the choice of several methods; returns the operations that were started now."""
+def queue_form(concept: Concept) -> list[Removal]:
+    """Draw the choice of several methods; returns the removals that were started now."""
     possible = [name for name in (METHODS if concept.facts else NEED_NO_FACTS) if _complete(name)]
     links.check("queue", possible)
     names = st.multiselect("Methods, at their default settings", possible, key="queue", bind="query-params")
@@ -143,7 +143,7 @@ def _recipe(concept: Concept, edit: Edit, maintain: Sequence[str], threshold: fl
     model = viewer_model.model()
     if model.dtype != "float32":
         raise ConfigError(
-            f"The model is loaded in {model.dtype}, and operations are carried out in float32. Load it in float32 on the "
+            f"The model is loaded in {model.dtype}, and removals are carried out in float32. Load it in float32 on the "
             "Model page."
         )
     memory.load_estimate(model.n_parameters, "float32", model.device.type).check()

@@ -1,4 +1,4 @@
-"""What an operation did: the headline, what the model says now, every measure, and how far predictions moved."""
+"""What a removal did: the headline, what the model says now, every measure, and how far predictions moved."""
 
 from collections.abc import Sequence
 
@@ -27,7 +27,7 @@ _ABOUT = {"forgotten": "to forget", "kept": "to keep", "ordinary": "ordinary tex
 
 
 def show(name: str, outcome: Outcome) -> None:
-    """Everything about the outcome of the operation called `name`."""
+    """Everything about the outcome of the removal called `name`."""
     before, after = outcome.before, outcome.after
     if after.warning:
         st.warning(escaped(after.warning), icon=":material/warning:")

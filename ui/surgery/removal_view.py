@@ -1,6 +1,6 @@
-"""Operations on the page: all of them as a list, one live while it works, and what it did.
+"""Removals on the page: all of them as a list, one live while it works, and what it did.
 
-The page only reads. While an operation is active a fragment looks at its folder every second.
+The page only reads. While a removal is active a fragment looks at its folder every second.
 """
 
 from collections.abc import Sequence
@@ -16,44 +16,44 @@ from analysis.figures.removal import training_loss
 from analysis.jobs import JobStatus
 from analysis.removals import board
 from analysis.removals.board import Entry
-from analysis.removals.removal import Operation
+from analysis.removals.removal import Removal
 from ui.app import queue_view, shell, updates, viewer_model
 from ui.app.tokens import escaped
 from ui.surgery import before_after, removal_result
 from ui.surgery.removal_form import CHOSEN
 
-__all__ = ["choose", "entry", "operation_view"]
+__all__ = ["choose", "entry", "removal_view"]
 
 _RESUMABLE = ("stopped", "crashed", "failed")
 _ICONS = {"finished": ":material/check_circle:", "stopped": ":material/stop_circle:"}
 
 
-def entry(operation: Operation) -> Entry:
-    """An operation's entry; kept while its folder stays as it is."""
-    file = operation.path / "evaluation.json"
-    return _entry(str(operation.path), file.stat().st_mtime_ns if file.is_file() else 0)
+def entry(removal: Removal) -> Entry:
+    """A removal's entry; kept while its folder stays as it is."""
+    file = removal.path / "evaluation.json"
+    return _entry(str(removal.path), file.stat().st_mtime_ns if file.is_file() else 0)
 
 
 @st.cache_data(show_spinner=False, max_entries=512)
 def _entry(path: str, written: int) -> Entry:
     from pathlib import Path
 
-    return board.entry(Operation(Path(path)))
+    return board.entry(Removal(Path(path)))
 
 
-def choose(found: Sequence[Operation]) -> Operation:
-    """Draw the choice of one operation, and all of them with their headline numbers; a click on a row chooses it."""
-    names = [operation.name for operation in found]
-    chosen = shell.one_of("Operation", names, key=CHOSEN)
-    table = f"op_list {chosen}"  # the mark in a table is a row's number: another operation needs another table
-    with st.expander(f"All operations ({len(names)})"):
+def choose(found: Sequence[Removal]) -> Removal:
+    """Draw the choice of one removal, and all of them with their headline numbers; a click on a row chooses it."""
+    names = [removal.name for removal in found]
+    chosen = shell.one_of("Removal", names, key=CHOSEN)
+    table = f"op_list {chosen}"  # the mark in a table is a row's number: another removal needs another table
+    with st.expander(f"All removals ({len(names)})"):
 
         def pick() -> None:
             if rows := st.session_state[table]["selection"]["rows"]:
                 st.session_state[CHOSEN] = names[rows[0]]
 
         st.dataframe(
-            pd.DataFrame([_row(operation) for operation in found]),
+            pd.DataFrame([_row(removal) for removal in found]),
             hide_index=True,
             key=table,
             on_select=pick,
@@ -66,78 +66,78 @@ def choose(found: Sequence[Operation]) -> Operation:
     return found[names.index(chosen)]
 
 
-def operation_view(operation: Operation, concept: Concept, known: Sequence[Fact]) -> None:
-    """Everything about one operation, live while it is active."""
-    one = entry(operation)
+def removal_view(removal: Removal, concept: Concept, known: Sequence[Fact]) -> None:
+    """Everything about one removal, live while it is active."""
+    one = entry(removal)
     if one.error:
         st.error(escaped(one.error), icon=":material/error:")
         return
     st.caption(
         f"{escaped(one.concept)}: {escaped(one.settings)} · model {escaped(one.model)} · seed "
-        f"{operation.settings['seed']} · {one.created}"
+        f"{removal.settings['seed']} · {one.created}"
     )
-    active = operation.status().active
+    active = removal.status().active
 
     @st.fragment(run_every=1.0 if active else None)
     def panel() -> None:
-        if not operation.path.is_dir():
+        if not removal.path.is_dir():
             st.rerun()  # it was deleted: the page chooses another
         try:
-            status = operation.status()
+            status = removal.status()
             if active and not status.active:
                 st.rerun()  # the last transition: redraw the page once, without polling
-            _progress(operation, status)
+            _progress(removal, status)
         except (PalimpsestError, OSError) as error:  # here, because a fragment reruns without the page around it
             st.error(escaped(str(error)), icon=":material/error:")
 
     panel()
     if one.outcome is not None and not active:
-        removal_result.show(operation.name, one.outcome)
-        _downloads(operation)
-        _apply(operation, concept, known)
+        removal_result.show(removal.name, one.outcome)
+        _downloads(removal)
+        _apply(removal, concept, known)
 
 
-def _progress(operation: Operation, status: JobStatus) -> None:
+def _progress(removal: Removal, status: JobStatus) -> None:
     text, button = st.columns([5, 1], vertical_alignment="center")
     if status.active:
-        total = _steps(operation)
+        total = _steps(removal)
         share = min(status.step / total, 1.0) if total else 0.0
         steps = f" of {total}" if total and status.message.startswith("Training") else ""
         text.progress(share, text=escaped(updates.progress_text(status, (status.message or "Starting") + steps)))
         told = "It stops after its current step, and the weights stay as they were."
-        queue_view.stop_button(button, operation, told)
+        queue_view.stop_button(button, removal, told)
     elif status.state in ("crashed", "failed"):
         text.error(f"{status.state.capitalize()}: {escaped(status.message)}", icon=":material/error:")
     else:
         text.markdown(f"{_ICONS.get(status.state, '')} {escaped(status.message)} · {status.seconds:.0f} s")
-    if status.state in _RESUMABLE and button.button("Go on", key=f"go on {operation.name}", width="stretch"):
-        removals.resume(operation, owner=viewer_model.owner())
+    if status.state in _RESUMABLE and button.button("Go on", key=f"go on {removal.name}", width="stretch"):
+        removals.resume(removal, owner=viewer_model.owner())
         st.rerun()
-    steps = [event for event in operation.events() if event["kind"] == "step"]
+    steps = [event for event in removal.events() if event["kind"] == "step"]
     if len(steps) > 1:
-        st.plotly_chart(training_loss(steps), key=f"loss {operation.name}")
+        st.plotly_chart(training_loss(steps), key=f"loss {removal.name}")
 
 
-def _downloads(operation: Operation) -> None:
+def _downloads(removal: Removal) -> None:
     recipe, evaluation = st.columns(2)
     recipe.download_button(
         "Recipe (JSON)",
-        (operation.path / "recipe.json").read_bytes,
-        f"{operation.name}-recipe.json",
+        (removal.path / "recipe.json").read_bytes,
+        f"{removal.name}-recipe.json",
         "application/json",
         width="stretch",
     )
     evaluation.download_button(
-        "Evaluation (CSV)", lambda: _csv(operation), f"{operation.name}.csv", "text/csv", width="stretch"
+        "Evaluation (CSV)", lambda: _csv(removal), f"{removal.name}.csv", "text/csv", width="stretch"
     )
 
 
-def _csv(operation: Operation) -> str:
-    outcome = operation.outcome()
+def _csv(removal: Removal) -> str:
+    outcome = removal.outcome()
     return "" if outcome is None else compare([outcome.before, outcome.after]).to_csv()
 
 
-def _apply(operation: Operation, concept: Concept, known: Sequence[Fact]) -> None:
+def _apply(removal: Removal, concept: Concept, known: Sequence[Fact]) -> None:
     if not st.button(
         "Apply to my copy", width="stretch", help="The very weights that were measured, on a copy that is yours alone."
     ):
@@ -146,17 +146,17 @@ def _apply(operation: Operation, concept: Concept, known: Sequence[Fact]) -> Non
         ledger = viewer_model.workbench().ledger
         count = len(ledger.entries)
         try:
-            for path in operation.deltas():
+            for path in removal.deltas():
                 ledger.replay(path)
         except PalimpsestError:
             ledger.undo_to(count)
             raise
-        before_after.record(ledger.model, concept, known, f"weights after {operation.name}")
+        before_after.record(ledger.model, concept, known, f"weights after {removal.name}")
     st.rerun()
 
 
-def _row(operation: Operation) -> dict:
-    one, status = entry(operation), operation.status()
+def _row(removal: Removal) -> dict:
+    one, status = entry(removal), removal.status()
     before, after, left = {}, {}, "forget"
     if one.outcome is not None:
         before, after, left = one.outcome.before.summary(), one.outcome.after.summary(), one.outcome.forgetting
@@ -174,7 +174,7 @@ def _row(operation: Operation) -> dict:
     }
 
 
-def _steps(operation: Operation) -> int:
+def _steps(removal: Removal) -> int:
     """Of the only training; 0 where there is none, or several."""
-    steps = [getattr(step.edit, "steps", 0) for step in operation.recipe.steps]
+    steps = [getattr(step.edit, "steps", 0) for step in removal.recipe.steps]
     return steps[0] if len(steps) == 1 else 0

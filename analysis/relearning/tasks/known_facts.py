@@ -1,12 +1,12 @@
-"""What is trained on and what is only measured: facts and neutral sentences."""
+"""The facts of a concept that a model knows, split into those to retrain on and those held out."""
 
-from analysis.concepts import Concept, Sentence
+from analysis.concepts import Concept
 from analysis.errors import ConceptError
 from analysis.models import LanguageModel
 from analysis.relearning.snapshot import FactTable
 from analysis.scoring import factual_recall
 
-__all__ = ["choose_facts", "split_neutral"]
+__all__ = ["choose_facts"]
 
 
 def choose_facts(model: LanguageModel, concept: Concept, threshold: float) -> FactTable:
@@ -25,12 +25,3 @@ def choose_facts(model: LanguageModel, concept: Concept, threshold: float) -> Fa
             f"least {threshold:g}), which leaves none to {empty}. Lower the threshold, add facts, or set “split”."
         )
     return FactTable(retrained=retrained, held_out=held_out, n_set_aside=len(table) - len(known), threshold=threshold)
-
-
-def split_neutral(sentences: tuple[Sentence, ...]) -> tuple[tuple[Sentence, ...], tuple[Sentence, ...]]:
-    """Neutral sentences to train on, and every fifth one to measure on."""
-    measured = sentences[::5]
-    train = tuple(sentence for i, sentence in enumerate(sentences) if i % 5)
-    if not train or not measured:
-        raise ConceptError("There is too little neutral text: give at least two sentences.")
-    return train, measured

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["Arrivals", "Landing"]
+__all__ = ["ArrayCopies", "ScalarCopies"]
 
 _IN_FLIGHT = 4
 """Most numbers under way: so many steps later at most a diverged loss is noticed."""
 
 
-class Arrivals:
+class ScalarCopies:
     """Takes numbers with the step they belong to, and gives them back in order once they are here."""
 
     def __init__(self, device: torch.device):
@@ -53,7 +53,7 @@ class Arrivals:
         self._here.append((step, float(landing)))
 
 
-class Landing:
+class ArrayCopies:
     """Results of a pass on their way to the CPU, beside the training that goes on meanwhile."""
 
     def __init__(self, results: Mapping[str, Tensor], device: torch.device):

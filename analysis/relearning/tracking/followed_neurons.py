@@ -14,12 +14,12 @@ from analysis.components.neurons import NeuronSet, hook_name
 from analysis.components.sites import MLP
 from analysis.concepts import Concept
 from analysis.models import LanguageModel
-from analysis.neuron_cards.token_activations import Trace, _assembled, _read, split_words
+from analysis.neuron_cards.token_activations import TokenActivations, _assembled, _read, split_words
 from analysis.neuron_cards.top_words import word_scores
 from analysis.neuron_cards.word_similarity import InputEmbedding, word_similarity
 from analysis.scoring.batches import MAX_LENGTH, LabelledText
 
-__all__ = ["Followed", "WordVectors", "choose_followed"]
+__all__ = ["FollowedNeurons", "WordVectors", "choose_followed"]
 
 Words = dict[int, tuple[str, ...]]
 
@@ -53,7 +53,7 @@ class WordVectors:
         return self._vectors_WD[[self._place[word] for word in words]]
 
 
-class Followed:
+class FollowedNeurons:
     """Keeps the followed neurons' activations in a pass, and says what words they respond to."""
 
     def __init__(
@@ -129,5 +129,5 @@ class Followed:
         values_K = word_similarity([base[one] for one in shared], [words[one] for one in shared], self._vectors)
         return {neuron: float(value) for neuron, value in zip(shared, values_K) if np.isfinite(value)}
 
-    def _traced(self, values_TK: np.ndarray) -> Trace:
+    def _traced(self, values_TK: np.ndarray) -> TokenActivations:
         return replace(self._trace, values_TK=values_TK)

@@ -17,20 +17,20 @@ from analysis.models import LanguageModel
 from analysis.relearning.config import RelearnConfig
 from analysis.relearning.snapshot import Phase, Snapshot
 from analysis.relearning.tasks.base import Task
-from analysis.relearning.tracking.device_copies import Landing
-from analysis.relearning.tracking.followed_neurons import Followed, Words, WordVectors
+from analysis.relearning.tracking.device_copies import ArrayCopies
+from analysis.relearning.tracking.followed_neurons import FollowedNeurons, Words, WordVectors
 from analysis.relearning.tracking.saliency_pass import SaliencyPass, check_finite
 from analysis.saliency import MOMENT_METHODS, SAMPLE_METHODS, from_sample
 from analysis.saliency.moments import stream
 from analysis.scoring import factual_recall
 from analysis.scoring.batches import label_concepts
 
-__all__ = ["Observer", "Pending"]
+__all__ = ["Pending", "Tracker"]
 
 Saliencies = dict[str, dict[str, np.ndarray]]
 
 
-class Observer:
+class Tracker:
     """Takes snapshots; every probe is tokenised once and stays on the device."""
 
     def __init__(
@@ -60,7 +60,7 @@ class Observer:
         self.neutral = factual_recall.prepare_neutral(model, neutral)
         self.saliency = SaliencyPass(model, self.labelled)
         self.vectors = WordVectors(model, concepts[0])
-        self.followed: Followed | None = None
+        self.followed: FollowedNeurons | None = None
         self.base_words: Words = {}
         self.cost: float | None = None
         """Seconds that the last snapshot took."""
@@ -78,7 +78,7 @@ class Observer:
             base_words: Their words, where they were found before.
         """
         if len(neurons):
-            self.followed = Followed(self.model, self.labelled, self.concept, neurons, self.vectors)
+            self.followed = FollowedNeurons(self.model, self.labelled, self.concept, neurons, self.vectors)
             if base_words is None:
                 with factual_recall.precision_context(self.model, self.config.precision):
                     self.saliency.run(self.followed.hooks())
@@ -102,7 +102,9 @@ class Observer:
             results["neutral"] = factual_recall.neutral_total(self.model, self.neutral)
             sampled = self._sampled()
         begun.stop()
-        pending = Pending(self, self.count, phase, step, seconds, Landing(results, self.model.device), sampled, begun)
+        pending = Pending(
+            self, self.count, phase, step, seconds, ArrayCopies(results, self.model.device), sampled, begun
+        )
         self.count += 1
         return pending
 
@@ -125,12 +127,12 @@ class Observer:
 class Pending:
     """A snapshot whose numbers may still be on their way."""
 
-    observer: Observer
+    observer: Tracker
     index: int
     phase: Phase
     step: int
     seconds: float
-    landing: Landing
+    landing: ArrayCopies
     sampled: Saliencies
     stopwatch: "_Stopwatch"
 

@@ -13,11 +13,11 @@ from analysis.relearning import RelearnConfig, Snapshot, mixture
 from analysis.relearning.trainer import Trainer
 from analysis.runs.directory import RunDirectory
 from analysis.scoring import tagging
-from tests.relearning.tagging.short_run import CONFIG, CarryOut
+from tests.relearning.tagging.short_run import CONFIG, Execute
 
 
 @pytest.fixture
-def carry_out(tiny_folder: Path, tiny_concept: Concept, tiny_neutral: tuple[Sentence, ...]) -> CarryOut:
+def execute(tiny_folder: Path, tiny_concept: Concept, tiny_neutral: tuple[Sentence, ...]) -> Execute:
     def run(config: RelearnConfig = CONFIG, model: LanguageModel | None = None, **arguments) -> list[Snapshot]:
         model = model or load_model(str(tiny_folder), device="cpu")
         concepts = {tiny_concept.name: tiny_concept}

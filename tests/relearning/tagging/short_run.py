@@ -29,7 +29,7 @@ CONFIG = RelearnConfig(
     control=False,
 )
 
-CarryOut = Callable[..., list[Snapshot]]
+Execute = Callable[..., list[Snapshot]]
 
 
 def losses(run: RunDirectory, kind: str = "step") -> list[tuple[int, float]]:

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from transformers import AutoModel
 
-from analysis import migration, relearning, runs, saliency
-from analysis.concepts import Concept, Sentence, neutral_sentences
+from analysis import relearning, runs, saliency
+from analysis.concepts import Concept, Sentence, neutral_sentences, split_neutral
 from analysis.errors import ConceptError, ConfigError
 from analysis.models import LanguageModel
 from analysis.models import load as load_model
@@ -22,19 +22,20 @@ from analysis.relearning.tasks.tagging import TaggingTask
 from analysis.relearning.trainer import Trainer
 from analysis.runs import execution
 from analysis.runs.files import read_snapshot
+from analysis.runs.summary import summarise
 from analysis.scoring import tagging
 from tests.relearning.tagging.short_run import CONFIG, losses, told
 
 
 @pytest.mark.parametrize("parts", [1, 2])
 def test_losses_are_those_of_a_plain_training_loop(
-    carry_out, drawn, tiny_model: LanguageModel, tiny_folder: Path, parts: int
+    execute, drawn, tiny_model: LanguageModel, tiny_folder: Path, parts: int
 ):
     """The same batches through the transformers model and a linear layer: AdamW, clipped together, no edit."""
     found: list[float] = []
     head = tagging.TagHead(tiny_model, seed=0)
     config = replace(CONFIG, edit=None, accumulate=parts, clip=0.5, weight_decay=0.1)
-    carry_out(
+    execute(
         config,
         model=tiny_model,
         on_fine_tune=lambda report: found.append(report.loss),
@@ -64,12 +65,12 @@ def test_losses_are_those_of_a_plain_training_loop(
 
 
 def test_a_batch_is_labelled_sentences_to_train_on_and_neutral_ones(
-    carry_out, drawn, tiny_model: LanguageModel, tiny_concept: Concept, tiny_neutral
+    execute, drawn, tiny_model: LanguageModel, tiny_concept: Concept, tiny_neutral
 ):
     assert CONFIG.counts == {"tagged": 3, "sentence": 0, "neutral": 1, "text": 0}
-    carry_out(replace(CONFIG, steps=20, snapshot_every=20), model=tiny_model)
+    execute(replace(CONFIG, steps=20, snapshot_every=20), model=tiny_model)
     train, held_out = ({s.text for s in part} for part in tagging.split_sentences(tiny_concept))
-    neutral = {s.text for s in relearning.split_neutral(tiny_neutral)[0]}
+    neutral = {s.text for s in split_neutral(tiny_neutral)[0]}
     for rows in drawn:
         texts = [tiny_model.decode(row.ids) for row in rows]
         assert [text in train for text in texts] == [True, True, True, False]
@@ -80,9 +81,9 @@ def test_a_batch_is_labelled_sentences_to_train_on_and_neutral_ones(
     assert {tiny_model.decode(row.ids) for rows in drawn for row in rows[:3]} == train
 
 
-def test_the_words_are_found_better_and_better(carry_out):
+def test_the_words_are_found_better_and_better(execute):
     config = replace(CONFIG, fine_tune_steps=60, steps=1, edit=None, learning_rate=1e-2)
-    (untrained, *_), (base, *_) = carry_out(replace(config, fine_tune_steps=1, learning_rate=1e-9)), carry_out(config)
+    (untrained, *_), (base, *_) = execute(replace(config, fine_tune_steps=1, learning_rate=1e-9)), execute(config)
     assert base.metrics["f1_trained"] > 0.9
     assert base.metrics["f1_trained"] > untrained.metrics["f1_trained"] + 0.5
     assert base.retrained > untrained.retrained + 0.3
@@ -90,14 +91,14 @@ def test_the_words_are_found_better_and_better(carry_out):
 
 
 def test_the_base_is_the_fine_tuned_model(
-    carry_out, trainers, tiny_folder: Path, tiny_concept: Concept, tiny_neutral, monkeypatch: pytest.MonkeyPatch
+    execute, trainers, tiny_folder: Path, tiny_concept: Concept, tiny_neutral, monkeypatch: pytest.MonkeyPatch
 ):
     """Scores and saliency of the first snapshot, measured anew on a model trained apart, and the neurons pruned by them."""
     starts: list[RunStart] = []
-    base, edited, *_ = carry_out(on_start=starts.append)
+    base, edited, *_ = execute(on_start=starts.append)
     apart = load_model(str(tiny_folder), device="cpu")
     config = replace(CONFIG, steps=CONFIG.fine_tune_steps)
-    task = TaggingTask(apart, config, tiny_concept, relearning.split_neutral(tiny_neutral)[0])
+    task = TaggingTask(apart, config, tiny_concept, split_neutral(tiny_neutral)[0])
     from analysis.edits import WeightMask
 
     with WeightMask(apart) as mask:
@@ -121,7 +122,7 @@ def test_the_base_is_the_fine_tuned_model(
     assert not np.allclose(base.saliency["tiny-capitals"]["probeless"], before.scores_LN, rtol=1e-2)
 
 
-def test_pruned_weights_stay_zero_and_the_head_moves(carry_out, trainers, tiny_model: LanguageModel):
+def test_pruned_weights_stay_zero_and_the_head_moves(execute, trainers, tiny_model: LanguageModel):
     starts: list[RunStart] = []
     heads: list[torch.Tensor] = []
 
@@ -129,7 +130,7 @@ def test_pruned_weights_stay_zero_and_the_head_moves(carry_out, trainers, tiny_m
         starts.append(start)
         heads.append(trainers[0].task.head.weight.detach().clone())
 
-    carry_out(model=tiny_model, on_start=begun)
+    execute(model=tiny_model, on_start=begun)
     for layer, neurons in starts[0].edited.by_layer().items():
         for weight in tiny_model.neuron_weights(layer):
             assert not weight.parameter.index_select(weight.axis, torch.tensor(neurons)).any()
@@ -140,7 +141,7 @@ def test_pruned_weights_stay_zero_and_the_head_moves(carry_out, trainers, tiny_m
 
 
 @pytest.mark.parametrize("changes", [{"train_only": "L1.MLP"}, {"lora_rank": 2}], ids=["confined", "low rank"])
-def test_fine_tuning_is_whole_whatever_is_retrained(carry_out, tiny_folder: Path, changes: dict):
+def test_fine_tuning_is_whole_whatever_is_retrained(execute, tiny_folder: Path, changes: dict):
     """Confinement holds for retraining alone; factors are merged before the base is measured."""
     model, kept = load_model(str(tiny_folder), device="cpu"), []
     before = {name: one.detach().clone() for name, one in model.weights.items()}
@@ -148,7 +149,7 @@ def test_fine_tuning_is_whole_whatever_is_retrained(carry_out, tiny_folder: Path
     def begun(start) -> None:
         kept.append({name: one.detach().clone() for name, one in model.weights.items()})
 
-    carry_out(replace(CONFIG, edit=None, **changes), model=model, on_start=begun)
+    execute(replace(CONFIG, edit=None, **changes), model=model, on_start=begun)
     tuned = {name for name, one in before.items() if not torch.equal(one, kept[0][name])}
     linear = {name for name in before if "proj" in name}
     assert tuned >= (linear if "lora_rank" in changes else set(before) - {"lm_head.weight"})
@@ -162,14 +163,14 @@ def test_fine_tuning_is_whole_whatever_is_retrained(carry_out, tiny_folder: Path
 
 def test_the_control_begins_with_the_very_same_weights(make):
     run = make("run", replace(CONFIG, control=True))
-    assert execution.carry_out(run).state == "finished"
+    assert execution.execute(run).state == "finished"
     control = run.control
     assert control is not None
     assert not (control.path / "fine_tuned").exists()
     assert control.fine_tuned == run.fine_tuned
     assert losses(control, "fine_tune_step") == []
     alone = make("alone", replace(CONFIG, edit=None))
-    execution.carry_out(alone)
+    execution.execute(alone)
     assert losses(control) == losses(alone)
     base, *later = (told(one) for one in control.snapshots())
     assert base[8:] == told(run.snapshot(0))[8:]
@@ -178,7 +179,7 @@ def test_the_control_begins_with_the_very_same_weights(make):
 
 def test_snapshots_are_read_back_with_their_metrics_and_old_ones_without(make):
     run = make("run")
-    execution.carry_out(run)
+    execution.execute(run)
     for one in run.snapshots():
         assert {"f1", "recall", "f1_trained"} <= set(one.metrics) <= {"f1", "precision", "recall", "f1_trained"}
     found = run.facts()
@@ -199,8 +200,8 @@ def test_snapshots_are_read_back_with_their_metrics_and_old_ones_without(make):
 
 def test_a_summary_has_every_stage(make):
     run = make("run", replace(CONFIG, control=True))
-    execution.carry_out(run)
-    summary = migration.summarise(run)
+    execution.execute(run)
+    summary = summarise(run)
     assert summary["known_facts"] is None
     stages = summary["tagging"]["stages"]
     assert [(one["stage"], one["step"]) for one in stages] == [
@@ -285,17 +286,17 @@ def test_a_concept_with_too_few_labelled_words_is_refused_before_anything_is_wri
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_diverging_fine_tuning_is_told(carry_out):
+def test_a_diverging_fine_tuning_is_told(execute):
     with pytest.raises(ConfigError, match="Training diverged"):
-        carry_out(replace(CONFIG, learning_rate=0.9, fine_tune_steps=400, clip=1e30, optimiser="sgd"))
+        execute(replace(CONFIG, learning_rate=0.9, fine_tune_steps=400, clip=1e30, optimiser="sgd"))
 
 
 def test_neutral_sentences_of_the_library_have_no_labelled_word():
     assert not any(sentence.spans for sentence in neutral_sentences())
 
 
-def test_steps_are_reported(carry_out):
+def test_steps_are_reported(execute):
     reports: list[StepReport] = []
-    carry_out(on_fine_tune=reports.append)
+    execute(on_fine_tune=reports.append)
     assert [one.step for one in reports] == [1, 2, 3, 4, 5]
     assert all(np.isfinite(one.loss) for one in reports)

@@ -38,7 +38,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
 ):
     config = replace(CONFIG, **changes)
     whole, killed = make("whole", config), make("killed", config)
-    execution.carry_out(whole)
+    execution.execute(whole)
     method, nth, after = KILLS[moment]
     original, calls = getattr(RunDirectory, method), []
 
@@ -53,7 +53,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     with monkeypatch.context() as patch:
         patch.setattr(RunDirectory, method, deadly)
         with pytest.raises(Killed):
-            execution.carry_out(killed)
+            execution.execute(killed)
     under_way = "fine-tuning" in moment
     assert (killed.fine_tuned / "values.safetensors").is_file() is not under_way
     assert (killed.fine_tuned / "state").is_dir() is (moment == IN_TUNING)
@@ -71,7 +71,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
 
 def test_a_stop_in_fine_tuning_keeps_the_state(make):
     whole, stopped = make("whole"), make("stopped")
-    execution.carry_out(whole)
+    execution.execute(whole)
     stages: list[str] = []
 
     def report(done: execution.RunReport) -> None:
@@ -79,7 +79,7 @@ def test_a_stop_in_fine_tuning_keeps_the_state(make):
         if done.stage.startswith("Fine-tuning: step 3"):
             stopped.request_stop()
 
-    assert execution.carry_out(stopped, report).state == "stopped"
+    assert execution.execute(stopped, report).state == "stopped"
     assert stages[-1] == "Fine-tuning: step 3 of 5"
     assert stopped.n_snapshots() == 0
     assert execution.resume(stopped, lambda done: stages.append(done.stage)).state == "finished"
@@ -93,14 +93,14 @@ def test_a_stop_in_fine_tuning_keeps_the_state(make):
 def test_a_branch_begins_with_the_weights_and_the_head_of_its_checkpoint(make, trainers, tmp_path: Path, changes: dict):
     """Bit for bit, after a step that is too small to change anything; and so does a branch of the branch."""
     run = make("run", replace(CONFIG, **changes))
-    execution.carry_out(run)
+    execution.execute(run)
     weights, head = state(trainers[-1])
     before = run
     for name in ("branch", "branch of the branch"):
         still = {"learning_rate": 1e-30, "weight_decay": 0.0, "steps": 1}
         new = execution.branch(before, before.config.steps, edit=None, path=tmp_path / name, **still)
         before.path.rename(tmp_path / f"{name}: gone")  # it needs nothing of the run before any more
-        assert execution.carry_out(new).state == "finished"
+        assert execution.execute(new).state == "finished"
         assert losses(new, "fine_tune_step") == []
         weights_then, head_then = state(trainers[-1])
         assert all(torch.equal(weights_then[key], value) for key, value in weights.items())
@@ -119,10 +119,10 @@ def test_a_branch_begins_with_the_weights_and_the_head_of_its_checkpoint(make, t
 
 def test_a_branch_of_a_control_begins_with_its_runs_fine_tuned_model(make, tmp_path: Path):
     run = make("run", replace(CONFIG, control=True))
-    execution.carry_out(run)
+    execution.execute(run)
     assert run.control is not None
     new = execution.branch(run.control, 5, edit=None, path=tmp_path / "branch", steps=1, learning_rate=1e-30)
-    assert execution.carry_out(new).state == "finished"
+    assert execution.execute(new).state == "finished"
     assert losses(new, "fine_tune_step") == []
     assert told(new.snapshot(0))[4:] == told(run.control.snapshot(0))[4:]
     assert new.snapshots()[-1].metrics == run.control.snapshots()[-1].metrics
@@ -130,6 +130,6 @@ def test_a_branch_of_a_control_begins_with_its_runs_fine_tuned_model(make, tmp_p
 
 def test_a_branch_keeps_its_task(make):
     run = make("run")
-    execution.carry_out(run)
+    execution.execute(run)
     with pytest.raises(ConfigError, match="A branch has “task”"):
         execution.branch(run, 5, edit=None, task="facts")

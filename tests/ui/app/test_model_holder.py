@@ -13,7 +13,7 @@ import pytest
 from analysis.jobs import queue, queue_store
 from analysis.models import LanguageModel, load, memory
 from tests.jobs.queue_line import ENVIRONMENT, ROOT, wait
-from ui.app.model_holder import Choice, Slot
+from ui.app.model_holder import Choice, ModelHolder
 
 ASK = """
 import time
@@ -33,8 +33,8 @@ print(time.monotonic() - begun)
 
 
 @pytest.fixture
-def slot(empty_home: Path) -> Iterator[Slot]:
-    slot = Slot(lambda: None)
+def slot(empty_home: Path) -> Iterator[ModelHolder]:
+    slot = ModelHolder(lambda: None)
     yield slot
     slot.clear()
 
@@ -59,7 +59,7 @@ def pretend_on(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     monkeypatch.setattr(queue, "device_of", lambda name: device if name in ("auto", "cuda", device) else name)
 
 
-def test_what_is_held_is_written_down_and_taken_back(slot: Slot, tiny_folder: Path):
+def test_what_is_held_is_written_down_and_taken_back(slot: ModelHolder, tiny_folder: Path):
     model = load(str(tiny_folder), device="cpu")
     n_bytes = 4 * sum(parameter.numel() for parameter in model.weights.values())
     slot.fill(Choice(), model)
@@ -69,7 +69,9 @@ def test_what_is_held_is_written_down_and_taken_back(slot: Slot, tiny_folder: Pa
     assert held() == {}
 
 
-def test_a_job_on_the_same_device_has_its_room_within_two_seconds(slot: Slot, tiny_folder: Path, empty_home: Path):
+def test_a_job_on_the_same_device_has_its_room_within_two_seconds(
+    slot: ModelHolder, tiny_folder: Path, empty_home: Path
+):
     for _ in range(3):  # one that is fast will do: other tests run beside this one
         slot.fill(Choice(), load(str(tiny_folder), device="cpu"))
         assert slot.model is not None
@@ -87,7 +89,7 @@ def test_a_job_on_the_same_device_has_its_room_within_two_seconds(slot: Slot, ti
 
 
 def test_from_a_gpu_it_moves_to_the_cpu_until_it_is_loaded_on_purpose(
-    slot: Slot, tiny_folder: Path, empty_home: Path, monkeypatch: pytest.MonkeyPatch
+    slot: ModelHolder, tiny_folder: Path, empty_home: Path, monkeypatch: pytest.MonkeyPatch
 ):
     slot.fill(Choice(device="auto"), load(str(tiny_folder), device="cpu"))
     pretend_on(monkeypatch, "cuda:0")
@@ -101,7 +103,7 @@ def test_from_a_gpu_it_moves_to_the_cpu_until_it_is_loaded_on_purpose(
 
 
 def test_where_the_cpu_has_no_room_it_is_unloaded(
-    slot: Slot, tiny_folder: Path, empty_home: Path, monkeypatch: pytest.MonkeyPatch
+    slot: ModelHolder, tiny_folder: Path, empty_home: Path, monkeypatch: pytest.MonkeyPatch
 ):
     slot.fill(Choice(), load(str(tiny_folder), device="cpu"))
     pretend_on(monkeypatch, "cuda:0")
@@ -112,7 +114,7 @@ def test_where_the_cpu_has_no_room_it_is_unloaded(
     assert slot.notice.text.startswith("The model was unloaded because")
 
 
-def test_a_model_that_a_page_still_computes_with_counts_until_it_is_gone(slot: Slot, tiny_folder: Path):
+def test_a_model_that_a_page_still_computes_with_counts_until_it_is_gone(slot: ModelHolder, tiny_folder: Path):
     in_use = load(str(tiny_folder), device="cpu")
     slot.fill(Choice(), in_use)
     slot.clear()
@@ -121,7 +123,7 @@ def test_a_model_that_a_page_still_computes_with_counts_until_it_is_gone(slot: S
     wait(lambda: held() == {}, 5)
 
 
-def test_two_threads_find_the_model_gone_at_once(slot: Slot, monkeypatch: pytest.MonkeyPatch):
+def test_two_threads_find_the_model_gone_at_once(slot: ModelHolder, monkeypatch: pytest.MonkeyPatch):
     slot._leaving = weakref.ref(type("Model", (), {})())
 
     def collect() -> None:
@@ -132,7 +134,7 @@ def test_two_threads_find_the_model_gone_at_once(slot: Slot, monkeypatch: pytest
     assert slot.held() == {}
 
 
-def test_the_thread_ends_with_the_model(slot: Slot, tiny_folder: Path):
+def test_the_thread_ends_with_the_model(slot: ModelHolder, tiny_folder: Path):
     slot.fill(Choice(), load(str(tiny_folder), device="cpu"))
     thread = slot.watcher._thread
     assert thread is not None
@@ -143,7 +145,7 @@ def test_the_thread_ends_with_the_model(slot: Slot, tiny_folder: Path):
 
 
 def test_a_queue_that_cannot_be_written_does_not_keep_a_model_from_its_users(
-    slot: Slot, tiny_folder: Path, empty_home: Path
+    slot: ModelHolder, tiny_folder: Path, empty_home: Path
 ):
     (empty_home / "queue.sqlite3").write_bytes(b"no database" * 1000)
     slot.fill(Choice(), load(str(tiny_folder), device="cpu"))
@@ -153,7 +155,7 @@ def test_a_queue_that_cannot_be_written_does_not_keep_a_model_from_its_users(
     assert slot.watcher._thread.is_alive()
 
 
-def test_what_is_held_is_said_again_to_a_queue_that_was_made_anew(slot: Slot, tiny_folder: Path):
+def test_what_is_held_is_said_again_to_a_queue_that_was_made_anew(slot: ModelHolder, tiny_folder: Path):
     slot.fill(Choice(), load(str(tiny_folder), device="cpu"))
     before = held()
     queue.rebuild()

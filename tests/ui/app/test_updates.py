@@ -58,7 +58,7 @@ def ask() -> Ask:
 
 def test_a_run_s_answer_changes_with_snapshots_states_and_the_control(run: RunDirectory, ask: Ask):
     before = ask(f"run={run.name}")
-    execution.carry_out(run)
+    execution.execute(run)
     after = ask(f"run={run.name}")
     assert before == (200, {"what": "0 starting", "text": "starting", "share": 0.0})
     assert run.control is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from streamlit.components.v2 import component
 
-from ui.app.updates import News
+from ui.app.updates import Update
 
 __all__ = ["live_line"]
 
@@ -17,7 +17,7 @@ _HERE = Path(__file__).parent
 
 
 def live_line(
-    shown: News, address: str, *, every: float, hold: float = 0.0, small: bool = False, quiet: bool = False, key: str
+    shown: Update, address: str, *, every: float, hold: float = 0.0, small: bool = False, quiet: bool = False, key: str
 ) -> None:
     """Draw the line, inside a fragment: that is what runs again when `News.what` is another.
 
