@@ -5,4 +5,4 @@ catalog -> models -> concepts -> activations -> saliency -> edits -> relearn -> 
 Nothing in here imports streamlit.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

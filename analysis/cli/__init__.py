@@ -1,7 +1,7 @@
-"""The command line: `python -m analysis COMMAND`.
+"""The command line: `palimpsest COMMAND`, or `python -m analysis COMMAND`.
 
-The commands are models, fetch, concepts, import-concept, saliency, methods, localize, edit, edits, relearn, resume, branch,
-queue, runs and show.
+The commands are app, models, fetch, concepts, import-concept, saliency, methods, localize, edit, edits, relearn, resume,
+branch, queue, runs and show.
 
 Progress goes to stderr, results to stdout; `--json` makes the last line of stdout one JSON object for machines. A wrong
 input ends with one line that says what to do, and exit code 2. What is slow to import (torch, pandas) is imported inside
@@ -9,13 +9,14 @@ the commands, so that `--help` and typing errors answer at once.
 """
 
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
-from analysis.cli import concepts, edit, localize, models, queue, relearn, resume, runs, saliency
-from analysis.cli.common import escape, stderr
+from analysis import __version__
+from analysis.cli import concepts, dashboard, edit, localize, models, queue, relearn, resume, runs, saliency
+from analysis.cli.common import escape, stderr, stdout
 from analysis.errors import PalimpsestError
 
 __all__ = ["app", "main"]
@@ -24,11 +25,29 @@ _INTERRUPTED = 130
 """What the framework makes of Ctrl-C."""
 
 app = typer.Typer(
-    help="Palimpsest: see which neurons carry a concept, remove them, watch the concept come back.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(asked: bool) -> bool:
+    if asked:
+        stdout.print(f"palimpsest {__version__}", highlight=False)
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def _palimpsest(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Palimpsest: see which neurons carry a concept, remove them, watch the concept come back."""
+
+
+app.command()(dashboard.app)
 app.command()(models.models)
 app.command()(models.fetch)
 app.command()(concepts.concepts)
@@ -69,5 +88,5 @@ def _with_hint(error: TyperException) -> str:
     """What is wrong with the words of a command line, in one line, and where to look what it takes."""
     message = " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
-    path = context.command_path if context is not None else "python -m analysis"
+    path = context.command_path if context is not None else "palimpsest"
     return f"{message if message.endswith(('.', '?')) else message + '.'} See `{path} --help`."
