@@ -15,9 +15,9 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 app: setup model ## serve the dashboard on 127.0.0.1:8501 (PORT=… for another port)
-	$(BIN)/streamlit run app.py --server.port $(PORT)
+	$(BIN)/python -m analysis app --port $(PORT)
 
-setup: $(VENV)/.installed ## make .venv and install requirements.txt
+setup: $(VENV)/.installed ## make .venv and install this checkout into it, with requirements.txt
 
 setup-dev: $(VENV)/.installed-dev ## the same, with what tests need
 
@@ -55,10 +55,10 @@ $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.10 or newer is needed; install it or call: make PYTHON=/path/to/python3 app"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: requirements.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+$(VENV)/.installed: requirements.txt pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check -e .
 	@touch $@
 
-$(VENV)/.installed-dev: requirements-dev.txt requirements.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
+$(VENV)/.installed-dev: requirements-dev.txt requirements.txt pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check -e ".[dev]"
 	@touch $@ $(VENV)/.installed

@@ -1,4 +1,4 @@
-"""Palimpsest's dashboard: `streamlit run app.py`, or `make app`."""
+"""Palimpsest's dashboard: `palimpsest app`, `make app`, or `streamlit run app.py`."""
 
 import streamlit as st
 

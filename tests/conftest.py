@@ -109,7 +109,7 @@ def default_model_folder(session_home: Path) -> Path:
     """The converted default model; the test is skipped where it has not been converted yet."""
     folder = session_home / "models" / DEFAULT_MODEL
     if not (folder / "config.json").is_file():
-        pytest.skip(f"{DEFAULT_MODEL} is not converted in {_REAL_HOME}: run `python -m analysis fetch {DEFAULT_MODEL}`")
+        pytest.skip(f"{DEFAULT_MODEL} is not converted in {_REAL_HOME}: run `palimpsest fetch {DEFAULT_MODEL}`")
     return folder
 
 

@@ -53,10 +53,10 @@ def test_the_licence_is_the_one_that_is_named():
 
 
 def test_importing_the_library_is_cheap():
-    """Little beside the start of Python itself; torch would take twenty times as long."""
+    """Under 0.2 s of processor time, or, on a machine too busy or slow for that, little beside the start of Python."""
     bare = min(_processor_seconds("pass") for _ in range(3))
     ours = min(_processor_seconds("import analysis") for _ in range(3))
-    assert ours < 3 * bare, f"{ours:.3f} s of processor time; Python alone takes {bare:.3f} s"
+    assert ours < max(0.2, 5 * bare), f"{ours:.3f} s of processor time; Python alone takes {bare:.3f} s"
 
 
 def test_importing_the_library_imports_nothing_heavy():

@@ -31,7 +31,7 @@ def edit(
     model: Annotated[str | None, typer.Option(help="Catalog name, hub id, folder or .gguf file.")] = None,
     concept: ConceptName = "capitals",
     label: Label = None,
-    method: Annotated[str | None, typer.Option(help="A method of `python -m analysis edits` (default: prune).")] = None,
+    method: Annotated[str | None, typer.Option(help="A method of `palimpsest edits` (default: prune).")] = None,
     recipe: Annotated[Path | None, typer.Option(help="Carry out this recipe instead of one method.")] = None,
     maintain: Annotated[list[str] | None, typer.Option(help="Concepts whose facts are kept (repeatable).")] = None,
     known_threshold: Annotated[float, typer.Option(help="Facts below this mean P(answer) are left alone.")] = 0.3,
@@ -45,7 +45,7 @@ def edit(
 ) -> None:
     """Remove a concept from a model's weights and measure what that did.
 
-    The method's own settings are options, too: `--method prune --top-fraction 0.02`. `python -m analysis edits` lists them.
+    The method's own settings are options, too: `--method prune --top-fraction 0.02`. `palimpsest edits` lists them.
     """
     from analysis import concepts as library
     from analysis import edits, models, removals

@@ -35,7 +35,7 @@ def queue(
         named = {paths.real(Path(cancel)), paths.real(paths.runs_root() / cancel)}
         matches = [entry for entry in line.entries() if cancel == entry.name or paths.real(entry.path) in named]
         if not matches or not line.cancel(matches[0].path):
-            raise RunError(f"“{cancel}” is not in the queue. `python -m analysis queue` lists what is.")
+            raise RunError(f"“{cancel}” is not in the queue. `palimpsest queue` lists what is.")
         stderr.print(
             f"{escape(cancel)} stops after its current step."
             if matches[0].state == "running"

@@ -32,7 +32,7 @@ def saliency(
     model: ModelName = catalog.DEFAULT_MODEL,
     concept: ConceptName = "capitals",
     label: Label = None,
-    method: Annotated[str, typer.Option(help="A method of `python -m analysis methods`.")] = "probeless",
+    method: Annotated[str, typer.Option(help="A method of `palimpsest methods`.")] = "probeless",
     site: Annotated[str, typer.Option(help="mlp.hook_post, hook_resid_post or attn.hook_z.")] = MLP.name,
     ablate: Annotated[int, typer.Option(help="Measure the top N exactly: what setting each to zero costs.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Parquet file: layer, neuron, score, rank.")] = None,

@@ -217,7 +217,7 @@ def _wait(entry: Entry, me: Process, say: Callable[[str], None], now: bool) -> N
         if other is not None:
             raise StoppedError(
                 f"“{entry.name}” does not wait here any more: it was queued again, or the queue was made anew, and a worker "
-                "carries it out. `python -m analysis queue` lists it."
+                "carries it out. `palimpsest queue` lists it."
             )
         if mine is None:
             raise StoppedError(f"“{entry.name}” was cancelled while it was queued.")

@@ -239,5 +239,7 @@ def _told(path: Path) -> Iterator[None]:
         elif "readonly" in text or "unable to open" in text or "disk i/o" in text:
             advice = "Make the file and its folder writable, or set PALIMPSEST_HOME to a folder that is."
         else:
-            advice = "It is damaged: `python -m analysis queue --rebuild` sets it aside and makes it anew from the jobs' folders."
+            advice = (
+                "It is damaged: `palimpsest queue --rebuild` sets it aside and makes it anew from the jobs' folders."
+            )
         raise RunError(f"The queue {path} cannot be used ({error}). {advice}") from error

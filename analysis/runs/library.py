@@ -175,7 +175,7 @@ def find(reference: str) -> RunDirectory:
         with suppress(OSError):  # a name that is too long for a file
             if (path / "config.json").is_file():
                 return RunDirectory(path)
-    raise RunError(f"There is no run “{reference}”. `python -m analysis runs` lists them; a run's path works too.")
+    raise RunError(f"There is no run “{reference}”. `palimpsest runs` lists them; a run's path works too.")
 
 
 def _listed(folder: Path) -> tuple[str, str, RunDirectory] | None:
@@ -205,6 +205,6 @@ def _instead(path: Path) -> str:
     if status.active or run.n_snapshots():
         return f"It holds a run ({status.state}). {new}"
     return (
-        f"It holds a run without a snapshot ({status.state}), and `python -m analysis resume {path}` carries that one out, with "
+        f"It holds a run without a snapshot ({status.state}), and `palimpsest resume {path}` carries that one out, with "
         "the settings it was made with. For other settings name a new folder, or delete this one."
     )

@@ -63,7 +63,7 @@ def test_a_damaged_database_is_told_and_made_anew(with_workers, line: Line):
     for file in line.home.glob("queue.sqlite3*"):
         file.write_bytes(b"this is no database, and long enough to be read as one" * 100)
     for call in (queue.entries, queue.waiting, lambda: queue.submit(line.job("fourth").path, "nap", "cpu")):
-        with pytest.raises(RunError, match=r"damaged: `python -m analysis queue --rebuild`"):
+        with pytest.raises(RunError, match=r"damaged: `palimpsest queue --rebuild`"):
             call()
     queue.tend()  # only logs it
     status = line.job("fifth").status()
