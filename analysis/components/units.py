@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from analysis.components.sites import MLP, SITES, Site
 from analysis.errors import ConfigError
@@ -13,6 +13,7 @@ _SHORT = re.compile(r"^L(\d{1,9})\.([NDH])(\d{1,9})$", re.IGNORECASE)
 _HOOK = re.compile(r"^blocks\.(\d{1,9})\.([a-z_.]+?)(?:\.(\d{1,9})|\[(\d{1,9})\])$")
 
 
+@runtime_checkable
 class HasUnits(Protocol):
     """What must be known of a model to name its units."""
 

@@ -146,6 +146,9 @@ class Concept:
         if not self.facts and not self.sentences:
             raise ConceptError(f"concept “{self.name}” has neither sentences nor facts")
 
+    def __repr__(self) -> str:
+        return f"Concept({self.name}: {len(self.facts):,} facts, {len(self.sentences):,} sentences)"
+
     def templates_of(self, fact: Fact) -> tuple[str, ...]:
         return fact.templates or self.templates
 

@@ -98,6 +98,12 @@ class LanguageModel:
         self.vocabulary_size = int(self.inner.config.get_text_config().vocab_size)
         self.context_length = int(bridge.cfg.n_ctx)
 
+    def __repr__(self) -> str:
+        return (
+            f"LanguageModel({self.name}: {self.n_layers} layers, {self.n_neurons:,} neurons and {self.n_heads} heads in "
+            f"each, {self.n_parameters / 1e6:,.1f} M parameters, {self.dtype} on {self.device})"
+        )
+
     @property
     def shape(self) -> tuple[int, int]:
         """(number of layers, neurons in a layer)."""

@@ -43,6 +43,21 @@ class RunFacts:
     sizes: Mapping[str, int] = field(default_factory=dict)
     """How many sentences and labelled words a task without facts has, by name."""
 
+    @classmethod
+    def of(cls, start: RunStart) -> "RunFacts":
+        """What a run reported when it started."""
+        return cls(
+            shape=start.shape,
+            table=start.facts,
+            edited=start.edited,
+            n_neutral_train=start.n_neutral_train,
+            n_neutral_measured=start.n_neutral_measured,
+            ledger=start.ledger,
+            edited_heads=start.edited_heads,
+            followed=start.followed,
+            sizes=start.sizes,
+        )
+
 
 @dataclass(frozen=True)
 class Moment:

@@ -8,13 +8,13 @@ from analysis.migration.measures import carrier_threshold, centre_of_carriers, c
 from analysis.migration.recovery import half_life
 from analysis.migration.roles import roles
 from analysis.relearning import Snapshot, epoch_steps
-from analysis.runs import RunDirectory
+from analysis.runs.record import RunRecord
 from analysis.saliency import rank_normalise
 
 __all__ = ["summarise"]
 
 
-def summarise(run: RunDirectory) -> dict[str, Any]:
+def summarise(run: RunRecord) -> dict[str, Any]:
     """A run in numbers (what the command line prints); parts that were not reached are None.
 
     Raises:
@@ -23,7 +23,7 @@ def summarise(run: RunDirectory) -> dict[str, Any]:
     config, status, facts = run.config, run.status(), run.facts()
     snapshots = run.snapshots()
     summary: dict[str, Any] = {
-        "run": str(run.path),
+        "run": str(run.path) if run.path else None,
         "state": status.state,
         "message": status.message,
         "model": config.model,
@@ -99,7 +99,7 @@ def _outcome(snapshots: list[Snapshot], concept: str, edited: NeuronSet | None) 
     return outcome
 
 
-def _stages(run: RunDirectory, snapshots: list[Snapshot]) -> list[dict[str, Any]]:
+def _stages(run: RunRecord, snapshots: list[Snapshot]) -> list[dict[str, Any]]:
     """How well the words are found at every snapshot; an epoch is the steps that draw every labelled sentence once."""
     epoch = epoch_steps(run.config, run.concepts()[run.config.concept])
     names = {"base": "fine-tuned", "edited": "edited", "training": "retrained"}

@@ -1,0 +1,75 @@
+"""The components that a concept's facts depend on, found by one method, with their table and their map."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis.components.circuit import Circuit
+from analysis.concepts import Concept
+from analysis.figures.circuits import circuit_map
+from analysis.localization import Localization, localize
+from analysis.models import LanguageModel
+from analysis.notebook.html import table_html
+from analysis.notebook.loading import load_concept
+from analysis.notebook.progress import shown_progress
+
+__all__ = ["FoundCircuit", "find_circuit"]
+
+
+@dataclass(frozen=True, repr=False)
+class FoundCircuit:
+    """A circuit, and the effects it was chosen by."""
+
+    result: Localization
+    """What the method measured, as the other rooms use it."""
+
+    @property
+    def circuit(self) -> Circuit:
+        """The chosen components: what `prune(components=...)` and `relearn(train_only=...)` take."""
+        return self.result.circuit
+
+    def table(self) -> pd.DataFrame:
+        """The chosen components, strongest first, with their effects."""
+        return self.circuit.table()
+
+    def figure(self) -> go.Figure:
+        """Layers as rows, heads and MLP as columns; what was chosen is outlined."""
+        return circuit_map(self.circuit, self.result.effects)
+
+    def __repr__(self) -> str:
+        return f"FoundCircuit({self.circuit.describe()})"
+
+    def _repr_html_(self) -> str:
+        return table_html(self.table(), self.circuit.describe(), note=f"effect: {self.circuit.unit}")
+
+
+def find_circuit(
+    model: LanguageModel,
+    concept: Concept | str,
+    method: str = "attribution_patching",
+    *,
+    top: int = 10,
+    seed: int = 0,
+    progress: bool = True,
+    **settings: Any,
+) -> FoundCircuit:
+    """Find the components that a concept's facts depend on.
+
+    Args:
+        model: Is only read.
+        concept: A concept with facts, or what `load_concept` takes.
+        method: A key of `localization.METHODS`, such as activation_patching, causal_tracing or direct_effects.
+        top: How many components are chosen.
+        seed: Draws prompts and corruptions.
+        progress: Whether to draw a bar.
+        settings: Further arguments of `localization.localize`.
+
+    Raises:
+        ConfigError: the method or a setting is unknown.
+        ConceptError: the facts that the model knows do not suffice.
+    """
+    concept = load_concept(concept) if isinstance(concept, str) else concept
+    with shown_progress(f"{concept.name} by {method}", shown=progress) as tell:
+        return FoundCircuit(localize(model, concept, method, top=top, seed=seed, progress=tell, **settings))

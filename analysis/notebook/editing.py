@@ -1,0 +1,83 @@
+"""Describe an edit in one line: prune or reverse components, or any method by name with its settings."""
+
+from typing import Any, Literal
+
+from analysis.components.circuit import Circuit
+from analysis.components.neurons import NeuronSet
+from analysis.edits import ComponentEdit, Edit, Selection, from_settings
+from analysis.errors import ConfigError
+
+__all__ = ["edit", "prune", "reverse"]
+
+Components = str | NeuronSet | Circuit
+
+
+def prune(
+    *,
+    top: int | None = None,
+    share: float | None = None,
+    by: str = "probeless",
+    components: Components | None = None,
+    fill: Literal["zero", "mean"] = "zero",
+    hold: bool = True,
+    control: Literal["none", "random", "layer_matched"] = "none",
+    seed: int = 0,
+) -> ComponentEdit:
+    """The edit that stops components from acting; nothing is changed until it is given to `relearn` or `remove`.
+
+    Give exactly one of `top`, `share` and `components`.
+
+    Args:
+        top: The k most salient neurons.
+        share: The most salient share of all neurons (0.01 = 1%).
+        by: Saliency method that ranks the neurons.
+        components: Names such as "L5.N123, L7.H3, L9.MLP", a set of neurons (`SaliencyScores.top`), or a circuit.
+        fill: What an activation is replaced by: zero, or its mean over text (mean ablation).
+        hold: Keep pruned weights at zero through later training.
+        control: Prune as many random components instead, from the whole model or from the same layers.
+        seed: Of the random components.
+
+    Raises:
+        ConfigError: none or several of the three are given, or a value is out of range.
+    """
+    return ComponentEdit(
+        kind="prune", fill=fill, hold=hold, selection=_selection(top, share, by, components, control, seed)
+    )
+
+
+def reverse(
+    *,
+    top: int | None = None,
+    share: float | None = None,
+    by: str = "probeless",
+    components: Components | None = None,
+    control: Literal["none", "random", "layer_matched"] = "none",
+    seed: int = 0,
+) -> ComponentEdit:
+    """The edit that negates what components write to the residual stream; arguments as for `prune`."""
+    return ComponentEdit(kind="reverse", selection=_selection(top, share, by, components, control, seed))
+
+
+def edit(method: str, **settings: Any) -> Edit:
+    """Any edit by its method's name: `edit("npo", learning_rate=1e-5)`; `palimpsest edits` lists methods and settings.
+
+    Raises:
+        ConfigError: the method or a setting is unknown, or a value does not fit.
+    """
+    return from_settings(method, settings)
+
+
+def _selection(
+    top: int | None, share: float | None, by: str, components: Components | None, control: Any, seed: int
+) -> Selection:
+    given = {"top": top, "share": share, "components": components}
+    named = [name for name, value in given.items() if value is not None]
+    if len(named) != 1:
+        raise ConfigError(f"Give exactly one of top, share and components, not {' and '.join(named) or 'none'}.")
+    chosen = {"method": by, "control": control, "seed": seed}
+    if top is not None:
+        return Selection(rule="top_k", value=top, **chosen)
+    if share is not None:
+        return Selection(rule="top_fraction", value=share, **chosen)
+    text = components if isinstance(components, str) else components.format() if components is not None else ""
+    return Selection(rule="explicit", value=0.0, components=text, **chosen)

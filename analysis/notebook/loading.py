@@ -1,0 +1,40 @@
+"""Load a model or a concept by name, with a progress bar."""
+
+from analysis import concepts, models
+from analysis.concepts import Concept
+from analysis.models import LanguageModel
+from analysis.models.catalog import DEFAULT_MODEL
+from analysis.notebook.progress import shown_progress
+
+__all__ = ["load_concept", "load_model"]
+
+
+def load_model(
+    reference: str = DEFAULT_MODEL, *, device: str = "auto", dtype: str = "float32", progress: bool = True
+) -> LanguageModel:
+    """Load a language model; it is fetched first if it is a catalog model that is not here yet.
+
+    Args:
+        reference: Catalog name, hub id (`org/name`), folder written by `save_pretrained`, or `.gguf` file.
+        device: "auto" (CUDA, else MPS, else the CPU), "cpu", "cuda:1", ...
+        dtype: "float32", "bfloat16" or "float16"; edits and relearning need float32.
+        progress: Whether to draw a bar.
+
+    Raises:
+        PalimpsestError: one subclass for each way this can fail; the message says what to do.
+    """
+    with shown_progress(f"Loading {reference}", shown=progress) as tell:
+        return models.load(reference, device=device, dtype=dtype, progress=tell)
+
+
+def load_concept(reference: str, *, label: str | None = None) -> Concept:
+    """A concept by name (built in, or kept from an upload), or from the path of a file.
+
+    Args:
+        reference: `capitals`, or a path that ends in .jsonl, .csv, .conll, .txt or .json.
+        label: The entity type of a CoNLL file (`PER`), or the relation of a CounterFact file (`P103`).
+
+    Raises:
+        ConceptError: there is no such concept (names the closest), or its file is wrong.
+    """
+    return concepts.load(reference, label=label)

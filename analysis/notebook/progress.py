@@ -1,0 +1,40 @@
+"""Progress bars for notebooks and terminals: tqdm's, which suits itself to either."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+__all__ = ["shown_progress"]
+
+
+@contextmanager
+def shown_progress(what: str, *, total: float = 1.0, shown: bool = True) -> Iterator[Callable[[str, float], None]]:
+    """A bar that is told `(stage, done)`, with `done` from 0 to `total`; it is gone once everything has ended well.
+
+    The bars of transformers are off meanwhile. With `shown` off nothing is drawn.
+
+    Args:
+        what: Stands before the stage.
+        total: What `done` ends with: 1 for a share, or a number of steps.
+        shown: Whether to draw it.
+    """
+    if not shown:
+        yield lambda stage, done: None
+        return
+    from tqdm.auto import tqdm
+    from transformers.utils import logging
+
+    was_on = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    bar = tqdm(total=total, desc=what, leave=False, bar_format="{desc} {percentage:3.0f}% {bar} {elapsed}")
+
+    def tell(stage: str, done: float) -> None:
+        bar.set_description_str(f"{what}: {stage}", refresh=False)
+        bar.n = min(max(done, 0), total)
+        bar.refresh()
+
+    try:
+        yield tell
+    finally:
+        bar.close()
+        if was_on:
+            logging.enable_progress_bar()

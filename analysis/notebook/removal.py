@@ -1,0 +1,91 @@
+"""Carry out an edit on a copy of the model, and measure what it forgot, what it kept and what it broke."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.concepts import Concept
+from analysis.edits import Edit
+from analysis.edits.recipe import Recipe
+from analysis.errors import ConfigError
+from analysis.evaluation import compare
+from analysis.models import LanguageModel
+from analysis.models.copying import copy_model
+from analysis.notebook.html import table_html
+from analysis.notebook.loading import load_concept
+from analysis.notebook.progress import shown_progress
+from analysis.removals import Outcome, edit_and_evaluate
+from analysis.scoring import factual_recall
+
+__all__ = ["RemovedConcept", "remove"]
+
+
+@dataclass(frozen=True, repr=False)
+class RemovedConcept:
+    """An edit that was carried out: the edited model, and the evaluation before and after."""
+
+    recipe: Recipe
+    """What was done: makes the same weights again from the same model."""
+    outcome: Outcome
+    """Every measure before and after, with intervals."""
+    model: LanguageModel
+    """The edited copy; the model that was given is as it was."""
+
+    def summary(self) -> dict[str, Any]:
+        """The headline numbers before and after, as plain JSON."""
+        return self.outcome.summary()
+
+    def table(self) -> pd.DataFrame:
+        """Every measure before and after, with 95% intervals and numbers of cases; one row a measure."""
+        return compare([self.outcome.before, self.outcome.after])
+
+    def __repr__(self) -> str:
+        return f"RemovedConcept({self.recipe.describe()})"
+
+    def _repr_html_(self) -> str:
+        return table_html(self.table(), self.recipe.describe(), note=self.outcome.after.warning or "", index=True)
+
+
+def remove(
+    model: LanguageModel,
+    concept: Concept | str,
+    edit: Edit,
+    *,
+    evaluate: str | Sequence[str] = "quick",
+    maintain: Sequence[str] = (),
+    known_threshold: float = factual_recall.KNOWN_THRESHOLD,
+    seed: int = 0,
+    progress: bool = True,
+) -> RemovedConcept:
+    """Carry out `edit` on a copy of `model`, and evaluate the copy beside the model itself, which is not changed.
+
+    Args:
+        model: In float32.
+        concept: What is removed: a concept, or what `load_concept` takes.
+        edit: From `prune`, `reverse` or `edit`.
+        evaluate: Parts of the evaluation: "quick", "all", or names of parts (docs/evaluation.md).
+        maintain: Built-in concepts whose facts a gradient edit keeps.
+        known_threshold: Facts below this mean P(answer) in the unedited model are neither removed nor kept.
+        seed: Of the evaluation.
+        progress: Whether to draw a bar.
+
+    Raises:
+        ConfigError: the model is not in float32.
+        EditError: the edit does not fit the model.
+        ConceptError: the concept lacks what the edit needs.
+    """
+    concept = load_concept(concept) if isinstance(concept, str) else concept
+    if model.dtype != "float32":
+        raise ConfigError(
+            f"Edits need a model in float32, and this one is in {model.dtype}. Load it with dtype=float32."
+        )
+    recipe = Recipe.of(model, [(concept, edit)], maintain=maintain, threshold=known_threshold)
+    copied = copy_model(model)
+    what = evaluate if isinstance(evaluate, str) else tuple(evaluate)
+    with tempfile.TemporaryDirectory() as folder, shown_progress(recipe.describe(), shown=progress) as tell:
+        _, outcome = edit_and_evaluate(copied, recipe, Path(folder), what=what, seed=seed, progress=tell)
+    return RemovedConcept(recipe, outcome, copied)

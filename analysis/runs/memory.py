@@ -1,0 +1,194 @@
+"""A relearning run kept in memory: carried out on copies of a loaded model, and stored as a folder when asked.
+
+A `MemoryRun` answers the same questions as a `RunDirectory` (`record.RunRecord`).
+"""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from analysis import relearning, runs
+from analysis.concepts import Concept, Sentence
+from analysis.errors import RunError
+from analysis.jobs import JobStatus
+from analysis.models import LanguageModel
+from analysis.models.copying import copy_model
+from analysis.relearning import Beginning, RelearnConfig, RunStart, Snapshot, StepReport
+from analysis.runs.directory import RunDirectory
+from analysis.runs.files import RunFacts
+
+__all__ = ["MemoryRun", "run_in_memory"]
+
+Report = Callable[[str, int], None]
+"""Called with the current stage and the training steps done in it."""
+
+
+class MemoryRun:
+    """A run, and what it found, without a folder."""
+
+    path: Path | None = None
+
+    def __init__(self, config: RelearnConfig, concepts: Mapping[str, Concept]):
+        self.config = config
+        self.created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self.control: MemoryRun | None = None
+        self.model: LanguageModel | None = None
+        """The model as the run left it: edited and retrained."""
+        self._concepts = dict(concepts)
+        self._start: RunStart | None = None
+        self._snapshots: list[Snapshot] = []
+        self._events: list[dict[str, Any]] = []
+        self._status = JobStatus(state="running", message="Starting")
+
+    def concepts(self) -> dict[str, Concept]:
+        return dict(self._concepts)
+
+    def facts(self) -> RunFacts | None:
+        return None if self._start is None else RunFacts.of(self._start)
+
+    def n_snapshots(self) -> int:
+        return len(self._snapshots)
+
+    def snapshots(self, start: int = 0) -> list[Snapshot]:
+        return self._snapshots[start:]
+
+    def snapshot(self, index: int) -> Snapshot:
+        if not 0 <= index < len(self._snapshots):
+            raise RunError(f"There is no snapshot {index}: the run has {len(self._snapshots)}.")
+        return self._snapshots[index]
+
+    def events(self) -> list[dict[str, Any]]:
+        return list(self._events)
+
+    def status(self) -> JobStatus:
+        return self._status
+
+    def save(self, path: Path) -> RunDirectory:
+        """Write everything into a new folder, which the dashboard and the command line can read.
+
+        The state of the training is not kept, so the saved run can be looked at and not continued.
+
+        Raises:
+            RunError: `path` exists and is not empty, cannot be written, or the run has no snapshot yet.
+        """
+        if self._start is None:
+            raise RunError("The run has found nothing yet, so there is nothing to save.")
+        saved = runs.create(self.config, path, concepts=self._concepts)
+        try:
+            self._write(saved)
+            if self.control is not None:
+                self.control._write(runs.create(self.control.config, saved.path / "control", concepts=self._concepts))
+        except OSError as error:
+            raise RunError(f"{path} cannot be written ({error.strerror}). Name another folder.") from error
+        return saved
+
+    def _write(self, saved: RunDirectory) -> None:
+        assert self._start is not None  # `save` and a control's beginning look to it
+        saved.write_start(self._start)
+        for snapshot in self._snapshots:
+            saved.write_snapshot(snapshot)
+        for event in self._events:
+            details = {name: value for name, value in event.items() if name not in ("kind", "time")}
+            saved.append_event(event["kind"], **details)
+        saved.write_status(self._status)
+
+    def _execute(
+        self,
+        model: LanguageModel,
+        *,
+        beginning: Beginning | None,
+        neutral: tuple[Sentence, ...] | None,
+        text: Sequence[str],
+        report: Report,
+    ) -> None:
+        """Carry it out on `model`, whose weights change."""
+        began, done = time.monotonic(), 0
+
+        def started(found: RunStart) -> None:
+            self._start = found
+
+        def stage(what: str) -> None:
+            self._note("stage", text=what)
+            report(what, done)
+
+        def step(made: StepReport) -> None:
+            nonlocal done
+            done = made.step
+            self._note("step", step=made.step, loss=made.loss, seconds=made.seconds)
+            report("Relearning", done)
+
+        def tuned(made: StepReport) -> None:
+            self._note("fine_tune_step", step=made.step, loss=made.loss, seconds=made.seconds)
+            report(f"Fine-tuning: step {made.step} of {self.config.fine_tune_steps}", 0)
+
+        # Must be set before CUDA starts, for deterministic matrix products.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        for snapshot in relearning.run(
+            self.config,
+            model=model,
+            concepts=self._concepts,
+            neutral=neutral,
+            text=text,
+            beginning=beginning,
+            on_start=started,
+            on_step=step,
+            on_fine_tune=tuned,
+            on_progress=stage,
+        ):
+            self._snapshots.append(snapshot)
+        self._status = JobStatus(
+            state="finished",
+            message="Finished",
+            step=self.config.steps,
+            snapshots=len(self._snapshots),
+            device=str(model.device),
+            heartbeat=time.time(),
+            seconds=time.monotonic() - began,
+        )
+
+    def _note(self, kind: str, **details: Any) -> None:
+        self._events.append({"time": time.time(), "kind": kind, **details})
+
+
+def run_in_memory(
+    model: LanguageModel,
+    config: RelearnConfig,
+    *,
+    concepts: Mapping[str, Concept],
+    neutral: tuple[Sentence, ...] | None = None,
+    text: Sequence[str] = (),
+    report: Report | None = None,
+) -> MemoryRun:
+    """Carry out a run, and its control if the configuration asks for one, on copies of `model`, which stays as it is.
+
+    Args:
+        model: In float32.
+        config: What to do; its `model` is only a name here.
+        concepts: All that `config` tracks, by name.
+        neutral: Neutral sentences, instead of the built-in ones.
+        text: What `config.text` names, read.
+        report: Called with the current stage and the training steps done in it.
+
+    Raises:
+        PalimpsestError: the model or a concept cannot be used, or there is too little memory.
+    """
+    report = report or (lambda what, step: None)
+    run = MemoryRun(config, concepts)
+    run.model = copy_model(model)
+    run._execute(run.model, beginning=None, neutral=neutral, text=text, report=report)
+    if config.control and config.edit is not None:
+        found = run.facts()
+        assert found is not None  # it was reported before the first snapshot
+        beginning = Beginning(facts=found.table, base=run.snapshot(0), followed=found.followed)
+        run.control = MemoryRun(config.as_control(), concepts)
+        run.control._execute(
+            copy_model(model),
+            beginning=beginning,
+            neutral=neutral,
+            text=text,
+            report=lambda what, step: report(f"control: {what}", step),
+        )
+    return run
