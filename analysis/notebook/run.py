@@ -12,6 +12,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from analysis import figures, migration, runs
+from analysis.canvas.page import CanvasPage, canvas_page
 from analysis.components.circuit import Circuit
 from analysis.concepts import Concept, text_files
 from analysis.edits import Edit
@@ -132,6 +133,14 @@ class RelearningRun:
         if kind == "layers":
             return figures.layer_shift({name: run._change(scale) for name, run in both.items()}, scale)
         return self._priming(both, scale)
+
+    def view(self) -> CanvasPage:
+        """The canvas of the Relearn page, to be played in a notebook; `view().save("run.html")` writes it as one file.
+
+        Raises:
+            RunError: there is no snapshot after the edit yet.
+        """
+        return canvas_page(self.record)
 
     def save(self, path: str | Path) -> "RelearningRun":
         """Write a run in memory into a new folder, for the dashboard and the command line; gives the run of that folder.
