@@ -1,15 +1,18 @@
 # make app    set up, fetch the default model once, serve the dashboard on http://127.0.0.1:8501
-# make test   set up, check (ruff, pyright) and run every test
+# make test   set up, check (ruff, pyright, eslint, tsc) and run every test
 # make help   everything else
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
+JS := tests/js
+HAS_NODE := $(shell command -v npm >/dev/null 2>&1 && command -v node >/dev/null 2>&1 && node -e \
+	'const [major, minor] = process.versions.node.split(".").map(Number); process.exit(major > 20 || (major === 20 && minor >= 19) ? 0 : 1)' && echo yes)
 PORT ?= 8501
 
 .DEFAULT_GOAL := help
-.PHONY: help app setup setup-dev model test check format bench report screenshots clean
+.PHONY: help app setup setup-dev model test check check-js test-js no-node format bench report screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,14 +27,30 @@ setup-dev: $(VENV)/.installed-dev ## the same, with what tests need
 model: setup ## fetch and convert the default model, once
 	@$(BIN)/python -m analysis fetch
 
-test: setup-dev model check ## check and run every test (a few minutes on two cores)
+test: setup-dev model check test-js ## check and run every test (a few minutes on two cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "not browser"
 	$(BIN)/python -m pytest -m browser
 
-check: setup-dev ## ruff and pyright
+check: setup-dev check-js ## ruff and pyright, eslint and tsc
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+check-js: $(if $(HAS_NODE),$(JS)/node_modules/.installed,no-node) ## eslint and tsc alone
+ifdef HAS_NODE
+	$(JS)/node_modules/.bin/eslint --config $(JS)/eslint.config.js analysis ui $(JS)
+	$(JS)/node_modules/.bin/tsc --project $(JS)
+endif
+
+test-js: $(if $(HAS_NODE),,no-node) ## the tests of the scripts alone
+ifdef HAS_NODE
+	node --test --test-reporter=spec $(JS)/*.test.js
+else
+	@:
+endif
+
+no-node:
+	@echo "Node.js 20.19 or newer with npm is not installed: the scripts are not checked and their tests are not run."
 
 format: setup-dev ## let ruff format and fix
 	$(BIN)/ruff check --fix .
@@ -49,7 +68,7 @@ screenshots: setup-dev model ## photograph every page, light and dark, into docs
 	$(BIN)/python scripts/screenshots.py
 
 clean: ## remove the virtual environment and caches (models and runs stay)
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(JS)/node_modules .pytest_cache .ruff_cache
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.10 or newer is needed; install it or call: make PYTHON=/path/to/python3 app"; exit 1; }
@@ -62,3 +81,7 @@ $(VENV)/.installed: requirements.txt pyproject.toml | $(VENV)/bin/python
 $(VENV)/.installed-dev: requirements-dev.txt requirements.txt pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --disable-pip-version-check -e ".[dev]"
 	@touch $@ $(VENV)/.installed
+
+$(JS)/node_modules/.installed: $(JS)/package.json $(JS)/package-lock.json
+	npm ci --prefix $(JS) --no-audit --no-fund
+	@touch $@

@@ -1,31 +1,125 @@
-"""The canvas's scripts and styles, as one module and one style sheet."""
+"""Joins the canvas's ES modules into the one module text that an inline Streamlit component may have, and reads its styles.
 
+In the joined text every file is a function that is called once and returns its exports, so every file keeps a scope of its
+own; what a file imports is taken out of what the other file returned. Only the kinds of import and export that this
+project uses are understood, and all else is refused. What a file exports never changes afterwards (``export let`` is
+refused), so values can be handed over instead of live bindings. Comments are left out: Streamlit sends the text again
+with every update of a component.
+"""
+
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["MODULE", "STYLES"]
+__all__ = ["MODULE", "STYLES", "join_modules"]
+
+_IMPORT = re.compile(r'^import \{(\s*(?:\w+\s*,\s*)*\w*\s*)\} from "\./(\w+\.js)";$', re.MULTILINE)
+_DEFAULT = re.compile(r"^export default (?=(?:async )?function (\w+)\()", re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(?:async function|function|const|class) (\w+)\b)", re.MULTILINE)
+_COMMENT = re.compile(r"^[ \t]*(?://[^\n]*|/\*.*?\*/)", re.MULTILINE | re.DOTALL)
+"""Comments that begin a line; one behind code stays."""
+_LEFT_OVER = re.compile(r"^[ \t]*(?:import|export)\b|\bimport\s*[(.]", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class _Script:
+    """One file: its text with every import and export written as plain JavaScript, and what those were."""
+
+    path: Path
+    body: str
+    imports: tuple[tuple[int, str, tuple[str, ...]], ...]
+    """(line, file, names)."""
+    exports: tuple[str, ...]
+    default: str | None
+
+    @property
+    def variable(self) -> str:
+        return f"${self.path.stem}"
+
+
+def join_modules(entry: Path) -> str:
+    """One module text of `entry` and all it imports; the default export of `entry` is that of the text.
+
+    Imported files lie beside `entry` and come before what imports them.
+
+    Raises:
+        ValueError: with file and line, where a file imports or exports in a way that is not understood (dynamic import,
+            default import, renaming, ``export *``, ``export let``), imports what is not there, or imports in a circle.
+    """
+    scripts: dict[Path, _Script] = {}
+    _collect(entry, (), scripts)
+    if scripts[entry].default is None:
+        raise ValueError(f"{entry.name}:1: the entry must have an “export default function name(”.")
+    return "\n".join([*map(_wrapped, scripts.values()), f"export default {scripts[entry].variable}.default;", ""])
+
+
+def _collect(path: Path, importers: tuple[Path, ...], scripts: dict[Path, _Script]) -> None:
+    """Put `path` into `scripts`, behind all it imports."""
+    script = _read(path)
+    if importers and script.default is not None:
+        raise ValueError(f"{path.name}: only the entry may have a default export.")
+    for line, name, wanted in script.imports:
+        imported = path.with_name(name)
+        where = f"{path.name}:{line}"
+        if imported in (*importers, path):
+            circle = " → ".join(one.name for one in (*importers, path, imported))
+            raise ValueError(f"{where}: files import each other in a circle: {circle}.")
+        if not imported.is_file():
+            raise ValueError(f"{where}: there is no {name}.")
+        if imported not in scripts:
+            _collect(imported, (*importers, path), scripts)
+        missing = sorted(set(wanted) - set(scripts[imported].exports))
+        if missing:
+            raise ValueError(f"{where}: {name} does not export {', '.join(missing)}.")
+    scripts[path] = script
+
+
+def _read(path: Path) -> _Script:
+    text = path.read_text(encoding="utf-8")
+    code = _COMMENT.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)  # of the same length, so places agree
+    for number, line in enumerate(code.splitlines(), 1):
+        if line.count("`") % 2:  # what looks like a comment or an import inside of it could not be told from one
+            raise ValueError(f"{path.name}:{number}: a text in backticks must end on the line on which it begins.")
+        if re.search(r"\$\w", line):
+            raise ValueError(f"{path.name}:{number}: names that begin with $ are those of the joined files.")
+    imports = list(_IMPORT.finditer(code))
+    default = list(_DEFAULT.finditer(code))
+    exports = list(_EXPORT.finditer(code))
+    rest = code
+    for match in (*imports, *default, *exports):
+        rest = rest[: match.start()] + re.sub(r"[^\n]", " ", match[0]) + rest[match.end() :]
+    left_over = _LEFT_OVER.search(rest)
+    if left_over:
+        at = left_over.end()
+        raise ValueError(
+            f"{path.name}:{_line(text, at)}: not understood: {text.splitlines()[_line(text, at) - 1].strip()}"
+        )
+    if imports and rest[: imports[-1].start()].strip():
+        raise ValueError(f"{path.name}:{_line(text, imports[-1].start())}: imports must come before all else.")
+    body = code
+    for match in sorted((*imports, *default, *exports), key=re.Match.start, reverse=True):
+        names = " ".join(match[1].split()).rstrip(",")
+        plain = f"const {{ {names} }} = ${Path(match[2]).stem};" if match.re is _IMPORT else ""
+        body = body[: match.start()] + plain + body[match.end() :]
+    return _Script(
+        path=path,
+        body="".join(f"{line.rstrip()}\n" for line in body.splitlines() if line.strip()),
+        imports=tuple((_line(text, match.start()), match[2], tuple(re.findall(r"\w+", match[1]))) for match in imports),
+        exports=tuple(match[1] for match in exports),
+        default=default[0][1] if default else None,
+    )
+
+
+def _wrapped(script: _Script) -> str:
+    exports = [*script.exports, *([f"default: {script.default}"] if script.default else [])]
+    return f"const {script.variable} = (() => {{\n{script.body}return {{ {', '.join(exports)} }};\n}})();"
+
+
+def _line(text: str, at: int) -> int:
+    return text.count("\n", 0, at) + 1
+
 
 _HERE = Path(__file__).parent
-_SCRIPTS = (
-    "frames.js",
-    "held.js",
-    "palette.js",
-    "layout.js",
-    "raster.js",
-    "map.js",
-    "marks.js",
-    "strokes.js",
-    "flow.js",
-    "timeline.js",
-    "lanes.js",
-    "chrome.js",
-    "story.js",
-    "card.js",
-    "tooltip.js",
-    "export.js",
-    "player.js",
-    "input.js",
-    "canvas.js",
-)
-"""Concatenated in this order into the one module that an inline component may have."""
-MODULE = "\n".join((_HERE / "js" / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+MODULE = join_modules(_HERE / "js" / "canvas.js")
+"""The canvas as one ES module; its default export draws, as Streamlit calls it."""
 STYLES = (_HERE / "canvas.css").read_text(encoding="utf-8")

@@ -2,8 +2,20 @@
 // Knows how a cell looks and how one walks through the cells; which colour is strong is decided in Python.
 // Tokens are whatever a model can say: they only ever become text nodes.
 
+/**
+ * What Python decided: texts as they are shown; lists are per layer and position, `shade` is 0 to 100.
+ * @typedef {{ layers: string[], tokens: string[], first: number, title: string, low: string, high: string,
+ *   depth: number | null, answer: string | null, rank: number[][] | null, p_answer: string[][] | null,
+ *   shade: number[][], top: string[][][], p: string[][][], entropy: string[][], kl: string[][] }} Data
+ * @typedef {HTMLElement | ShadowRoot} Parent
+ * @typedef {{ root: HTMLElement, legend: HTMLElement, frame: HTMLElement, card: HTMLElement, data: Data | null,
+ *   cells: HTMLElement[][], at: HTMLElement | null, signature: string }} View
+ */
+
+/** @type {WeakMap<Parent, View>} */
 const instances = new WeakMap();
 
+/** @type {(call: { data: Data, parentElement: Parent }) => () => void} */
 export default function lensTable({ data, parentElement }) {
   let view = instances.get(parentElement);
   if (!view) {
@@ -13,12 +25,14 @@ export default function lensTable({ data, parentElement }) {
   const signature = JSON.stringify(data);
   if (signature !== view.signature) draw(view, data);
   view.signature = signature;
+  const { root } = view;
   return () => {
-    view.root.remove();
+    root.remove();
     instances.delete(parentElement);
   };
 }
 
+/** @type {(parent: Parent) => View} */
 function mount(parent) {
   const root = element("div", "lens");
   const legend = element("div", "legend");
@@ -28,19 +42,23 @@ function mount(parent) {
   card.setAttribute("role", "status");
   root.append(legend, frame, card);
   parent.append(root);
+  /** @type {View} */
   const view = { root, legend, frame, card, data: null, cells: [], at: null, signature: "" };
   frame.addEventListener("mouseover", ({ target }) => {
-    const cell = target.closest("td");
+    const cell = target instanceof Element && target.closest("td");
     if (cell) showCard(view, cell);
   });
   frame.addEventListener("mouseleave", () => hideCard(view));
-  frame.addEventListener("focusin", ({ target }) => showCard(view, target));
+  frame.addEventListener("focusin", ({ target }) => {
+    if (target instanceof HTMLElement) showCard(view, target);
+  });
   frame.addEventListener("focusout", () => hideCard(view));
   frame.addEventListener("scroll", () => hideCard(view));
   frame.addEventListener("keydown", (event) => walk(view, event));
   return view;
 }
 
+/** @type {(view: View, data: Data) => void} */
 function draw(view, data) {
   const samePrompt = view.data && view.data.tokens.join() === data.tokens.join();
   const left = view.frame.scrollLeft;
@@ -51,7 +69,7 @@ function draw(view, data) {
   table.setAttribute("role", "grid");
   table.setAttribute("aria-label", "Top prediction at each layer and position");
   const body = element("tbody", "");
-  for (let row = data.layers.length - 1; row >= 0; row--) body.append(drawRow(view, row));
+  for (let row = data.layers.length - 1; row >= 0; row--) body.append(drawRow(view, data, row));
   table.append(body, drawTokens(data));
   table.style.minWidth = `${64 + 66 * data.tokens.length}px`;
   view.frame.replaceChildren(table);
@@ -61,6 +79,7 @@ function draw(view, data) {
   first.tabIndex = 0;
 }
 
+/** @type {(legend: HTMLElement, data: Data) => void} */
 function drawLegend(legend, data) {
   const scale = entry(`Colour: ${data.title}`);
   scale.append(element("span", "end", data.low), element("span", "ramp"), element("span", "end", data.high));
@@ -70,6 +89,7 @@ function drawLegend(legend, data) {
   legend.replaceChildren(...parts);
 }
 
+/** @type {(text: string, swatch?: string) => HTMLElement} */
 function entry(text, swatch) {
   const made = element("span", "entry");
   if (swatch) made.append(element("span", swatch));
@@ -77,8 +97,8 @@ function entry(text, swatch) {
   return made;
 }
 
-function drawRow(view, row) {
-  const { data } = view;
+/** @type {(view: View, data: Data, row: number) => HTMLElement} */
+function drawRow(view, data, row) {
   const line = element("tr", row === data.depth ? "depth" : "");
   const label = element("th", "", data.layers[row]);
   label.scope = "row";
@@ -90,13 +110,14 @@ function drawRow(view, row) {
     if (isAnswer) cell.classList.add("answer");
     cell.style.setProperty("--shade", `${data.shade[row][position] * 0.6}%`);
     cell.tabIndex = -1;
-    Object.assign(cell.dataset, { row, position });
+    Object.assign(cell.dataset, { row: `${row}`, position: `${position}` });
     line.append(cell);
     return cell;
   });
   return line;
 }
 
+/** @type {(data: Data) => HTMLElement} */
 function drawTokens(data) {
   const foot = element("tfoot", "");
   const line = element("tr", "");
@@ -113,9 +134,10 @@ function drawTokens(data) {
 
 // ---- one cell in full ---------------------------------------------------------------------------
 
+/** @type {(view: View, cell: HTMLElement) => void} */
 function showCard(view, cell) {
-  if (cell.dataset.row === undefined || cell === view.at) return;
   const { data, card } = view;
+  if (!data || cell.dataset.row === undefined || cell === view.at) return;
   const row = Number(cell.dataset.row), position = Number(cell.dataset.position);
   const where = data.layers[row] === "embed" ? "embedding" : `layer ${data.layers[row]}`;
   const lines = [element("b", "", `${where}, after “${data.tokens[position]}” (${data.first + position})`)];
@@ -126,7 +148,7 @@ function showCard(view, cell) {
     list.append(element("code", "", token), bar, element("span", "number", data.p[row][position][k]));
   });
   lines.push(list);
-  if (data.answer !== null) {
+  if (data.answer !== null && data.rank && data.p_answer) {
     const rank = data.rank[row][position].toLocaleString("en");
     const said = element("span", "said");
     said.append("answer ", element("code", "", data.answer), ` P ${data.p_answer[row][position]}, rank ${rank}`);
@@ -141,7 +163,10 @@ function showCard(view, cell) {
   place(view, cell);
 }
 
-// Beside the cell, on the side where there is room, so that it never lies under the pointer.
+/**
+ * Beside the cell, on the side where there is room, so that it never lies under the pointer.
+ * @type {(view: View, cell: HTMLElement) => void}
+ */
 function place({ root, card }, cell) {
   const outer = root.getBoundingClientRect(), inner = cell.getBoundingClientRect();
   const right = inner.right - outer.left + 10;
@@ -151,17 +176,23 @@ function place({ root, card }, cell) {
   card.style.transform = `translate(${Math.max(0, left)}px, ${low}px)`;
 }
 
+/** @type {(view: View) => void} */
 function hideCard(view) {
   view.card.hidden = true;
   view.at?.classList.remove("at");
   view.at = null;
 }
 
+/** @type {Map<string, [number, number]>} */
+const STEPS = new Map([["ArrowUp", [1, 0]], ["ArrowDown", [-1, 0]], ["ArrowLeft", [0, -1]], ["ArrowRight", [0, 1]]]);
+
+/** @type {(view: View, event: KeyboardEvent) => void} */
 function walk(view, event) {
-  const step = { ArrowUp: [1, 0], ArrowDown: [-1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
-  const { row, position } = event.target.dataset;
+  const step = STEPS.get(event.key);
   if (event.key === "Escape") hideCard(view);
-  if (!step || row === undefined) return;
+  if (!step || !(event.target instanceof HTMLElement)) return;
+  const { row, position } = event.target.dataset;
+  if (row === undefined) return;
   const next = view.cells[Number(row) + step[0]]?.[Number(position) + step[1]];
   event.preventDefault();
   if (!next) return;
@@ -170,6 +201,7 @@ function walk(view, event) {
   next.focus();
 }
 
+/** @type {<K extends keyof HTMLElementTagNameMap>(tag: K, className: string, text?: string) => HTMLElementTagNameMap[K]} */
 function element(tag, className, text) {
   const made = document.createElement(tag);
   if (className) made.className = className;

@@ -1,12 +1,37 @@
-// The card of the chosen neuron: what the server tells of it at the step on which the playhead rests.
-// Builds DOM nodes; text only through textContent. Knows nothing of the canvas.
+// The card of the chosen neuron: which neuron is chosen, and what the server tells of it at the resting step.
+// Builds DOM nodes. Knows nothing of the canvas.
 
-function showCard(view) {
+import { invalidate } from "./animation.js";
+import { node } from "./dom.js";
+import { css } from "./palette.js";
+import { frameName, neuronAt } from "./snapshots.js";
+import { isOpen } from "./store.js";
+import { formatUnit, signText, visible } from "./text.js";
+
+/** @import { Card, OpenStore, Palette, View } from "./types" */
+
+/** @type {(view: View, cell: number | null) => void} */
+export function chooseNeuron(view, cell) {
+  const chosen = cell === null || !isOpen(view.store) ? "" : addressOf(view.store, cell);
+  if (chosen === view.neuron) return;
+  Object.assign(view, { neuron: chosen, chosenCell: cell });
+  view.setStateValue("neuron", chosen);
+  invalidate(view);
+}
+
+/** @type {(store: OpenStore, cell: number) => string} */
+function addressOf(store, cell) {
+  const { layer, neuron } = neuronAt(store, cell);
+  return `${layer}.${neuron}`;
+}
+
+/** @type {(view: View) => void} */
+export function showCard(view) {
   const { chrome, store, palette } = view;
   const { card } = store;
   const open = view.neuron !== "" && card !== null && `${card.layer}.${card.index}` === view.neuron;
   chrome.card.hidden = !open;
-  if (!open || !palette) return;
+  if (!open || !palette || !isOpen(store)) return;
   const frame = store.frames[card.snapshot];
   const close = node("button", "button close", "\u00d7", { type: "button", "aria-label": "Close the card" });
   close.addEventListener("click", () => chooseNeuron(view, null));
@@ -21,13 +46,22 @@ function showCard(view) {
   );
 }
 
+const ROLES = new Map([
+  ["recruit", "recruit: newly carries it"],
+  ["survivor", "survivor: carried it, still does, and gained"],
+  ["other", "neither edited nor a carrier that gained"],
+]);
+
+/** @type {(card: Card, store: OpenStore) => string} */
 function roleText({ role }, { scene }) {
-  return { recruit: "recruit: newly carries it", survivor: "survivor: carried it, still does, and gained",
-    other: "neither edited nor a carrier that gained", [scene.edit_label]: scene.edit_label }[role] ?? role;
+  if (role === scene.edit_label) return role;
+  return ROLES.get(role) ?? role;
 }
 
+/** @type {(card: Card, palette: Palette) => HTMLElement[]} */
 function wordsOf({ followed, words_before, words_now, similarity }, palette) {
   if (!followed || !(words_before.length || words_now.length)) return [];
+  /** @type {(label: string, words: string[], other: string[]) => HTMLElement} */
   const row = (label, words, other) => {
     const item = node("div", "words-row");
     item.append(node("span", "soft", label));
@@ -46,7 +80,10 @@ function wordsOf({ followed, words_before, words_now, similarity }, palette) {
   return rows;
 }
 
-// One row a tracked concept; what the neuron carries is told by a filled dot in the concept's hue.
+/**
+ * One row a tracked concept; what the neuron carries is told by a filled dot in the concept's hue.
+ * @type {(card: Card, palette: Palette) => HTMLElement}
+ */
 function scoresOf({ scores }, palette) {
   const table = node("table", "scores");
   const head = node("tr");
@@ -65,6 +102,7 @@ function scoresOf({ scores }, palette) {
   return table;
 }
 
+/** @type {(view: View, card: Card) => HTMLElement} */
 function actionsOf(view, { neuron }) {
   const actions = node("div", "actions");
   for (const [what, label] of [["card", "Full neuron card"], ["surgery", "Use in Surgery"]]) {

@@ -1,6 +1,28 @@
 // Input: buttons, keys and pointer, turned into what the player does and what the server is told.
 // Knows where things are (layout.js) and what they are called (chrome.js); draws nothing.
 
+import { invalidate } from "./animation.js";
+import { nearestFrame } from "./axes.js";
+import { chooseNeuron } from "./card.js";
+import { saveCurves, savePicture } from "./export.js";
+import { laneAt } from "./lanes.js";
+import { cellAt, inside, layerAt } from "./layout.js";
+import { markNear } from "./marks.js";
+import { changeSpeed, followLatest, lastIndex, seek, stepBack, stepForward, togglePlay } from "./player.js";
+import { strongestIn } from "./raster.js";
+import { shownIndex } from "./snapshots.js";
+import { isOpen } from "./store.js";
+import { timeOfPanels } from "./timeline.js";
+import { describeCell, describeFlow, describeLane, describeLayer, describeMoment } from "./tooltip.js";
+
+/** @import { LayerPanel, Layout, Target, View } from "./types" */
+
+/**
+ * @template {keyof HTMLElementEventMap} K
+ * @typedef {(event: HTMLElementEventMap[K]) => void} Handler
+ */
+
+/** @type {Record<string, (view: View) => void>} */
 const KEYS = {
   " ": togglePlay,
   ArrowLeft: stepBack,
@@ -18,19 +40,22 @@ const KEYS = {
   "?": toggleHelp,
 };
 
-function listen(view) {
+/** @type {(view: View) => void} */
+export function listen(view) {
   const { chrome } = view;
+  const { signal } = view.stop;
+  /** @type {<K extends keyof HTMLElementEventMap>(target: HTMLElement, type: K, handler: Handler<K>) => void} */
   const on = (target, type, handler) => target.addEventListener(type, (event) => {
     handler(event);
     invalidate(view);
-  }, { signal: view.stop.signal });
+  }, { signal });
   on(chrome.play, "click", () => togglePlay(view));
   on(chrome.back, "click", () => stepBack(view));
   on(chrome.forward, "click", () => stepForward(view));
   on(chrome.follow, "click", () => followLatest(view, !view.following));
   on(chrome.slider, "input", () => seek(view, Math.round(Number(chrome.slider.value))));
   on(chrome.speeds, "click", ({ target }) => {
-    if (target.dataset.speed) view.speed = Number(target.dataset.speed);
+    if (target instanceof HTMLElement && target.dataset.speed) view.speed = Number(target.dataset.speed);
   });
   on(chrome.picture, "click", () => savePicture(view));
   on(chrome.curves, "click", () => saveCurves(view));
@@ -41,9 +66,10 @@ function listen(view) {
   on(chrome.stage, "pointerdown", (event) => pointerDown(view, event));
   on(chrome.stage, "pointerup", () => { view.scrubbing = false; });
   on(chrome.stage, "pointerleave", () => Object.assign(view, { hover: null, scrubbing: false }));
-  on(view.motion, "change", () => {});
+  view.motion.addEventListener("change", () => invalidate(view), { signal });
 }
 
+/** @type {(view: View, event: KeyboardEvent) => void} */
 function press(view, event) {
   const action = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   const pressesButton = event.key === " " && event.target instanceof HTMLButtonElement;
@@ -53,40 +79,41 @@ function press(view, event) {
   action(view);
 }
 
+/** @type {(view: Pick<View, "chrome">) => void} */
 function toggleHelp({ chrome }) {
   chrome.help.hidden = !chrome.help.hidden;
 }
 
+/** @type {(view: Pick<View, "chrome">) => void} */
 function toggleFull({ chrome }) {
   if (document.fullscreenElement) document.exitFullscreen();
   else chrome.root.requestFullscreen?.();
 }
 
-function chooseNeuron(view, cell) {
-  const { layer, neuron } = cell === null ? {} : neuronAt(view.store, cell);
-  const chosen = cell === null ? "" : `${layer}.${neuron}`;
-  if (chosen === view.neuron) return;
-  Object.assign(view, { neuron: chosen, chosenCell: cell });
-  view.setStateValue("neuron", chosen);
-  invalidate(view);
-}
-
+/** @type {(view: View, event: PointerEvent) => [number, number]} */
 function pointer(view, event) {
   const box = view.chrome.stage.getBoundingClientRect();
   return [event.clientX - box.left, event.clientY - box.top];
 }
 
-// What lies under the pointer: a cell, a layer of flow or bars, a lane, or a snapshot on the time axis.
-function pick(view, x, y) {
+/** @type {(layout: Layout) => { panel: LayerPanel, describe: typeof describeLayer }[]} */
+const layerPanels = ({ flow, bars }) =>
+  [{ panel: flow, describe: describeFlow }, { panel: bars, describe: describeLayer }];
+
+/**
+ * What lies under the pointer: a cell, a layer of flow or bars, a lane, or a snapshot on the time axis.
+ * @type {(view: View, x: number, y: number) => Target | null}
+ */
+export function pick(view, x, y) {
   const { layout, store, playhead } = view;
-  if (!layout || !store.frames.length) return null;
+  if (!layout || !isOpen(store) || !store.frames.length) return null;
   const frame = store.frames[shownIndex(playhead)];
   const under = inside(layout.map, x, y) ? markNear(layout, frame, x, y) ?? cellAt(layout, x, y) : null;
   if (under !== null) {
     const cell = strongestIn(store, layout, frame, under);
     return { cell, lines: () => describeCell(store, view.playhead, cell) };
   }
-  for (const [panel, describe] of [[layout.flow, describeFlow], [layout.bars, describeLayer]]) {
+  for (const { panel, describe } of layerPanels(layout)) {
     if (!inside(panel, x, y)) continue;
     const layer = layerAt(panel, layout.n_layers, y);
     return { layer, lines: () => describe(store, view.playhead, layer) };
@@ -99,6 +126,7 @@ function pick(view, x, y) {
   return { index, lane, chosen: store.followed[lane], lines: () => describeLane(store, store.frames[index], lane) };
 }
 
+/** @type {(view: View, event: PointerEvent) => void} */
 function hover(view, event) {
   const [x, y] = pointer(view, event);
   view.hover = pick(view, x, y);
@@ -107,6 +135,7 @@ function hover(view, event) {
   view.chrome.stage.dataset.over = view.hover ? (view.hover.index !== undefined ? "time" : "cell") : "";
 }
 
+/** @type {(view: View, event: PointerEvent) => void} */
 function pointerDown(view, event) {
   const target = pick(view, ...pointer(view, event));
   if (!target || event.button) return;

@@ -2,11 +2,24 @@
 // A stretch is as long as a set of words stays the same; words that were not there before are in the concept's hue.
 // The brighter a stretch, the more the neuron carries the concept. Same time axis as the panels above.
 
+import { timeScale } from "./axes.js";
+import { LANE_HEIGHT } from "./layout.js";
+import { css } from "./palette.js";
+import { nameOf } from "./snapshots.js";
+import { SMALL, fitText, line, write, writeHeading } from "./strokes.js";
+import { signText, visible } from "./text.js";
+
+/** @import { Context, DrawStill, Frame, Layout, OpenStore, Palette, Stretch, TimeScale } from "./types" */
+
 const LANE_GAP = 4;
 const WORD_GAP = 9;
 
-// Stretches of equal words: [{ first, last (snapshots), words, fresh (set of new words), similarity }].
-function stretchesOf(frames, f) {
+/**
+ * Stretches of equal words: [{ first, last (snapshots), words, fresh (set of new words), similarity }].
+ * @type {(frames: Frame[], f: number) => Stretch[]}
+ */
+export function stretchesOf(frames, f) {
+  /** @type {Stretch[]} */
   const stretches = [];
   frames.forEach((frame, i) => {
     const words = frame.words[f];
@@ -24,11 +37,14 @@ function stretchesOf(frames, f) {
   return stretches;
 }
 
+/** @type {(a: string[], b: string[]) => boolean} */
 const sameSet = (a, b) => a === b || (a.length === b.length && a.every((word) => b.includes(word)));
 
+/** @type {(layout: Layout, f: number) => number} */
 const laneTop = ({ lanes }, f) => lanes.y + f * LANE_HEIGHT;
 
-function drawLanesStill(context, layout, palette, store) {
+/** @type {DrawStill} */
+export function drawLanesStill(context, layout, palette, store) {
   const { lanes } = layout;
   if (!lanes.count) return;
   const scale = timeScale(lanes, store.frames, store.scene.total_steps);
@@ -55,7 +71,13 @@ function drawLanesStill(context, layout, palette, store) {
   }
 }
 
-// Brightness between two snapshots glides from one score to the next.
+/**
+ * Brightness between two snapshots glides from one score to the next.
+ * @type {(
+ *   context: Context, layout: Layout, palette: Palette, store: OpenStore, scale: TimeScale, f: number, top: number,
+ *   height: number
+ * ) => void}
+ */
 function drawLaneGround(context, layout, palette, store, scale, f, top, height) {
   const { lanes } = layout;
   const stops = store.frames.map((frame) => [scale.of(frame), Math.min(1, (frame.followed[0]?.[f] ?? 0) / 2)]);
@@ -64,10 +86,16 @@ function drawLaneGround(context, layout, palette, store, scale, f, top, height) 
     ground.addColorStop(Math.max(0, Math.min(1, (x - lanes.x) / lanes.w)), css(palette.hues[0], 0.06 + 0.34 * level));
   }
   context.fillStyle = ground;
-  const right = store.live ? Math.min(lanes.x + lanes.w, stops.at(-1)[0] + 2) : lanes.x + lanes.w;
+  const [reached] = stops[stops.length - 1];
+  const right = store.live ? Math.min(lanes.x + lanes.w, reached + 2) : lanes.x + lanes.w;
   context.fillRect(lanes.x, top, right - lanes.x, height);
 }
 
+/**
+ * @type {(
+ *   context: Context, palette: Palette, stretch: Stretch, x: number, end: number, middle: number, hue: string
+ * ) => void}
+ */
 function drawWords(context, palette, { words, fresh, similarity }, x, end, middle, hue) {
   const number = similarity === null || similarity === undefined ? "" : similarity.toFixed(2);
   context.font = `400 ${SMALL}px ${palette.font}`;
@@ -77,7 +105,7 @@ function drawWords(context, palette, { words, fresh, similarity }, x, end, middl
   const widths = words.map((word) => context.measureText(visible(word)).width + WORD_GAP);
   const fits = widths.reduce((sum, width) => sum + width, 0) <= room;
   // Where not all have room, what is new comes first.
-  const order = fits ? words : [...words].sort((a, b) => fresh.has(b) - fresh.has(a));
+  const order = fits ? words : [...words].sort((a, b) => Number(fresh.has(b)) - Number(fresh.has(a)));
   let at = x;
   for (const word of order) {
     const options = fresh.has(word) ? { weight: 600, color: hue } : { alpha: 0.85 };
@@ -89,15 +117,14 @@ function drawWords(context, palette, { words, fresh, similarity }, x, end, middl
   }
 }
 
-// Spaces and line ends inside a word are shown, not drawn as gaps.
-const visible = (word) => word.replace(/\n/g, "\u21b5").replace(/\t/g, "\u21e5");
-
-function laneAt({ lanes }, y) {
+/** @type {(layout: Layout, y: number) => number | null} */
+export function laneAt({ lanes }, y) {
   const f = Math.floor((y - lanes.y) / LANE_HEIGHT);
   return f >= 0 && f < lanes.count ? f : null;
 }
 
-function drawLaneFocus(context, layout, palette, f) {
+/** @type {(context: Context, layout: Layout, palette: Palette, f: number) => void} */
+export function drawLaneFocus(context, layout, palette, f) {
   const { lanes } = layout;
   context.strokeStyle = palette.ink(0.7);
   context.lineWidth = 1;

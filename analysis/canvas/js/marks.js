@@ -1,15 +1,28 @@
 // Marks on the map: recruits, survivors, what else they carry, and the cell under the pointer.
 // Draws into a given 2d context from snapshots, layout and palette; knows nothing of the page.
 
+import { cellCentre, layerTop } from "./layout.js";
+import { NO_OTHER } from "./message.js";
+import { css } from "./palette.js";
+import { around } from "./snapshots.js";
+
+/** @import { Context, Frame, Layout, Marks, OpenStore, Palette, Sprite } from "./types" */
+
 const BLOOM_SPAN = 1.5;           // snapshots a recruit's ring takes to open and vanish
 const BLOOM_LEAD = 0.45;          // it opens while the crossing snapshot is still arriving
 const BLOOM_RADIUS = 15;
 const TRACE_SNAPSHOTS = 5;        // half-life of a recruit's halo
 const RESTING_HALO = 0.3;
 const SURVIVOR_RADIUS = 2.6;
+const CHOSEN_RADIUS = 8;
 const OTHER_RADIUS = 4.4;           // the arc of another concept, around a recruit's dot
 
-function drawMarks(context, layout, palette, store, playhead, calm) {
+/**
+ * @type {(
+ *   context: Context, layout: Layout, palette: Palette, store: OpenStore, playhead: number, calm: boolean
+ * ) => void}
+ */
+export function drawMarks(context, layout, palette, store, playhead, calm) {
   const { from, to, t } = around(store.frames, playhead);
   store.scene.concepts.forEach((_, c) => {
     drawSurvivors(context, layout, palette, c, from.survivors[c], to.survivors[c], t);
@@ -18,7 +31,10 @@ function drawMarks(context, layout, palette, store, playhead, calm) {
   });
 }
 
-// A ring in the hue of another concept that a recruit carries, one path a hue.
+/**
+ * A ring in the hue of another concept that a recruit carries, one path a hue.
+ * @type {(context: Context, layout: Layout, palette: Palette, from: Marks, to: Marks, t: number) => void}
+ */
 function drawOthers(context, layout, palette, from, to, t) {
   const marks = t < 0.5 ? from : to;
   const places = new Set(marks.also);
@@ -37,14 +53,23 @@ function drawOthers(context, layout, palette, from, to, t) {
   }
 }
 
+/**
+ * @type {(context: Context, layout: Layout, palette: Palette, c: number, from: Marks, to: Marks, t: number) => void}
+ */
 function drawSurvivors(context, layout, palette, c, from, to, t) {
   const still = from === to;
-  drawRings(context, layout, palette, c, from, (i) => still || from.stays[i], 1);
+  drawRings(context, layout, palette, c, from, (i) => still || from.stays[i] === 1, 1);
   if (still) return;
   drawRings(context, layout, palette, c, from, (i) => !from.stays[i], 1 - t);
   drawRings(context, layout, palette, c, to, (i) => to.age[i] === 0, t);
 }
 
+/**
+ * @type {(
+ *   context: Context, layout: Layout, palette: Palette, c: number, marks: Marks, chosen: (i: number) => boolean,
+ *   alpha: number
+ * ) => void}
+ */
 function drawRings(context, layout, palette, c, marks, chosen, alpha) {
   if (alpha <= 0) return;
   context.globalAlpha = alpha;
@@ -64,14 +89,21 @@ function drawRings(context, layout, palette, c, marks, chosen, alpha) {
   context.globalAlpha = 1;
 }
 
-// A recruit: a ring opens as it crosses the threshold, a bright dot stays, its halo fades with age.
+/**
+ * A recruit: a ring opens as it crosses the threshold, a bright dot stays, its halo fades with age.
+ * @type {(
+ *   context: Context, layout: Layout, palette: Palette, c: number, from: Marks, to: Marks, t: number, calm: boolean
+ * ) => void}
+ */
 function drawRecruits(context, layout, palette, c, from, to, t, calm) {
   const { halo, dot } = palette.sprites[c];
-  const stamp = (sprite, { x, y }, alpha, scale = 1) => {
-    const radius = sprite.radius * scale;
+  /** @type {(sprite: Sprite, at: { x: number, y: number }, alpha: number) => void} */
+  const stamp = (sprite, { x, y }, alpha) => {
+    const { radius } = sprite;
     context.globalAlpha = alpha;
     context.drawImage(sprite.canvas, x - radius, y - radius, radius * 2, radius * 2);
   };
+  /** @type {(cell: number, presence: number, age: number) => void} */
   const mark = (cell, presence, age) => {
     const centre = cellCentre(layout, cell);
     const trace = RESTING_HALO + (1 - RESTING_HALO) * 0.5 ** (Math.max(0, age) / TRACE_SNAPSHOTS);
@@ -98,8 +130,11 @@ function drawRecruits(context, layout, palette, c, from, to, t, calm) {
   context.globalAlpha = 1;
 }
 
-// The mark nearest to a pointer, so that a dot can be hit although its cell is two pixels wide.
-function markNear(layout, frame, x, y, reach = 5) {
+/**
+ * The mark nearest to a pointer, so that a dot can be hit although its cell is two pixels wide.
+ * @type {(layout: Layout, frame: Frame, x: number, y: number, reach?: number) => number | null}
+ */
+export function markNear(layout, frame, x, y, reach = 5) {
   let best = null;
   let distance = reach;
   for (const marks of [...frame.recruits, ...frame.survivors]) {
@@ -112,7 +147,8 @@ function markNear(layout, frame, x, y, reach = 5) {
   return best;
 }
 
-function drawCrosshair(context, layout, palette, cell) {
+/** @type {(context: Context, layout: Layout, palette: Palette, cell: number) => void} */
+export function drawCrosshair(context, layout, palette, cell) {
   const { map, dpr, n_layers, n_neurons } = layout;
   const { x, y } = cellCentre(layout, cell);
   const layer = Math.floor(cell / n_neurons);
@@ -134,14 +170,17 @@ function drawCrosshair(context, layout, palette, cell) {
   context.strokeRect(x - w / 2, y - h / 2, w, h);
 }
 
-// The neuron whose card is open.
-function drawChosen(context, layout, palette, cell) {
+/**
+ * The neuron whose card is open.
+ * @type {(context: Context, layout: Layout, palette: Palette, cell: number) => void}
+ */
+export function drawChosen(context, layout, palette, cell) {
   const { x, y } = cellCentre(layout, cell);
-  for (const [radius, width, stroke] of [[8, 3.4, css(palette.page, 0.8)], [8, 1.8, palette.ink(1)]]) {
+  for (const { width, stroke } of [{ width: 3.4, stroke: css(palette.page, 0.8) }, { width: 1.8, stroke: palette.ink(1) }]) {
     context.strokeStyle = stroke;
     context.lineWidth = width;
     context.beginPath();
-    context.arc(x, y, radius, 0, Math.PI * 2);
+    context.arc(x, y, CHOSEN_RADIUS, 0, Math.PI * 2);
     context.stroke();
   }
 }

@@ -3,18 +3,27 @@
 // A cell is ink on a page: a gain is written in the concept's hue, a loss is scraped down to the
 // bare page. Gain and loss therefore leave the neutral grey in opposite directions of lightness.
 
+import { contextOf } from "./dom.js";
+import { NO_CHANGE } from "./message.js";
+
+/** @import { Context, Palette, Ramp, Rgb, Scene, Sprite, Theme } from "./types" */
+
 // Okabe-Ito, told apart under the common colour blindnesses; per theme the variant with contrast.
 // A concept's hue goes by its place among all tracked ones, so it keeps it whichever are shown.
 const HUES = {
   dark: ["#E69F00", "#56B4E9", "#CC79A7", "#2CC295", "#F0E442", "#E8743B", "#9AA7FF"],
   light: ["#D55E00", "#0072B2", "#B0508C", "#00795A", "#8A7500", "#3C9BD6", "#5B4FB3"],
 };
+
 const GAIN_GAMMA = 0.8;          // lifts small gains out of the grey; the legend shows the same ramp
 const LOSS_GAMMA = 0.7;
 
-const scratch = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+/** @type {Context | undefined} */
+let scratch;
 
+/** @type {(text: string, fallback: string) => Rgb} */
 function parseColor(text, fallback) {
+  scratch ??= contextOf(document.createElement("canvas"), { willReadFrequently: true });
   scratch.clearRect(0, 0, 1, 1);
   scratch.fillStyle = fallback;
   scratch.fillStyle = text;       // ignored by the canvas if it is not a colour
@@ -22,12 +31,19 @@ function parseColor(text, fallback) {
   return [...scratch.getImageData(0, 0, 1, 1).data].slice(0, 3);
 }
 
+/** @type {(a: Rgb, b: Rgb, t: number) => Rgb} */
 const blend = (a, b, t) => a.map((channel, i) => channel + (b[i] - channel) * t);
-const css = (rgb, alpha = 1) => `rgba(${rgb.map(Math.round).join(",")},${alpha})`;
+
+/** @type {(rgb: Rgb, alpha?: number) => string} */
+export const css = (rgb, alpha = 1) => `rgba(${rgb.map(Math.round).join(",")},${alpha})`;
+
+/** @type {(rgb: Rgb) => number} */
 const lightness = ([r, g, b]) => (0.2126 * r + 0.7152 * g + 0.0722 * b) / 255;
 
-function readTheme(element) {
+/** @type {(element: Element) => Theme} */
+export function readTheme(element) {
   const style = getComputedStyle(element);
+  /** @type {(name: string) => string} */
   const read = (name) => style.getPropertyValue(name).trim();
   const page = parseColor(read("--st-background-color"), "#ffffff");
   return {
@@ -38,13 +54,16 @@ function readTheme(element) {
   };
 }
 
-const themeSignature = (theme) => JSON.stringify(theme);
+/** @type {(theme: Theme | null) => string} */
+export const themeSignature = (theme) => JSON.stringify(theme);
 
-function buildPalette(theme, scene, dpr) {
+/** @type {(theme: Theme, scene: Scene, dpr: number) => Palette} */
+export function buildPalette(theme, scene, dpr) {
   const { page, text, dark } = theme;
   const cell = dark ? blend(page, [150, 170, 200], 0.17) : blend(page, [70, 90, 120], 0.17);
   const bare = dark ? blend(page, [0, 0, 0], 0.75) : [255, 255, 255];
   const all = HUES[dark ? "dark" : "light"].map((hue) => parseColor(hue, hue));
+  /** @type {(place: number) => Rgb} */
   const hueOf = (place) => all[place % all.length];
   const hues = scene.concepts.map(({ place }) => hueOf(place));
   const ramps = hues.map((hue) => gainRamp(cell, hue, dark));
@@ -59,9 +78,13 @@ function buildPalette(theme, scene, dpr) {
   };
 }
 
-// Lightness runs one way along the ramp, so that it also reads in greyscale.
-function gainRamp(cell, hue, dark) {
+/**
+ * Lightness runs one way along the ramp, so that it also reads in greyscale.
+ * @type {(cell: Rgb, hue: Rgb, dark: boolean) => Ramp}
+ */
+export function gainRamp(cell, hue, dark) {
   const tip = dark ? blend(hue, [255, 255, 255], 0.6) : blend(hue, [0, 0, 0], 0.4);
+  /** @type {[number, Rgb][]} */
   const stops = [[0, cell], [0.4, blend(cell, hue, 0.62)], [0.75, hue], [1, tip]];
   return (gain) => {
     const t = gain ** GAIN_GAMMA;
@@ -72,8 +95,11 @@ function gainRamp(cell, hue, dark) {
   };
 }
 
-// Offsets from the neutral cell, three a byte: concepts blend by adding their offsets.
-function changeTable(ramp, cell, bare, { signed, concepts }) {
+/**
+ * Offsets from the neutral cell, three a byte: concepts blend by adding their offsets.
+ * @type {(ramp: Ramp, cell: Rgb, bare: Rgb, scene: Pick<Scene, "signed" | "concepts">) => Int16Array}
+ */
+export function changeTable(ramp, cell, bare, { signed, concepts }) {
   const table = new Int16Array(256 * 3);
   for (let byte = 0; byte < 256; byte++) {
     const change = signed ? (byte - NO_CHANGE) / (255 - NO_CHANGE) : byte / 255;
@@ -85,9 +111,13 @@ function changeTable(ramp, cell, bare, { signed, concepts }) {
   return table;
 }
 
-// One concept alone needs no blending: a byte is a finished pixel (little endian: alpha, blue, green, red).
-function packColors(table, cell) {
+/**
+ * One concept alone needs no blending: a byte is a finished pixel (little endian: alpha, blue, green, red).
+ * @type {(table: Int16Array, cell: Rgb) => Uint32Array}
+ */
+export function packColors(table, cell) {
   const colors = new Uint32Array(256);
+  /** @type {(byte: number, i: number) => number} */
   const channel = (byte, i) => Math.max(0, Math.min(255, cell[i] + table[byte * 3 + i]));
   for (let byte = 0; byte < 256; byte++) {
     colors[byte] = (0xff000000 | (channel(byte, 2) << 16) | (channel(byte, 1) << 8) | channel(byte, 0)) >>> 0;
@@ -95,6 +125,7 @@ function packColors(table, cell) {
   return colors;
 }
 
+/** @type {(ramp: Ramp, cell: Rgb, bare: Rgb, signed: boolean) => string} */
 function legendGradient(ramp, cell, bare, signed) {
   const stops = [];
   for (let i = 0; i <= 12; i++) stops.push(css(ramp(i / 12)));
@@ -106,13 +137,16 @@ function legendGradient(ramp, cell, bare, signed) {
 
 // Drawn once and stamped: a radial gradient per mark and frame would cost the frame rate.
 const GLOW_RADIUS = 9;
+
 const DOT_RADIUS = 2.4;
 
+/** @type {(hue: Rgb, dark: boolean, dpr: number) => { halo: Sprite, dot: Sprite }} */
 function glowSprite(hue, dark, dpr) {
+  /** @type {(radius: number, draw: (context: Context) => void) => Sprite} */
   const stamp = (radius, draw) => {
     const canvas = document.createElement("canvas");
     canvas.width = canvas.height = Math.ceil(radius * 2 * dpr);
-    const context = canvas.getContext("2d");
+    const context = contextOf(canvas);
     context.scale(canvas.width / (radius * 2), canvas.height / (radius * 2));
     context.translate(radius, radius);
     draw(context);
@@ -135,6 +169,7 @@ function glowSprite(hue, dark, dpr) {
   return { halo, dot };
 }
 
+/** @type {(context: Context, radius: number, fill: string) => void} */
 function disc(context, radius, fill) {
   context.fillStyle = fill;
   context.beginPath();

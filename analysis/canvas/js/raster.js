@@ -2,28 +2,42 @@
 // Where a pixel stands for several neurons it shows the one that changed most (in level mode the most salient one), so
 // that nothing that stands out is averaged away; the legend says so. Knows bytes, layout and palette; draws no marks.
 
+import { contextOf } from "./dom.js";
+import { NO_CHANGE } from "./message.js";
+import { byteAt } from "./snapshots.js";
+
+/** @import { Frame, HeldFrame, Layout, OpenStore, Palette, Surface } from "./types" */
+
 const KEPT_RASTERS = 12;          // snapshots around the playhead; each is as large as the map has cells
 
-function createSurface(layout) {
+/** @type {(layout: Layout) => Surface} */
+export function createSurface(layout) {
   const { map } = layout;
   const canvas = document.createElement("canvas");
   canvas.width = map.columns;
   canvas.height = map.imageRows;
-  const context = canvas.getContext("2d");
+  const context = contextOf(canvas);
   const image = context.createImageData(map.columns, map.imageRows);
   return { canvas, context, image, pixels: new Uint32Array(image.data.buffer) };
 }
 
-// Bytes in the order in which they are painted: layer after layer, row after row. Made once per snapshot and layout.
-function rasterOf(store, layout, frame) {
+/**
+ * Bytes in the order in which they are painted: layer after layer, row after row. Made once per snapshot and layout.
+ * @type {(store: OpenStore, layout: Layout, frame: HeldFrame) => Uint8Array[]}
+ */
+export function rasterOf(store, layout, frame) {
   if (frame.raster?.layout === layout) return frame.raster.planes;
   const planes = frame.values.map((values) => arrange(store, layout, values));
   frame.raster = { layout, planes };
   store.rasters.push(frame);
-  if (store.rasters.length > KEPT_RASTERS) store.rasters.shift().raster = null;
+  if (store.rasters.length > KEPT_RASTERS) {
+    const oldest = store.rasters.shift();
+    if (oldest) oldest.raster = null;
+  }
   return planes;
 }
 
+/** @type {(store: OpenStore, layout: Layout, values: Uint8Array) => Uint8Array} */
 function arrange({ order, scene: { signed } }, { map, n_layers, n_neurons }, values) {
   const { subRows, columns, group } = map;
   const plane = new Uint8Array(n_layers * subRows * columns);
@@ -43,8 +57,13 @@ function arrange({ order, scene: { signed } }, { map, n_layers, n_neurons }, val
   return plane;
 }
 
-// The hot loop: every cell times the concepts, sixty times a second. Flat arrays, nothing allocated.
-function paintCells(surface, layout, palette, from, to, t) {
+/**
+ * The hot loop: every cell times the concepts, sixty times a second. Flat arrays, nothing allocated.
+ * @type {(
+ *   surface: Surface, layout: Layout, palette: Palette, from: Uint8Array[], to: Uint8Array[], t: number
+ * ) => void}
+ */
+export function paintCells(surface, layout, palette, from, to, t) {
   const { map: { subRows, columns }, n_layers } = layout;
   const share = Math.round(t * 256);
   const block = subRows * columns;
@@ -59,6 +78,12 @@ function paintCells(surface, layout, palette, from, to, t) {
   surface.context.putImageData(surface.image, 0, 0);
 }
 
+/**
+ * @type {(
+ *   pixels: Uint32Array, pixel: number, from: Uint8Array, to: Uint8Array, ground: number, block: number, share:
+ *   number, colors: Uint32Array
+ * ) => void}
+ */
 function paintOne(pixels, pixel, from, to, ground, block, share, colors) {
   if (share === 0 || from === to) {
     for (let i = 0; i < block; i++) pixels[pixel + i] = colors[from[ground + i]];
@@ -70,7 +95,13 @@ function paintOne(pixels, pixel, from, to, ground, block, share, colors) {
   }
 }
 
-// Concepts blend by adding what each of them does to the neutral cell.
+/**
+ * Concepts blend by adding what each of them does to the neutral cell.
+ * @type {(
+ *   pixels: Uint32Array, pixel: number, from: Uint8Array[], to: Uint8Array[], ground: number, block: number, share:
+ *   number, palette: Palette
+ * ) => void}
+ */
 function paintBlend(pixels, pixel, from, to, ground, block, share, { tables, cell }) {
   const [red0, green0, blue0] = cell;
   const count = tables.length;
@@ -91,8 +122,11 @@ function paintBlend(pixels, pixel, from, to, ground, block, share, { tables, cel
   }
 }
 
-// Of the neurons that share a pixel, the one that the pixel shows.
-function strongestIn(store, layout, frame, cell) {
+/**
+ * Of the neurons that share a pixel, the one that the pixel shows.
+ * @type {(store: OpenStore, layout: Layout, frame: Frame, cell: number) => number}
+ */
+export function strongestIn(store, layout, frame, cell) {
   const { group } = layout.map;
   const { n_neurons, signed } = store.scene;
   if (group === 1 || !frame.values) return cell;

@@ -1,6 +1,14 @@
 // What the pointer is told: about a cell, a layer, a lane or a moment. Lines of text; knows nothing of the canvas.
 
-function describeCell(store, playhead, cell) {
+import { node } from "./dom.js";
+import { NO_CHANGE, NO_OTHER, unitValue } from "./message.js";
+import { MARK_KINDS, byteAt, flowOf, frameName, nameOf, neuronAt, shownIndex } from "./snapshots.js";
+import { formatUnit, signText, visible } from "./text.js";
+
+/** @import { Chrome, Frame, MarkKind, Measured, OpenStore, Scene } from "./types" */
+
+/** @type {(store: OpenStore, playhead: number, cell: number) => string[]} */
+export function describeCell(store, playhead, cell) {
   const { scene } = store;
   const { layer, neuron, rank } = neuronAt(store, cell);
   const index = shownIndex(playhead);
@@ -24,16 +32,21 @@ function describeCell(store, playhead, cell) {
   return lines;
 }
 
+/** @type {Record<MarkKind, string>} */
+const ROLES = { recruits: ", recruit", survivors: ", survivor that gained" };
+
+/** @type {(store: OpenStore, frame: Frame, c: number, cell: number) => string} */
 function roleIn(store, frame, c, cell) {
-  for (const [kind, label] of [["recruits", ", recruit"], ["survivors", ", survivor that gained"]]) {
+  for (const kind of MARK_KINDS) {
     const { cells, also } = frame[kind][c];
     const at = cells.indexOf(cell);
     if (at < 0) continue;
-    return label + (also[at] === NO_OTHER ? "" : `, also carries ${store.scene.tracked[also[at]]}`);
+    return ROLES[kind] + (also[at] === NO_OTHER ? "" : `, also carries ${store.scene.tracked[also[at]]}`);
   }
   return "";
 }
 
+/** @type {(store: OpenStore, frame: Frame, cell: number) => string[]} */
 function wordLines(store, frame, cell) {
   const f = store.followed.indexOf(cell);
   if (f < 0 || !frame.words[f]?.length) return [];
@@ -42,16 +55,21 @@ function wordLines(store, frame, cell) {
   return now === before ? [`words: ${now}`] : [`words now: ${now}`, `before the edit: ${before}`];
 }
 
-// No more digits than a byte can tell apart.
+/**
+ * No more digits than a byte can tell apart.
+ * @type {(scene: Scene, value: number, withSign: boolean) => string}
+ */
 function resolved(scene, value, withSign) {
   const step = unitValue(scene, NO_CHANGE + 1) - unitValue(scene, NO_CHANGE);
   const decimals = Math.min(8, Math.max(0, Math.ceil(-Math.log10(step))));
   return signText((withSign && value > 0 ? "+" : "") + value.toFixed(decimals));
 }
 
+/** @type {(value: number) => string} */
 const signed = (value) => (value > 0 ? "+" : "") + formatUnit(value);
 
-function describeLayer(store, playhead, layer) {
+/** @type {(store: OpenStore, playhead: number, layer: number) => string[]} */
+export function describeLayer(store, playhead, layer) {
   const frame = store.frames[shownIndex(playhead)];
   const lines = [`layer ${layer}`];
   store.scene.concepts.forEach(({ title }, c) => {
@@ -63,7 +81,8 @@ function describeLayer(store, playhead, layer) {
   return [...lines, `change of summed saliency since ${store.scene.since}`];
 }
 
-function describeFlow(store, playhead, layer) {
+/** @type {(store: OpenStore, playhead: number, layer: number) => string[]} */
+export function describeFlow(store, playhead, layer) {
   const frame = store.frames[shownIndex(playhead)];
   const lines = [`layer ${layer}`];
   store.scene.concepts.forEach(({ title }, c) => {
@@ -78,7 +97,9 @@ function describeFlow(store, playhead, layer) {
   return [...lines, `least-cost transport between layers since ${store.scene.since}${frame.net ? ", net of the control" : ""}`];
 }
 
-function describeMoment(frame, { concepts, task }) {
+/** @type {(frame: Frame, scene: Scene) => string[]} */
+export function describeMoment(frame, { concepts, task }) {
+  /** @type {(value: Measured, digits: number) => string} */
   const number = (value, digits) => (value === null ? "not measured" : value.toFixed(digits));
   return [frameName(frame),
     `${task.measure}: retrained ${number(frame.retrained, 3)}, never retrained ${number(frame.held_out, 3)}`,
@@ -87,7 +108,8 @@ function describeMoment(frame, { concepts, task }) {
       + `moved ${number(frame.distance[c], 2)} layers`)];
 }
 
-function describeLane(store, frame, f) {
+/** @type {(store: OpenStore, frame: Frame, f: number) => string[]} */
+export function describeLane(store, frame, f) {
   const cell = store.followed[f];
   const score = frame.followed[0]?.[f] ?? null;
   const similarity = frame.similarity[f];
@@ -99,7 +121,8 @@ function describeLane(store, frame, f) {
   return [...lines, "click for its card"];
 }
 
-function showTooltip({ tooltip, root }, lines, x, y) {
+/** @type {(chrome: Chrome, lines: string[], x: number, y: number) => void} */
+export function showTooltip({ tooltip, root }, lines, x, y) {
   tooltip.replaceChildren(...lines.map((text, i) => node(i ? "span" : "b", "", text)));
   tooltip.hidden = false;
   const left = x + 16 + tooltip.offsetWidth > root.clientWidth ? x - 16 - tooltip.offsetWidth : x + 16;

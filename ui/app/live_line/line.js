@@ -7,26 +7,39 @@ const TELL_ANYWAY = 3;            // questions in a row without an answer, after
 const TOO_LONG = 10_000;          // milliseconds over what the answer may be held back
 const STAY = 1000;                // cleanup of an overtaken update comes before the next one is here
 
+/**
+ * What the server says: a text, a share of the work (null: unknown), and `what`, which is another with every news.
+ * @typedef {{ text: string, share: number | null, what: string }} Told
+ * @typedef {Told & { quiet: boolean, small: boolean, address: string, hold: number, every: number }} Data
+ * @typedef {(name: "news", value: string) => void} SetTrigger
+ * @typedef {HTMLElement | ShadowRoot} Parent
+ * @typedef {{ root: HTMLElement, text: HTMLElement, bar: HTMLElement, done: HTMLElement, calls: number,
+ *   stop: AbortController, told: { what: string, at: number } | null, data: Data, setTriggerValue: SetTrigger }} Line
+ */
+
+/** @type {WeakMap<Parent, Line>} */
 const instances = new WeakMap();
 
+/** @type {(call: { data: Data, parentElement: Parent, setTriggerValue: SetTrigger }) => () => unknown} */
 export default function liveLine({ data, parentElement, setTriggerValue }) {
   let line = instances.get(parentElement);
   if (!line) {
-    line = mount(parentElement);
+    line = mount(parentElement, data, setTriggerValue);
     instances.set(parentElement, line);
   }
   Object.assign(line, { data, setTriggerValue });
   show(line, data);
-  const call = ++line.calls;
+  const [mounted, call] = [line, ++line.calls];
   return () => setTimeout(() => {
-    if (line.calls !== call) return;
-    line.stop.abort();
-    line.root.remove();
-    if (instances.get(parentElement) === line) instances.delete(parentElement);
+    if (mounted.calls !== call) return;
+    mounted.stop.abort();
+    mounted.root.remove();
+    if (instances.get(parentElement) === mounted) instances.delete(parentElement);
   }, STAY);
 }
 
-function mount(parent) {
+/** @type {(parent: Parent, data: Data, setTriggerValue: SetTrigger) => Line} */
+function mount(parent, data, setTriggerValue) {
   const root = document.createElement("div");
   root.className = "live-line";
   const [text, bar, done] = ["text", "bar", "done"].map((name) => {
@@ -40,11 +53,13 @@ function mount(parent) {
   bar.setAttribute("aria-valuemax", "100");
   root.append(text, bar);
   parent.append(root);
-  const line = { root, text, bar, done, calls: 0, stop: new AbortController(), told: null, data: null };
+  /** @type {Line} */
+  const line = { root, text, bar, done, calls: 0, stop: new AbortController(), told: null, data, setTriggerValue };
   queueMicrotask(() => goOn(line));
   return line;
 }
 
+/** @type {(line: Line, told: Told) => void} */
 function show({ root, text, bar, done, data }, told) {
   root.hidden = data.quiet;
   if (data.quiet) return;
@@ -59,6 +74,7 @@ function show({ root, text, bar, done, data }, told) {
   bar.setAttribute("aria-label", told.text);
 }
 
+/** @type {(line: Line) => Promise<void>} */
 async function goOn(line) {
   let unanswered = 0;
   while (!line.stop.signal.aborted) {
@@ -69,13 +85,16 @@ async function goOn(line) {
   }
 }
 
-// Whether there was an answer.
+/**
+ * Whether there was an answer.
+ * @type {(line: Line) => Promise<boolean>}
+ */
 async function ask(line) {
   const { address, hold, what } = line.data;
-  const fresh = line.told && performance.now() - line.told.at < ASK_AGAIN;
+  const fresh = line.told && performance.now() - line.told.at < ASK_AGAIN ? line.told : null;
   const url = new URL(address, document.baseURI);
-  url.searchParams.set("seen", fresh ? line.told.what : what);
-  url.searchParams.set("hold", hold);
+  url.searchParams.set("seen", fresh?.what ?? what);
+  url.searchParams.set("hold", `${hold}`);
   const soon = AbortSignal.timeout(1000 * hold + TOO_LONG);
   const answer = await fetch(url, { cache: "no-store", signal: AbortSignal.any([line.stop.signal, soon]) })
     .then((response) => (response.ok ? response.json() : null))
@@ -84,7 +103,7 @@ async function ask(line) {
   if (line.data.address !== address) return true;       // the line is another run's by now
   show(line, answer);
   // What is shown may have come up to date while the answer was on its way.
-  if (answer.what !== line.data.what && !(fresh && line.told.what === answer.what)) {
+  if (answer.what !== line.data.what && fresh?.what !== answer.what) {
     line.told = { what: answer.what, at: performance.now() };
     line.setTriggerValue("news", answer.what);
   }

@@ -1,26 +1,44 @@
 // The map: every neuron a cell, and the scars of the edit.
 // Draws into given 2d contexts from snapshots, layout and palette; knows nothing of the page.
 
-// What the edit cut, drawn once per size and theme.
-function createScars(layout, palette, store) {
+import { contextOf } from "./dom.js";
+import { layerTop, layerY } from "./layout.js";
+import { css } from "./palette.js";
+import { around, mix } from "./snapshots.js";
+import { write, writeHeading } from "./strokes.js";
+
+/** @import { Context, DrawStill, LayerPanel, Layout, OpenStore, Palette, Scars, Surface } from "./types" */
+
+/**
+ * What the edit cut, drawn once per size and theme.
+ * @type {(layout: Layout, palette: Palette, store: OpenStore) => Scars}
+ */
+export function createScars(layout, palette, store) {
   const { map, dpr } = layout;
   const margin = scarLine(dpr);     // the outline of a scar at the edge lies outside the map
   const [hatch, outline] = [0, 1].map(() => {
     const layer = document.createElement("canvas");
     layer.width = Math.round(map.w * dpr) + 2 * margin;
     layer.height = Math.round(map.h * dpr) + 2 * margin;
-    layer.getContext("2d").translate(margin, margin);
+    contextOf(layer).translate(margin, margin);
     return layer;
   });
-  drawScars(hatch.getContext("2d"), outline.getContext("2d"), layout, palette, store);
+  drawScars(contextOf(hatch), contextOf(outline), layout, palette, store);
   return { hatch, outline, margin: margin / dpr };
 }
 
+/** @type {(dpr: number) => number} */
 const scarLine = (dpr) => Math.max(1, Math.round(dpr * 0.75));
 
-function drawMap(context, surface, scars, layout, store, playhead) {
+/**
+ * @type {(
+ *   context: Context, surface: Surface, scars: Scars, layout: Layout, store: OpenStore, playhead: number
+ * ) => void}
+ */
+export function drawMap(context, surface, scars, layout, store, playhead) {
   const { map } = layout;
   const { margin } = scars;
+  /** @type {(canvas: HTMLCanvasElement) => void} */
   const overlay = (canvas) => context.drawImage(
     canvas, map.x - margin, map.y - margin, map.w + 2 * margin, map.h + 2 * margin);
   context.imageSmoothingEnabled = false;
@@ -37,7 +55,10 @@ function drawMap(context, surface, scars, layout, store, playhead) {
   context.globalAlpha = 1;
 }
 
-// Hatched inside, so that what grows back in a scar still shows through; outlined around.
+/**
+ * Hatched inside, so that what grows back in a scar still shows through; outlined around.
+ * @type {(hatch: Context, outline: Context, layout: Layout, palette: Palette, store: OpenStore) => void}
+ */
 function drawScars(hatch, outline, layout, palette, store) {
   const { map, dpr, n_layers, n_neurons } = layout;
   hatch.fillStyle = hatchPattern(hatch, palette, dpr);
@@ -46,6 +67,7 @@ function drawScars(hatch, outline, layout, palette, store) {
   const places = Math.ceil(n_neurons / map.group);
   const cutPlaces = new Set(Array.from(store.pruned, (cell) =>
     Math.floor(cell / n_neurons) * places + Math.floor((cell % n_neurons) / map.group)));
+  /** @type {(layer: number, place: number) => boolean} */
   const scarred = (layer, place) => place >= 0 && place < places && cutPlaces.has(layer * places + place);
   for (const cell of store.pruned) {
     const layer = Math.floor(cell / n_neurons);
@@ -66,11 +88,12 @@ function drawScars(hatch, outline, layout, palette, store) {
   }
 }
 
+/** @type {(context: Context, palette: Palette, dpr: number) => CanvasPattern | string} */
 function hatchPattern(context, palette, dpr) {
   const size = Math.round(4 * dpr);
   const tile = document.createElement("canvas");
   tile.width = tile.height = size;
-  const draw = tile.getContext("2d");
+  const draw = contextOf(tile);
   draw.strokeStyle = palette.ink(0.7);
   draw.lineWidth = Math.max(1, dpr);
   draw.beginPath();
@@ -79,11 +102,14 @@ function hatchPattern(context, palette, dpr) {
     draw.lineTo(shift + size, 0);
   }
   draw.stroke();
-  return context.createPattern(tile, "repeat");
+  return context.createPattern(tile, "repeat") ?? palette.ink(0.35);
 }
 
-// Axis of the map: bands' ground, layer numbers on the left, what x means below.
-function drawMapStill(context, layout, palette, store) {
+/**
+ * Axis of the map: bands' ground, layer numbers on the left, what x means below.
+ * @type {DrawStill}
+ */
+export function drawMapStill(context, layout, palette, store) {
   const { map, n_layers } = layout;
   context.fillStyle = css(palette.cell);
   for (let layer = 0; layer < n_layers; layer++) {
@@ -99,7 +125,8 @@ function drawMapStill(context, layout, palette, store) {
   write(context, palette, meaning, map.x, below, { alpha: 0.6 });
 }
 
-function drawLayerNumbers(context, layout, palette, panel) {
+/** @type {(context: Context, layout: Layout, palette: Palette, panel: LayerPanel) => void} */
+export function drawLayerNumbers(context, layout, palette, panel) {
   const last = layout.n_layers - 1;
   const every = [1, 2, 5, 10, 20, 50].find((step) => step * panel.pitch >= 34) ?? 100;
   for (let layer = 0; layer <= last; layer++) {

@@ -2,24 +2,35 @@
 // Values are what is large (a byte for every neuron and concept). Those nearest to the playhead are kept; the others are
 // dropped, and asked for again when the playhead comes near. Knows snapshots; knows nothing of the page.
 
+/** @import { Frame, HeldFrame, OpenStore, Scene, Store } from "./types" */
+
 const HELD_BYTES = 64 * 2 ** 20;
 const ASKED_BYTES = 2 * 2 ** 20;      // what one message has room for, as in __init__.py
 const MIN_HELD = 8;
 
+/** @type {(scene: Scene) => number} */
 const bytesOfFrame = ({ concepts, n_layers, n_neurons }) => concepts.length * n_layers * n_neurons;
+
+/** @type {(scene: Scene) => number} */
 const capacityOf = (scene) => Math.max(MIN_HELD, Math.floor(HELD_BYTES / bytesOfFrame(scene)));
+
+/** @type {(scene: Scene) => number} */
 const askedAtOnce = (scene) =>
   Math.max(1, Math.min(Math.floor(ASKED_BYTES / bytesOfFrame(scene)), Math.floor(capacityOf(scene) / 4)));
 
-function hold(store, index, values) {
+/** @type {(store: Store, index: number, values: Uint8Array[]) => void} */
+export function hold(store, index, values) {
   const frame = store.frames[index];
   if (!frame || frame.values) return;
   frame.values = values;
   store.held++;
 }
 
-// Drops what lies farthest from the playhead until the rest fits.
-function letGo(store, at) {
+/**
+ * Drops what lies farthest from the playhead until the rest fits.
+ * @type {(store: OpenStore, at: number) => void}
+ */
+export function letGo(store, at) {
   const room = capacityOf(store.scene);
   let [low, high] = [0, store.frames.length - 1];
   while (store.held > room && low <= high) {
@@ -32,12 +43,16 @@ function letGo(store, at) {
   }
 }
 
-// The nearest missing stretch of the window around the playhead, as "first-end"; "" if nothing is missing.
-function wanted(store, at) {
+/**
+ * The nearest missing stretch of the window around the playhead, as "first-end"; "" if nothing is missing.
+ * @type {(store: Store, at: number) => string}
+ */
+export function wanted(store, at) {
   const { frames, scene } = store;
   if (!scene || !frames.length) return "";
   const chunk = askedAtOnce(scene);
   const reach = Math.floor(capacityOf(scene) / 2) - 1;
+  /** @type {(index: number) => boolean} */
   const missing = (index) => index >= 0 && index < frames.length && !frames[index].values;
   for (let distance = 0; distance <= reach; distance++) {
     if (missing(at + distance)) {
@@ -56,14 +71,22 @@ function wanted(store, at) {
   return "";
 }
 
-// The snapshot nearest to a number whose values are here; null if none are.
-function nearestHeld({ frames }, index) {
+/** @type {(frame: Frame | undefined) => frame is HeldFrame} */
+export const isHeld = (frame) => Boolean(frame?.values);
+
+/**
+ * The snapshot nearest to a number whose values are here; null if none are.
+ * @type {(store: Store, index: number) => HeldFrame | null}
+ */
+export function nearestHeld({ frames }, index) {
   for (let distance = 0; distance < frames.length; distance++) {
-    if (frames[index - distance]?.values) return frames[index - distance];
-    if (frames[index + distance]?.values) return frames[index + distance];
+    for (const frame of [frames[index - distance], frames[index + distance]]) {
+      if (isHeld(frame)) return frame;
+    }
   }
   return null;
 }
 
-const acknowledgement = (store, at) =>
+/** @type {(store: Store, at: number) => string} */
+export const acknowledgement = (store, at) =>
   `${store.epoch}#${store.frames.length}|${store.control.length}|${wanted(store, at)}`;
