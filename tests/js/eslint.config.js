@@ -5,6 +5,7 @@ import js from "@eslint/js";
 import globals from "globals";
 
 const MARKUP = "Build nodes and set textContent: text from users must not become markup.";
+const WRITES_MARKUP = "/^(innerHTML|outerHTML|insertAdjacentHTML|setHTMLUnsafe)$/";
 const forbidden = (selector, message) => ({ selector, message });
 
 export default [
@@ -24,7 +25,8 @@ export default [
       "prefer-const": ["error", { destructuring: "all" }],
       "no-restricted-syntax": [
         "error",
-        forbidden("MemberExpression[property.name=/^(innerHTML|outerHTML|insertAdjacentHTML|setHTMLUnsafe)$/]", MARKUP),
+        forbidden(`MemberExpression[property.name=${WRITES_MARKUP}]`, MARKUP),
+        forbidden(`MemberExpression[property.value=${WRITES_MARKUP}]`, MARKUP),
         forbidden("CallExpression[callee.object.name='document'][callee.property.name=/^write(ln)?$/]", MARKUP),
         forbidden("ImportExpression", "Modules are joined into one text before they are served: import by name."),
         forbidden("ExportAllDeclaration", "The joiner of modules needs every exported name: export by name."),

@@ -1,7 +1,7 @@
 """The migration view: a canvas that shows, snapshot by snapshot, where a concept comes back.
 
 This file knows what the browser already holds; it does not know how a value was measured, where snapshots are stored,
-how they travel (`wire`), or how anything is drawn (the ``*.js`` files beside it).
+how they travel (`wire`), or how anything is drawn (`analysis/canvas/js`).
 
     shown = migration_canvas(scene, source, ..., key="migration")
 
