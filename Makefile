@@ -12,7 +12,7 @@ HAS_NODE := $(shell command -v npm >/dev/null 2>&1 && command -v node >/dev/null
 PORT ?= 8501
 
 .DEFAULT_GOAL := help
-.PHONY: help app setup setup-dev model test check check-js test-js no-node format bench report screenshots clean
+.PHONY: help app setup setup-dev model test check check-js test-js no-node format bench notebook report screenshots clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,9 @@ bench: setup-dev model ## measure what docs/benchmarks.md reports (about 15 minu
 	$(BIN)/python benchmarks/saliency_pass.py
 	$(BIN)/python benchmarks/canvas_frames.py
 	$(BIN)/python -m analysis relearn --prune-top 0.01 --steps 24 --seed 0 --json
+
+notebook: setup-dev model ## execute docs/notebook.md on the default model and write its output (some minutes)
+	$(BIN)/python scripts/notebook_page.py
 
 report: setup-dev model ## measure what docs/removal.md reports; goes on where it was stopped (an hour or more)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/removal_report.py
