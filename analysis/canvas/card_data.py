@@ -7,6 +7,7 @@ from analysis.canvas import run_cache, run_data
 from analysis.canvas.run_cache import View
 from analysis.components.neurons import Neuron
 from analysis.runs import RunDirectory, RunFacts
+from analysis.saliency.carriers import carrier_threshold
 
 __all__ = ["neuron_card"]
 
@@ -25,7 +26,7 @@ def neuron_card(run: RunDirectory, view: View, facts: RunFacts, neuron: Neuron, 
 
     rows = []
     for name in run.config.tracked:
-        threshold = migration.carrier_threshold(run_cache.scaled(run.path, 0, name, view.scale))
+        threshold = carrier_threshold(run_cache.scaled(run.path, 0, name, view.scale))
         rows.append(
             {
                 "title": titles[name],
@@ -59,5 +60,5 @@ def _role(run: RunDirectory, view: View, facts: RunFacts, neuron: Neuron, index:
         flat = neuron.layer * facts.shape[1] + neuron.index
         return run_data.edit_label(run) if flat in facts.edited.flat else "other"
     now_LN, then_LN, base_LN = (run_cache.scaled(run.path, at, name, view.scale) for at in (index, after_edit, 0))
-    found = migration.roles(now_LN, then_LN, facts.edited, migration.carrier_threshold(base_LN))
+    found = migration.roles(now_LN, then_LN, facts.edited, carrier_threshold(base_LN))
     return migration.role_of(neuron, found, facts.edited, run_data.edit_label(run))

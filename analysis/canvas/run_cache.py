@@ -16,6 +16,7 @@ from analysis import migration
 from analysis.canvas.shared_cache import SharedCache
 from analysis.relearning import Snapshot
 from analysis.runs import RunDirectory, RunFacts
+from analysis.saliency.carriers import carrier_threshold
 
 __all__ = ["CACHE", "View", "facts", "kept", "mass", "scaled", "snapshot", "threshold"]
 
@@ -82,7 +83,7 @@ def threshold(run: RunDirectory, name: str, scale: str) -> float:
     return kept(
         run.path,
         ("threshold", name, scale),
-        lambda: migration.carrier_threshold(scaled(run.path, 0, name, scale)),
+        lambda: carrier_threshold(scaled(run.path, 0, name, scale)),
         lambda _: 64,
     )
 

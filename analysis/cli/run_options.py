@@ -67,12 +67,13 @@ def component_edit(
         ConfigError: several of them name components, or a value is out of range.
     """
     from analysis.edits import ComponentEdit, Selection
+    from analysis.saliency.carriers import CARRIER_SHARE
 
     if sum(choice is not None for choice in (prune_top, prune, reverse_top)) > 1:
         raise ConfigError("Give one of --prune-top, --prune and --reverse-top, not several.")
     selection = Selection(
         rule="top_fraction" if prune is None else "explicit",
-        value=next((value for value in (prune_top, reverse_top) if value is not None), 0.01),
+        value=next((value for value in (prune_top, reverse_top) if value is not None), CARRIER_SHARE),
         components=prune or "",
         method=method,
         control=pick,  # type: ignore[arg-type]

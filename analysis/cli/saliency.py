@@ -47,9 +47,9 @@ def saliency(
     from analysis import saliency as scoring
 
     place = site_named(site)
-    if method == "ablation":
-        raise ConfigError("Ablation is exact and slow: rank by another method and add --ablate 20.")
     scoring.check_method(method, place)
+    if scoring.METHODS[method].needs_units:
+        raise ConfigError("Ablation is exact and slow: rank by another method and add --ablate 20.")
     chosen = library.load(concept, label=label)
     if out is not None and not out.absolute().parent.is_dir():
         raise ConfigError(f"The folder {out.absolute().parent} does not exist. Make it, or name another --out.")
@@ -107,10 +107,11 @@ def methods(as_json: AsJson = False) -> None:
     """List the saliency methods and sites."""
     from analysis import saliency as scoring
 
+    units = {name: method.unit for name, method in scoring.METHODS.items()}
     if as_json:
-        return print_json({"methods": scoring.METHODS, "sites": {site.name: site.plural for site in SITES.values()}})
+        return print_json({"methods": units, "sites": {site.name: site.plural for site in SITES.values()}})
     table = Table("method", "score", title="Saliency methods")
-    for name, unit in scoring.METHODS.items():
+    for name, unit in units.items():
         table.add_row(name, unit)
     stdout.print(table)
     stdout.print("Sites: " + ", ".join(f"{site.name} ({site.plural})" for site in SITES.values()), soft_wrap=True)

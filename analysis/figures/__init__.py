@@ -3,7 +3,7 @@
 from analysis.figures.comparison import activation_histogram, agreement_matrix, concept_pair, top_count, top_units
 from analysis.figures.layers import layer_mean_curve, layer_profile, layer_share_curve, probe_skill
 from analysis.figures.relearning import f1_curve, layer_shift, priming_scatter, recovery
-from analysis.figures.saliency import MOST_MARKED, box_neurons, lasso_neurons, saliency_map, short_unit
+from analysis.figures.saliency import MOST_MARKED, box_neurons, lasso_neurons, saliency_map
 from analysis.figures.style import HUES, LEGEND, MARGINS, faded
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "probe_skill",
     "recovery",
     "saliency_map",
-    "short_unit",
     "top_count",
     "top_units",
 ]

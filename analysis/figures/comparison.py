@@ -9,10 +9,10 @@ import numpy as np
 import plotly.graph_objects as go
 
 from analysis.components.sites import site_named
-from analysis.figures.saliency import short_unit
 from analysis.figures.style import HUES, LEGEND, MARGINS
-from analysis.saliency import Saliency
+from analysis.saliency import METHODS, Saliency
 from analysis.saliency.agreement import Agreement
+from analysis.saliency.carriers import CARRIER_SHARE, carrier_count
 
 __all__ = ["activation_histogram", "agreement_matrix", "concept_pair", "top_count", "top_units"]
 
@@ -76,7 +76,7 @@ def agreement_matrix(found: Agreement) -> go.Figure:
 
 
 def concept_pair(
-    first: Saliency, second: Saliency, *, titles: Sequence[str], scale: str = "rank", top_share: float = 0.01
+    first: Saliency, second: Saliency, *, titles: Sequence[str], scale: str = "rank", top_share: float = CARRIER_SHARE
 ) -> go.Figure:
     """Two concepts against each other: the density of all units, and as points those in the top of either.
 
@@ -154,13 +154,13 @@ def concept_pair(
                 zeroline=False,
             )
         else:
-            update(title=f"{title}: {short_unit(first.method)}", zeroline=False)
+            update(title=f"{title}: {METHODS[first.method].short_unit}", zeroline=False)
     return figure
 
 
-def top_count(n: int, share: float = 0.01) -> int:
+def top_count(n: int, share: float = CARRIER_SHARE) -> int:
     """How many of `n` units are the top: the share, but at least ten, where there are as many."""
-    return min(max(round(share * n), _LEAST_TOP), n)
+    return min(max(carrier_count(n, share), _LEAST_TOP), n)
 
 
 def top_units(first: Saliency, second: Saliency, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,19 +11,12 @@ import plotly.graph_objects as go
 from analysis.components.neurons import NeuronSet
 from analysis.components.sites import MLP, Site
 from analysis.figures.style import HUES, MARGINS
-from analysis.saliency import METHODS
 
-__all__ = ["MOST_MARKED", "box_neurons", "lasso_neurons", "saliency_map", "short_unit"]
+__all__ = ["MOST_MARKED", "box_neurons", "lasso_neurons", "saliency_map"]
 
 MOST_MARKED = 5000
 """Selected units that get a mark on the map."""
 _EDGE = {"color": HUES[1], "width": 2.5}
-_SHORT = {"average_precision": "average precision", "probe": "|weight|", "standardised": "standard deviations (d')"}
-
-
-def short_unit(method: str) -> str:
-    """The unit of a method's scores in a few words, for an axis."""
-    return _SHORT.get(method, METHODS[method].split(":")[0])
 
 
 def saliency_map(

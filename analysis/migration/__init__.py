@@ -1,6 +1,6 @@
 """Where a concept goes: layer mass, flow between layers, recruits and survivors, half-life, priming, a run in numbers.
 
-A neuron *carries* a concept when its score reaches that of the top 1% of the unedited model. Seen from the moment right
+A neuron *carries* a concept when its score reaches that of the top 1% of the unedited model (`saliency.carriers`). Seen from the moment right
 after the edit (or from the base, in a control run): *recruits* did not carry it then and do now; *survivors* carried it
 then, still do, and gained; the edited neurons are neither.
 
@@ -8,13 +8,10 @@ All of it can be computed on three scales, and each hides something (`SCALES`).
 """
 
 from analysis.migration.measures import (
-    CARRIER_SHARE,
     SCALES,
-    carrier_threshold,
     centre_of_carriers,
     centre_of_mass,
     layer_mass,
-    rank_figure,
     scaled,
 )
 from analysis.migration.primed import PrimedNeurons, primed
@@ -38,13 +35,11 @@ from analysis.migration.transport import (
 )
 
 __all__ = [
-    "CARRIER_SHARE",
     "NO_OTHER",
     "SCALES",
     "PrimedNeurons",
     "Roles",
     "Transport",
-    "carrier_threshold",
     "carriers_table",
     "centre_of_carriers",
     "centre_of_mass",
@@ -54,7 +49,6 @@ __all__ = [
     "layer_mass",
     "net_transport",
     "primed",
-    "rank_figure",
     "recruits_table",
     "role_of",
     "roles",

@@ -1,4 +1,4 @@
-"""How salient, in which layer, from which score on: the measures of one moment.
+"""How salient, and in which layer: the measures of one snapshot.
 
 Axes: `L` layer, `N` neuron in a layer.
 """
@@ -7,21 +7,15 @@ import numpy as np
 
 from analysis.errors import ConfigError
 from analysis.relearning import Snapshot
-from analysis.saliency import rank_normalise, rank_saliency
+from analysis.saliency.carriers import CARRIER_SHARE, carrier_count, order, rank_normalise
 
 __all__ = [
-    "CARRIER_SHARE",
     "SCALES",
-    "carrier_threshold",
     "centre_of_carriers",
     "centre_of_mass",
     "layer_mass",
-    "rank_figure",
     "scaled",
 ]
-
-CARRIER_SHARE = 0.01
-"""Share of the unedited model's neurons that carry a concept, by definition."""
 
 SCALES = {
     "standardised": "d' (difference in standard deviations). Layers compare fairly; neurons that hardly ever fire can "
@@ -64,21 +58,5 @@ def centre_of_mass(scores_LN: np.ndarray) -> float:
 
 def centre_of_carriers(scores_LN: np.ndarray, share: float = CARRIER_SHARE) -> float:
     """Mean layer of the top share of neurons, each counting once."""
-    count = max(round(share * scores_LN.size), 1)
-    top = np.argsort(-scores_LN, axis=None, kind="stable")[:count]
+    top = order(scores_LN)[: carrier_count(scores_LN.size, share)]
     return float((top // scores_LN.shape[1]).mean())
-
-
-def rank_figure(scores_LN: np.ndarray) -> np.ndarray:
-    """The paper's figure scale of any scores (`saliency.rank_saliency`), [L, N]; 0 for a neuron whose score is 0.
-
-    What `layers.layer_shares` counts above 0.5. The pruned all score 0: by rank alone their index would tell them apart.
-    """
-    ranks_LN = np.rint((1 - rank_normalise(scores_LN)) * (scores_LN.size - 1))
-    return np.where(scores_LN > 0, rank_saliency(ranks_LN), 0.0)
-
-
-def carrier_threshold(base_LN: np.ndarray, share: float = CARRIER_SHARE) -> float:
-    """The score of the last neuron in the top share of the unedited model."""
-    count = max(round(share * base_LN.size), 1)
-    return float(np.partition(base_LN, -count, axis=None)[-count])

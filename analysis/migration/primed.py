@@ -16,7 +16,7 @@ from analysis.components.neurons import NeuronSet
 from analysis.errors import ConfigError
 from analysis.migration.measures import scaled
 from analysis.relearning import Snapshot
-from analysis.saliency import rank_normalise
+from analysis.saliency.carriers import rank_normalise
 from analysis.saliency.concept_profiles import Priming
 
 __all__ = ["PrimedNeurons", "primed"]

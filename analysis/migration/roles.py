@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from analysis.components.neurons import Neuron, NeuronSet
-from analysis.migration.measures import carrier_threshold, scaled
+from analysis.migration.measures import scaled
 from analysis.relearning import Snapshot
-from analysis.saliency import rank_normalise
+from analysis.saliency.carriers import carrier_threshold, rank_normalise
 
 __all__ = ["NO_OTHER", "Roles", "carriers_table", "recruits_table", "role_of", "roles", "strongest_other"]
 

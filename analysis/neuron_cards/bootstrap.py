@@ -13,10 +13,12 @@ from scipy import sparse
 
 from analysis.errors import ConceptError, ConfigError
 from analysis.neuron_cards.token_activations import TokenActivations
+from analysis.saliency.method import Groups
+from analysis.saliency.methods import MOMENT_METHODS, moment_method
 
 __all__ = ["BOOTSTRAP_METHODS", "BootstrapScores", "bootstrap_scores"]
 
-BOOTSTRAP_METHODS = ("probeless", "standardised", "average_precision")
+BOOTSTRAP_METHODS = (*MOMENT_METHODS, "average_precision")
 """Methods whose error bars can be had by resampling sentences."""
 
 _BLOCK = 2**22
@@ -146,8 +148,10 @@ def _blocks(n_columns: int, height: int) -> list[slice]:
 def _mean_scores(
     values_TK: np.ndarray, groups_2T: np.ndarray, sentence_T: np.ndarray, counts_2S: np.ndarray, weights_RS: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Probeless and standardised scores of every resample, [R, K], from sums over each sentence."""
-    centred_TK = values_TK - values_TK.mean(axis=0)  # neither score depends on it; squares of small numbers lose less
+    """Scores of every resample by each of `MOMENT_METHODS`, [R, K], from sums over each sentence."""
+    centred_TK = values_TK - values_TK.mean(
+        axis=0
+    )  # a difference does not depend on it; squares of small numbers lose less
     starts = np.flatnonzero(np.diff(sentence_T, prepend=-1))
     means, variances = [], []
     for group_T, counts_S in zip(groups_2T, counts_2S):
@@ -157,10 +161,8 @@ def _mean_scores(
         square_RK = weights_RS @ np.add.reduceat(chosen_TK**2, starts) / n_R1
         means.append(mean_RK)
         variances.append(np.maximum(square_RK - mean_RK**2, 0))
-    difference_RK = np.abs(means[0] - means[1])
-    pooled_RK = np.sqrt((variances[0] + variances[1]) / 2)
-    standardised_RK = np.divide(difference_RK, pooled_RK, out=np.zeros_like(difference_RK), where=pooled_RK > 1e-12)
-    return {"probeless": difference_RK, "standardised": standardised_RK}
+    groups = Groups(*means, *variances)
+    return {name: np.abs(moment_method(name).signed(groups)) for name in MOMENT_METHODS}
 
 
 def _average_precision(

@@ -21,11 +21,9 @@ from analysis.neuron_cards.from_scan import activations_from_scan
 from analysis.neuron_cards.token_activations import TokenActivations, token_activations
 from analysis.neuron_cards.top_words import Context, contexts, word_scores
 from analysis.saliency import MOMENT_METHODS, Saliency, Scan
+from analysis.saliency.carriers import CARRIER_SHARE, carrier_count
 
-__all__ = ["TOP_SHARE", "NeuronCard", "concept_places", "neuron_card", "unit_activations"]
-
-TOP_SHARE = 0.01
-"""A unit carries a concept if it is in this share of all units."""
+__all__ = ["NeuronCard", "concept_places", "neuron_card", "unit_activations"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,7 +83,7 @@ def neuron_card(
     if scan is not None:
         for method in MOMENT_METHODS:
             scores_LN = scan.score(concept.name, method).scores_LN
-            thresholds[method] = float(np.quantile(scores_LN, 1 - TOP_SHARE))
+            thresholds[method] = float(np.quantile(scores_LN, 1 - CARRIER_SHARE))
     try:
         error_bars = bootstrap_scores(found, n_resamples=n_resamples, seed=seed, thresholds=thresholds)
     except ConceptError:  # one sentence only: the rest of the card is as good
@@ -130,7 +128,7 @@ def concept_places(results: Sequence[Saliency], unit: Unit) -> pd.DataFrame:
     for result in results:
         score = float(result.scores_LN[unit.layer, unit.index])
         place = int((result.scores_LN >= score).sum()) if np.isfinite(score) else result.n_measured
-        top = max(round(TOP_SHARE * result.n_measured), 1)
+        top = carrier_count(result.n_measured)
         rows.append(
             {
                 "concept": result.concept,

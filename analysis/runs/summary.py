@@ -4,12 +4,12 @@ import math
 from typing import Any
 
 from analysis.components.neurons import NeuronSet
-from analysis.migration.measures import carrier_threshold, centre_of_carriers, centre_of_mass, scaled
+from analysis.migration.measures import centre_of_carriers, centre_of_mass, scaled
 from analysis.migration.recovery import half_life
 from analysis.migration.roles import roles
 from analysis.relearning import Snapshot, epoch_steps
 from analysis.runs.record import RunRecord
-from analysis.saliency import rank_normalise
+from analysis.saliency.carriers import carrier_threshold, rank_normalise
 
 __all__ = ["summarise"]
 

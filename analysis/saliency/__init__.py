@@ -1,15 +1,8 @@
 """How strongly each unit of a model carries a concept: one result type, and every method that fills it.
 
-Forward-only methods (one streamed pass gives all of them, for all concepts):
-
-- *probeless* (Antverg & Belinkov 2022, as used by Lo, Cohen & Barez 2024, section 3): with q(z) the mean activation over
-  tokens labelled z, r = sum over z' != z of |q(z) - q(z')|; with two labels, r = |q(concept) - q(other)|. It needs no
-  training, but follows the scale of a unit's activation;
-- *standardised* (d') divides that scale out;
-- *average precision* ranks tokens by the activation and asks how far up the concept's tokens come;
-- *probe*: weights of a logistic regression with elastic net (`analysis.saliency.probe`).
-
-Causal methods measure, or approximate, what a unit does to P(answer): see `analysis.saliency.causal`.
+Forward-only methods read activations: one streamed pass gives all of them, for all concepts (`scan`). Causal methods
+measure, or approximate, what a unit does to P(answer) (`causal`). Every method is declared in a module of its own in
+`methods`, by which all others know it.
 
 Axes: `L` layer, `N` unit in a layer (neuron, residual dimension, head), `C` concept.
 """
@@ -21,27 +14,29 @@ from analysis.concepts import Concept
 from analysis.errors import ConfigError
 from analysis.models import LanguageModel
 from analysis.saliency import causal
-from analysis.saliency.forward import average_precision, from_moments, from_sample
-from analysis.saliency.result import (
+from analysis.saliency.carriers import rank_normalise, rank_saliency
+from analysis.saliency.forward import from_moments, from_sample
+from analysis.saliency.method import Method
+from analysis.saliency.methods import (
     CAUSAL_METHODS,
     METHODS,
     MOMENT_METHODS,
+    RANKING_METHODS,
     SAMPLE_METHODS,
-    Saliency,
     check_method,
-    rank_normalise,
-    rank_saliency,
 )
+from analysis.saliency.result import Saliency
 from analysis.saliency.scanning import Scan, scan
 
 __all__ = [
     "CAUSAL_METHODS",
     "METHODS",
     "MOMENT_METHODS",
+    "RANKING_METHODS",
     "SAMPLE_METHODS",
+    "Method",
     "Saliency",
     "Scan",
-    "average_precision",
     "check_method",
     "from_moments",
     "from_sample",
@@ -80,8 +75,11 @@ def measure(
     """
     for method in methods:
         check_method(method, site)
-    if "ablation" in methods:
-        raise ConfigError("Ablation runs the model once for every unit. Name the units: saliency.causal.ablation(...).")
+        if METHODS[method].needs_units:
+            title = METHODS[method].title.capitalize()
+            raise ConfigError(
+                f"{title} runs the model once for every unit. Name the units: saliency.causal.{method}(...)."
+            )
     found: dict[tuple[str, str], Saliency] = {}
     forward = [method for method in methods if method not in CAUSAL_METHODS]
     if forward and concepts:

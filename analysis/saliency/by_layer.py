@@ -8,9 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from analysis.saliency import Saliency, rank_saliency
-
-__all__ = ["LayerFigures", "carried_ranks", "layer_means", "layer_shares"]
+__all__ = ["LayerFigures", "layer_means", "layer_shares"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,15 +36,6 @@ def layer_means(scores_LN: np.ndarray, *, level: float = 0.95) -> LayerFigures:
         error_L = np.sqrt(squares_L / (n_L - 1) / n_L)
     reach_L = stats.t.ppf((1 + level) / 2, np.maximum(n_L - 1, 1)) * error_L
     return LayerFigures(values_L=mean_L, low_L=mean_L - reach_L, high_L=mean_L + reach_L, n_L=n_L)
-
-
-def carried_ranks(result: Saliency) -> np.ndarray:
-    """Rank saliency (`saliency.rank_saliency`), [L, N], but 0 for every unit whose score is 0.
-
-    A sparse method such as the probe gives most units a score of 0. Their ranks are a matter of their index alone, and
-    would put all those of the first layers above those of the last.
-    """
-    return np.where(result.scores_LN > 0, rank_saliency(result.ranks_LN), 0.0)
 
 
 def layer_shares(rank_saliency_LN: np.ndarray, threshold: float = 0.5, *, level: float = 0.95) -> LayerFigures:

@@ -16,14 +16,13 @@ from analysis.concepts import Concept, Fact
 from analysis.errors import ConceptError, ConfigError
 from analysis.models import LanguageModel
 from analysis.saliency import attribution
-from analysis.saliency.result import Saliency, check_method
-from analysis.scoring.contrast_pairs import answer_batches, pair_prompts
+from analysis.saliency.method import CausalMethod
+from analysis.saliency.methods import METHODS, check_method
+from analysis.saliency.methods.ablation import METHOD as ABLATION
+from analysis.saliency.result import Saliency
 from analysis.scoring.factual_recall import KNOWN_THRESHOLD, known_facts
 
 __all__ = ["ablation", "measure"]
-
-EXAMPLES = {"gradient_x_activation": 48, "integrated_gradients": 12, "attribution_patching": 48, "ablation": 24}
-"""How many prompts a method is averaged over; integrated gradients take `steps` passes a layer."""
 
 
 def measure(
@@ -42,7 +41,7 @@ def measure(
     Args:
         model: The model.
         concept: Gives facts, templates and sentences.
-        method: gradient_x_activation, integrated_gradients or attribution_patching.
+        method: One of `CAUSAL_METHODS` that scores every unit.
         site: Where to look.
         seed: Draws the prompts, and the twins of attribution patching.
         facts: Facts to ask for (default: those the model knows).
@@ -54,26 +53,10 @@ def measure(
         ConceptError: the model knows none of the facts, or there is nothing to ask for.
     """
     check_method(method, site)
-    count = int(options.pop("max_examples", EXAMPLES.get(method, 48)))
-    facts = _known(model, concept) if facts is None else facts
-    details: dict[str, Any] = {"model": model.name, "dtype": model.dtype, "site": site.name, "seed": seed}
-    layers: dict[str, np.ndarray] = {}
-    if method == "attribution_patching":
-        corruption = options.pop("corruption", "swap")
-        pairs = pair_prompts(model, concept, facts, corruption=corruption, max_prompts=count, seed=seed)
-        effects = attribution.patching_effects(model, pairs, [site], **options)[site.name]
-        details |= pairs.provenance
-    elif method in ("gradient_x_activation", "integrated_gradients"):
-        batches = answer_batches(model, concept, facts, max_examples=count, seed=seed)
-        if method == "gradient_x_activation":
-            effects = attribution.gradient_x_activation(model, batches, site, **options)
-        else:
-            effects = attribution.integrated_gradients(model, batches, site, progress=progress, **options)
-        if effects.completeness_L is not None:
-            layers["completeness_error"] = effects.completeness_L
-    else:
+    declared = METHODS[method]
+    if not isinstance(declared, CausalMethod) or declared.needs_units:
         raise ConfigError(f"{method} is no gradient method.")
-    return _saliency(concept, method, effects, site, details | options, layers)
+    return _saliency(declared, model, concept, site=site, seed=seed, facts=facts, progress=progress, options=options)
 
 
 def ablation(
@@ -84,7 +67,7 @@ def ablation(
     site: Site = MLP,
     seed: int = 0,
     facts: Sequence[Fact] | None = None,
-    max_examples: int = EXAMPLES["ablation"],
+    max_examples: int = ABLATION.examples,
     progress: attribution.Progress | None = None,
 ) -> Saliency:
     """Exact effect of the named (layer, unit) pairs; all others are NaN.
@@ -93,11 +76,8 @@ def ablation(
         ConfigError: no unit is named.
         ConceptError: the model knows none of the facts, or there is nothing to ask for.
     """
-    facts = _known(model, concept) if facts is None else facts
-    batches = answer_batches(model, concept, facts, max_examples=max_examples, seed=seed)
-    effects = attribution.ablation(model, batches, units, site, progress=progress)
-    details = {"model": model.name, "dtype": model.dtype, "site": site.name, "seed": seed, "units": len(units)}
-    return _saliency(concept, "ablation", effects, site, details, {})
+    options = {"units": units, "max_examples": max_examples}
+    return _saliency(ABLATION, model, concept, site=site, seed=seed, facts=facts, progress=progress, options=options)
 
 
 def _known(model: LanguageModel, concept: Concept) -> list[Fact]:
@@ -115,23 +95,32 @@ def _known(model: LanguageModel, concept: Concept) -> list[Fact]:
 
 
 def _saliency(
+    method: CausalMethod,
+    model: LanguageModel,
     concept: Concept,
-    method: str,
-    effects: attribution.Effects,
+    *,
     site: Site,
-    details: dict[str, Any],
-    layers: dict[str, np.ndarray],
+    seed: int,
+    facts: Sequence[Fact] | None,
+    progress: attribution.Progress | None,
+    options: dict[str, Any],
 ) -> Saliency:
+    count = int(options.pop("max_examples", method.examples))
+    facts = _known(model, concept) if facts is None else facts
+    effects, found = method.effects(
+        model, concept, facts, site=site, seed=seed, max_examples=count, progress=progress, **options
+    )
+    details: dict[str, Any] = {"model": model.name, "dtype": model.dtype, "site": site.name, "seed": seed}
     return Saliency(
         concept=concept.name,
-        method=method,
+        method=method.name,
         scores_LN=np.abs(effects.mean_LN),
         n_concept_tokens=effects.n_examples,
         n_other_tokens=0,
         signed_LN=effects.mean_LN,
         standard_error_LN=effects.standard_error_LN,
         n_independent=effects.n_independent,
-        layers=layers,
-        provenance=details | {"examples": effects.n_examples},
+        layers={} if effects.completeness_L is None else {"completeness_error": effects.completeness_L},
+        provenance=details | found | {"examples": effects.n_examples},
         site=site.name,
     )

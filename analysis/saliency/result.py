@@ -1,4 +1,4 @@
-"""The one result type of all saliency methods, and the methods' names and units.
+"""The one result type of all saliency methods: scores, ranks, p and q values, and the table of all units.
 
 Axes: `L` layer, `N` unit in a layer (neuron, residual dimension, head).
 """
@@ -10,38 +10,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.components.sites import HEADS, MLP, Site
+from analysis.components.sites import MLP
 from analysis.errors import ConfigError
+from analysis.saliency.carriers import order, rank_saliency, ranks
+from analysis.saliency.methods import METHODS
 
-__all__ = [
-    "CAUSAL_METHODS",
-    "METHODS",
-    "MOMENT_METHODS",
-    "SAMPLE_METHODS",
-    "Saliency",
-    "check_method",
-    "rank_normalise",
-    "rank_saliency",
-]
-
-METHODS = {
-    "probeless": "activation units: |mean over concept tokens - mean over other tokens|",
-    "standardised": "pooled standard deviations (d'): |difference of means| / pooled standard deviation",
-    "average_precision": "average precision, 0 to 1: how far up concept tokens come when tokens are ranked by activation",
-    "probe": "|weight| in an elastic-net logistic probe on standardised activations",
-    "gradient_x_activation": "nats: |mean over examples of gradient of log P × activation|",
-    "integrated_gradients": "nats: |mean over examples of the gradient of log P from zero to the activation × activation|",
-    "attribution_patching": "nats: |mean over prompts of gradient of log P × (clean - corrupted activation)|",
-    "ablation": "nats: |mean over examples of log P lost when the activation is set to zero|",
-}
-"""Every method and the unit of its scores."""
-
-MOMENT_METHODS = ("probeless", "standardised")
-"""Methods that need nothing but means and variances."""
-SAMPLE_METHODS = ("average_precision", "probe")
-"""Methods that need single activations, of a bounded sample of tokens."""
-CAUSAL_METHODS = ("gradient_x_activation", "integrated_gradients", "attribution_patching", "ablation")
-"""Methods that need gradients or further passes."""
+__all__ = ["Saliency"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,19 +43,17 @@ class Saliency:
 
     @property
     def unit(self) -> str:
-        return METHODS[self.method]
+        return METHODS[self.method].unit
 
     @property
     def order(self) -> np.ndarray:
         """Flat indices from most to least salient; ties go to the lower index, what was not measured comes last."""
-        return np.argsort(-np.nan_to_num(self.scores_LN, nan=-np.inf), axis=None, kind="stable")
+        return order(self.scores_LN)
 
     @property
     def ranks_LN(self) -> np.ndarray:
         """0-based rank over all units of the model, 0 = most salient."""
-        ranks = np.empty(self.scores_LN.size, dtype=np.int64)
-        ranks[self.order] = np.arange(ranks.size)
-        return ranks.reshape(self.scores_LN.shape)
+        return ranks(self.scores_LN)
 
     @property
     def n_measured(self) -> int:
@@ -144,42 +116,3 @@ class Saliency:
         if self.standard_error_LN is not None:
             columns |= {"standard_error": self.standard_error_LN, "p": self.p_values(), "q": self.q_values()}
         return pd.DataFrame({name: values.ravel() for name, values in columns.items()})
-
-
-def check_method(method: str, site: Site = MLP) -> None:
-    """Raise ConfigError if `method` is unknown or not defined at `site`."""
-    if method not in METHODS:
-        raise ConfigError(f"“{method}” is no saliency method. Use {', '.join(METHODS)}.")
-    if site == HEADS and method in ("standardised", *SAMPLE_METHODS):
-        raise ConfigError(
-            f"{method} scores single numbers, and an attention head writes a vector. For heads use probeless, "
-            f"{', '.join(CAUSAL_METHODS)}."
-        )
-
-
-def rank_normalise(scores_LN: np.ndarray) -> np.ndarray:
-    """Rank of each unit scaled to [0, 1]: 1 = most salient of the model, 0 = least; not measured stays NaN.
-
-    Ties go to the lower index, as in `Saliency.order`.
-    """
-    measured = np.isfinite(scores_LN)
-    ranks = np.full(scores_LN.shape, np.nan)
-    values = scores_LN[measured]
-    place = np.empty(values.size)
-    place[np.argsort(-values, kind="stable")] = np.arange(values.size)
-    ranks[measured] = 1 - place / max(values.size - 1, 1)
-    return ranks
-
-
-def rank_saliency(ranks_LN: np.ndarray) -> np.ndarray:
-    """The paper's figure scale (Lo, Cohen & Barez 2024): ranks in bins of 100, 1 = top bin, 0 = bottom.
-
-    With i the 0-based rank and n the number of neurons: p = floor(i / 100) + 1, s = |(p - n/100) / (1 - n/100)|.
-    A model of 100 neurons or fewer has a single bin, where s is defined as 1. (With a few hundred neurons, a last bin
-    that is not full can come out slightly off 0: the formula is the paper's.)
-    """
-    n = ranks_LN.size
-    if n <= 100:
-        return np.ones(ranks_LN.shape)
-    bins = ranks_LN // 100 + 1
-    return np.abs((bins - n / 100) / (1 - n / 100))

@@ -12,8 +12,9 @@ from analysis.concepts import Concept, Sentence
 from analysis.errors import ConfigError
 from analysis.models import LanguageModel
 from analysis.saliency.forward import from_moments, from_sample
+from analysis.saliency.methods import MOMENT_METHODS, SAMPLE_METHODS, check_method
 from analysis.saliency.moments import Moments, TokenSample, stream, stream_moments
-from analysis.saliency.result import MOMENT_METHODS, SAMPLE_METHODS, Saliency, check_method
+from analysis.saliency.result import Saliency
 from analysis.scoring.batches import label_concepts
 
 __all__ = ["Scan", "scan"]

@@ -139,7 +139,7 @@ def test_activations_that_are_not_finite_name_the_layer(tiny_model: LanguageMode
 def test_memory_is_checked_before_the_pass(
     tiny_model: LanguageModel, tiny_concept: Concept, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(token_activations, "free_bytes", lambda device: 100)
+    monkeypatch.setattr("analysis.neuron_cards.token_activations.free_bytes", lambda device: 100)
     monkeypatch.setattr(tiny_model, "residual", lambda tokens: pytest.fail("the model was run"))
     with pytest.raises(MemoryShortError, match=r"Keeping 5 neurons.*fewer neurons"):
         token_activations(tiny_model, tiny_concept.sentences, some_neurons(tiny_model))

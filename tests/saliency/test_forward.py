@@ -13,7 +13,8 @@ from analysis.components.sites import HEADS, MLP, RESIDUAL, Site
 from analysis.concepts import Concept
 from analysis.errors import ConceptError, ConfigError
 from analysis.models import LanguageModel
-from analysis.saliency import average_precision, from_moments
+from analysis.saliency import from_moments
+from analysis.saliency.methods.average_precision import average_precision
 from analysis.saliency.moments import ConceptSample, Moments, TokenSample, stream, stream_moments
 from analysis.scoring.batches import label_concepts
 from tests.plain_transformers import Cache, Plain, cache, variant

@@ -82,8 +82,8 @@ def test_what_a_probe_can_learn_by_heart_is_not_credited():
 def test_the_control_labels_words_not_tokens(monkeypatch: pytest.MonkeyPatch):
     """One label a word, both labels in training, whatever the draw; and the concept's labels play no part."""
     seen: list[tuple[np.ndarray, np.ndarray]] = []
-    real = saliency.forward.probe._logistic
-    monkeypatch.setattr(saliency.forward.probe, "_logistic", lambda x, y, seed: seen.append((x, y)) or real(x, y, seed))
+    real = saliency.probe._logistic
+    monkeypatch.setattr(saliency.probe, "_logistic", lambda x, y, seed: seen.append((x, y)) or real(x, y, seed))
     for seed in range(30):
         tokens = np.arange(60) % 3
         sample = sample_of(np.eye(3)[tokens], np.arange(60) % 2, np.arange(60) // 6, tokens)

@@ -1,31 +1,17 @@
-"""Ranks, scales, p and q values on numbers that are written down here."""
+"""Ranks, tables, p and q values on numbers that are written down here."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from analysis.components.sites import HEADS, MLP, RESIDUAL
 from analysis.errors import ConfigError
-from analysis.saliency import (
-    CAUSAL_METHODS,
-    METHODS,
-    MOMENT_METHODS,
-    SAMPLE_METHODS,
-    Saliency,
-    check_method,
-    rank_normalise,
-    rank_saliency,
-)
+from analysis.saliency import Saliency
 
 
 def make(scores: list[list[float]], **more: object) -> Saliency:
     return Saliency(
         concept="c", method="probeless", scores_LN=np.array(scores), n_concept_tokens=1, n_other_tokens=1, **more
     )
-
-
-def test_every_method_is_of_one_kind():
-    assert sorted((*MOMENT_METHODS, *SAMPLE_METHODS, *CAUSAL_METHODS)) == sorted(METHODS)
 
 
 def test_ranks_break_ties_by_index():
@@ -55,45 +41,6 @@ def test_table_holds_sign_and_error_where_there_are_any():
     assert table["signed"].tolist() == [-0.5, 2.0]
     np.testing.assert_allclose(table["p"], score.p_values().ravel())
     np.testing.assert_allclose(table["q"], score.q_values().ravel())
-
-
-def test_rank_normalise():
-    ranks = rank_normalise(np.array([[0.5, 2.0, 7.0], [3.0, 0.0, -1.0]]))
-    np.testing.assert_allclose(ranks, [[0.4, 0.6, 1.0], [0.8, 0.2, 0.0]])
-    assert rank_normalise(np.array([[4.0]])).tolist() == [[1.0]]
-
-
-def test_rank_normalise_breaks_ties_as_the_order_does():
-    scores = np.array([[0.5, 2.0, 0.5], [3.0, 0.0, 2.0]])
-    np.testing.assert_allclose(rank_normalise(scores), 1 - make(scores.tolist()).ranks_LN / 5)
-    many = np.random.default_rng(0).integers(0, 9, (7, 40)).astype(float)
-    np.testing.assert_allclose(rank_normalise(many), 1 - make(many.tolist()).ranks_LN / 279)
-
-
-def test_rank_normalise_leaves_out_what_was_not_measured():
-    np.testing.assert_allclose(rank_normalise(np.array([[np.nan, 2.0, 7.0, 1.0]])), [[np.nan, 0.5, 1.0, 0.0]])
-    assert np.isnan(rank_normalise(np.full((2, 2), np.nan))).all()
-
-
-@pytest.mark.parametrize("n", [200, 300, 4608, 46080])
-def test_rank_saliency_is_the_papers_formula(n: int):
-    scale = rank_saliency(np.arange(n).reshape(2, -1)).ravel()
-    for i in {0, 99, 100, 101, n // 2, n - 101, n - 1}:
-        p = i // 100 + 1
-        assert scale[i] == pytest.approx(abs((p - n / 100) / (1 - n / 100)))
-    assert scale[:100].tolist() == [1.0] * 100
-
-
-@pytest.mark.parametrize("n", [200, 300, 46000])
-def test_rank_saliency_falls_from_one_to_zero(n: int):
-    scale = rank_saliency(np.arange(n).reshape(1, -1)).ravel()
-    assert (scale[0], scale[-1]) == (1.0, 0.0)
-    assert (np.diff(scale) <= 0).all()
-    assert len(np.unique(scale)) == n // 100
-
-
-def test_rank_saliency_of_a_tiny_model_has_one_bin():
-    assert rank_saliency(np.arange(96).reshape(2, 48)).tolist() == [[1.0] * 48] * 2
 
 
 def effects(n: int = 12) -> tuple[np.ndarray, Saliency]:
@@ -144,16 +91,3 @@ def test_without_an_error_there_is_no_test():
     for ask in (Saliency.p_values, Saliency.q_values, Saliency.interval):
         with pytest.raises(ConfigError, match="probeless gives no standard error"):
             ask(make([[1.0]]))
-
-
-def test_methods_and_sites():
-    for method in METHODS:
-        check_method(method, MLP)
-        check_method(method, RESIDUAL)
-    for method in ("probeless", *CAUSAL_METHODS):
-        check_method(method, HEADS)
-    for method in ("standardised", *SAMPLE_METHODS):
-        with pytest.raises(ConfigError, match="an attention head writes a vector"):
-            check_method(method, HEADS)
-    with pytest.raises(ConfigError, match="“astrology” is no saliency method"):
-        check_method("astrology")

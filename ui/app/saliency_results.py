@@ -20,11 +20,10 @@ from analysis.components.sites import MLP, Site
 from analysis.concepts import Concept, Fact, dump_jsonl
 from analysis.edits import Selection
 from analysis.errors import ConfigError
-from analysis.saliency import CAUSAL_METHODS, METHODS, MOMENT_METHODS, Saliency, causal, check_method
+from analysis.saliency import CAUSAL_METHODS, METHODS, MOMENT_METHODS, RANKING_METHODS, Saliency, causal, check_method
 from ui.app import background, viewer_model
 
 __all__ = [
-    "PICKED",
     "SLOW",
     "ablated",
     "ablation_job",
@@ -36,10 +35,8 @@ __all__ = [
     "so_far",
 ]
 
-SLOW = ("probe", "integrated_gradients")
+SLOW = tuple(name for name in RANKING_METHODS if METHODS[name].takes)
 """Methods that take minutes without a GPU: measured when a button is pressed."""
-PICKED = tuple(method for method in METHODS if method != "ablation")
-"""Methods that score every unit."""
 
 _KEPT = 96
 
@@ -106,7 +103,7 @@ def ranking(concept: Concept, selection: Selection) -> Saliency | None:
 
 def so_far(concept: Concept, site: Site = MLP) -> dict[str, Saliency]:
     """Method -> scores, of all methods measured until now."""
-    results = {method: _store().results.get(_key(concept, method, site)) for method in PICKED}
+    results = {method: _store().results.get(_key(concept, method, site)) for method in RANKING_METHODS}
     return {method: result for method, result in results.items() if result is not None}
 
 

@@ -9,6 +9,7 @@ from analysis.canvas import run_cache, run_data
 from analysis.canvas.run_cache import View
 from analysis.errors import PalimpsestError
 from analysis.runs import RunDirectory, RunFacts
+from analysis.saliency.carriers import CARRIER_SHARE, carried_ranks
 from ui.app.tokens import escaped
 
 __all__ = ["draw"]
@@ -94,7 +95,7 @@ def _carriers(run: RunDirectory, view: View, facts: RunFacts, index: int) -> Non
 
 def _chance(run: RunDirectory) -> float:
     """That a neuron is among the carriers of one of the other tracked concepts, if rankings were independent."""
-    return 1 - (1 - migration.CARRIER_SHARE) ** (len(run.config.tracked) - 1)
+    return 1 - (1 - CARRIER_SHARE) ** (len(run.config.tracked) - 1)
 
 
 def _priming(run: RunDirectory, view: View, facts: RunFacts, index: int) -> None:
@@ -147,8 +148,7 @@ def _layers(run: RunDirectory, view: View, facts: RunFacts, index: int) -> None:
         moments["control, at its end"] = (control, control.n_snapshots() - 1)
     concept = view.concepts[0]
     ranks = {
-        name: migration.rank_figure(run_cache.scaled(one.path, at, concept, view.scale))
-        for name, (one, at) in moments.items()
+        name: carried_ranks(run_cache.scaled(one.path, at, concept, view.scale)) for name, (one, at) in moments.items()
     }
     st.plotly_chart(figures.layer_share_curve(ranks, 0.5), key="layer shares", theme="streamlit")
 

@@ -13,7 +13,8 @@ from analysis.components.sites import HEADS, Site, site_named
 from analysis.components.units import Unit, site_shape
 from analysis.concepts import Concept, Sentence, dump_jsonl, parse
 from analysis.errors import PalimpsestError
-from analysis.saliency import MOMENT_METHODS, Saliency
+from analysis.saliency import METHODS, MOMENT_METHODS, Saliency
+from analysis.saliency.carriers import CARRIER_SHARE
 from ui.app import saliency_results, shell, viewer_model
 from ui.app.token_strip import legend, token_strip
 from ui.app.tokens import escaped
@@ -27,6 +28,7 @@ __all__ = ["draw"]
 
 _REACH = 90
 _LONGEST = 4000
+_TOP = f"top {CARRIER_SHARE:.0%}"
 
 
 def draw(unit: Unit) -> None:
@@ -69,7 +71,7 @@ def _place(unit: Unit, concept: Concept, method: str) -> str:
     if result is None:
         return ""
     row = concept_places([result], unit).iloc[0]
-    text = f"**{concept.title}**, {method}: place **{row['place']:,}** of {row['n']:,} ({row['score']:.4g} {figures.short_unit(method)}"
+    text = f"**{concept.title}**, {method}: place **{row['place']:,}** of {row['n']:,} ({row['score']:.4g} {METHODS[method].short_unit}"
     if result.signed_LN is not None and result.standard_error_LN is not None:
         direction = "more" if result.signed_LN[unit.layer, unit.index] > 0 else "less"
         text += f"; {direction} active on the concept; q = {result.q_values()[unit.layer, unit.index]:.2g}"
@@ -146,7 +148,7 @@ def _activation(card: NeuronCard, concept: Concept) -> None:
             "score": st.column_config.NumberColumn(format="%.4g"),
             "low": st.column_config.NumberColumn("95% from", format="%.4g"),
             "high": st.column_config.NumberColumn("95% to", format="%.4g"),
-            "share_above": st.column_config.NumberColumn("in the top 1%", format="percent", help=_ABOVE),
+            "share_above": st.column_config.NumberColumn(f"in the {_TOP}", format="percent", help=_ABOVE),
         },
     )
     st.caption(
@@ -155,7 +157,7 @@ def _activation(card: NeuronCard, concept: Concept) -> None:
     )
 
 
-_ABOVE = "Share of resamples whose score is above that of the model's top 1%."
+_ABOVE = f"Share of resamples whose score is above that of the model's {_TOP}."
 
 
 def _writes(card: NeuronCard) -> None:
@@ -202,12 +204,12 @@ def _concepts(unit: Unit, method: str) -> None:
             "place": st.column_config.NumberColumn(help="1 = the most salient of the model."),
             "strength": st.column_config.ProgressColumn("rank", min_value=0, max_value=1, format="%.3f"),
             "score": st.column_config.NumberColumn(method, format="%.4g"),
-            "in_top": "top 1%",
+            "in_top": _TOP,
         },
     )
     st.caption(
-        f"In the top 1% for **{int(table['in_top'].sum())} of {len(table)}** concepts measured so far; unrelated "
-        f"rankings would give {0.01 * len(table):.2f}."
+        f"In the {_TOP} for **{int(table['in_top'].sum())} of {len(table)}** concepts measured so far; unrelated "
+        f"rankings would give {CARRIER_SHARE * len(table):.2f}."
     )
 
 

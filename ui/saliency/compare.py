@@ -8,9 +8,9 @@ import streamlit as st
 from analysis import concepts, figures
 from analysis.components.sites import Site
 from analysis.concepts import Concept
-from analysis.errors import ConfigError, PalimpsestError
-from analysis.saliency import MOMENT_METHODS, Saliency, agreement, check_method
-from analysis.saliency.by_layer import carried_ranks
+from analysis.errors import PalimpsestError
+from analysis.saliency import METHODS, MOMENT_METHODS, RANKING_METHODS, Saliency, agreement
+from analysis.saliency.carriers import carried_ranks
 from ui.app import links, saliency_results, viewer_model
 from ui.app.tokens import escaped
 from ui.saliency import card_drawer
@@ -18,7 +18,7 @@ from ui.saliency.view import Question
 
 __all__ = ["agreement_tab", "compared", "concepts_tab", "layers_tab"]
 
-_QUICK = tuple(method for method in saliency_results.PICKED if method not in saliency_results.SLOW)
+_QUICK = tuple(method for method in RANKING_METHODS if method not in saliency_results.SLOW)
 
 
 def compared(concept: Concept, result: Saliency, asked: Question, others: Sequence[str]) -> dict[str, Saliency]:
@@ -60,7 +60,7 @@ def layers_tab(concept: Concept, result: Saliency, asked: Question) -> None:
         if kind == "mean"
         else "Median with quartiles, and the 99th percentile (dotted)."
     )
-    ranks = {title: carried_ranks(one) for title, one in series.items()}
+    ranks = {title: carried_ranks(one.scores_LN) for title, one in series.items()}
     share.plotly_chart(figures.layer_share_curve(ranks, threshold), key="layer_share")
     share.caption(
         f"Of all {asked.site.plural} with s > {threshold:g}, the share in each layer, with 95% intervals (dotted: all "
@@ -196,13 +196,8 @@ def _on_pair() -> None:
 
 
 def _is_defined(method: str, site: Site) -> bool:
-    try:
-        check_method(method, site)
-    except ConfigError:
-        return False
-    return True
+    return site in METHODS[method].sites
 
 
 def _can_be_asked(method: str, concept: Concept) -> bool:
-    """Patching swaps the subjects of facts; without facts there is nothing to swap."""
-    return bool(concept.facts) or method != "attribution_patching"
+    return bool(concept.facts) or not METHODS[method].needs_facts

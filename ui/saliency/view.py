@@ -9,7 +9,7 @@ import streamlit as st
 from analysis import figures
 from analysis.components.sites import RESIDUAL, SITES, Site, site_named
 from analysis.concepts import Concept
-from analysis.saliency import Saliency
+from analysis.saliency import METHODS, RANKING_METHODS, Saliency
 from analysis.saliency.concept_profiles import lowest_ranks
 from analysis.saliency.tables import FORMATS, saliency_table, table_bytes
 from ui.app import background, links, saliency_results, viewer_model
@@ -24,19 +24,6 @@ _ROWS = 200
 _SCALES = ("score", "rank")
 _FDR = 0.05
 _OFFERED = 10
-_TAKES = {"probe": "about a minute", "integrated_gradients": "many minutes"}
-
-_SAYS = {
-    "probeless": "How far apart the mean activations on the concept's words and on others are. Follows the scale of a "
-    "neuron's activation.",
-    "standardised": "How far apart the mean activations on the concept's words and on others are, in standard deviations: "
-    "loud neurons do not win by being loud.",
-    "average_precision": "How well the activation alone finds the concept's words: 1 = it ranks all of them above all others.",
-    "probe": "How much a linear classifier of the concept's words uses the neuron. A classifier's skill is not the model's.",
-    "gradient_x_activation": "First-order estimate of what the neuron adds to log P(answer).",
-    "integrated_gradients": "The same, averaged along the path from no activation to the real one.",
-    "attribution_patching": "First-order estimate of what the neuron restores of an answer that a swapped prompt broke.",
-}
 
 
 @dataclass(frozen=True)
@@ -54,18 +41,18 @@ class Question:
     @property
     def unit(self) -> str:
         """Of `values`."""
-        return "rank (1 = most salient)" if self.scale == "rank" else figures.short_unit(self.method)
+        return "rank (1 = most salient)" if self.scale == "rank" else METHODS[self.method].short_unit
 
 
 def question() -> Question:
     """The widgets on top of the page, all bound to the URL."""
     # No format_func on widgets bound to the URL: Streamlit would put the formatted text into it.
     a, b, c, _ = st.columns([4, 4, 3, 1])
-    for key, options in (("method", saliency_results.PICKED), ("site", SITES), ("scale", _SCALES)):
+    for key, options in (("method", RANKING_METHODS), ("site", SITES), ("scale", _SCALES)):
         links.check(key, options)
-    every = "\n".join(f"- `{name}`: {_SAYS[name]}" for name in saliency_results.PICKED)
+    every = "\n".join(f"- `{name}`: {METHODS[name].says}" for name in RANKING_METHODS)
     method = a.selectbox(
-        "Method", saliency_results.PICKED, key="method", bind="query-params", help=every,
+        "Method", RANKING_METHODS, key="method", bind="query-params", help=every,
         on_change=selection.forget_threshold,
     )  # fmt: skip
     site = b.selectbox(
@@ -89,7 +76,7 @@ def answer(concept: Concept, asked: Question) -> Saliency:
         if job is not None:
             st.error(escaped(str(job.error)), icon=":material/error:")
         st.info(
-            f"**{asked.method}** takes {_TAKES[asked.method]} without a GPU. It runs beside the page, shows the time that "
+            f"**{asked.method}** takes {METHODS[asked.method].takes} without a GPU. It runs beside the page, shows the time that "
             "is left, and can be stopped; its result is kept while the server runs.",
             icon=":material/timer:",
         )
@@ -126,7 +113,7 @@ def summary(result: Saliency) -> str:
         text = f"{result.n_concept_tokens:,} of the concept's tokens against {result.n_other_tokens:,} others."
     else:
         text = f"{result.n_concept_tokens:,} prompts."
-    text = f"{_SAYS[result.method]} {text}"
+    text = f"{METHODS[result.method].says} {text}"
     if result.standard_error_LN is None:
         return text
     q_LN = result.q_values()

@@ -12,7 +12,8 @@ import streamlit as st
 from analysis.concepts import Concept
 from analysis.edits import CONTROLS, METHODS, RULES, ComponentEdit, Edit, Selection, from_settings
 from analysis.saliency import METHODS as SALIENCY
-from ui.app import links, saliency_results
+from analysis.saliency import RANKING_METHODS
+from ui.app import links
 from ui.app.tokens import escaped
 from ui.surgery.method_form import method_form
 
@@ -105,8 +106,8 @@ def _component_form(name: str) -> None:
             st.number_input("Score of at least", 0.0, None, 1.0, key="threshold", bind="query-params")
     with right:
         if rule != "explicit":
-            ranked = str(st.selectbox("Ranked by", list(saliency_results.PICKED), key="ranked_by", bind="query-params"))
-            st.caption(_sentence(SALIENCY[ranked]))
+            ranked = str(st.selectbox("Ranked by", list(RANKING_METHODS), key="ranked_by", bind="query-params"))
+            st.caption(_sentence(SALIENCY[ranked].unit))
         control = str(st.selectbox("Random control", list(CONTROLS), key="pick", bind="query-params"))
         st.caption(_sentence(CONTROLS[control]))
         if name != "reverse":

@@ -24,6 +24,7 @@ from analysis.edits.edit import Change, Edit, Materials
 from analysis.errors import ConfigError
 from analysis.models import LanguageModel
 from analysis.saliency import MOMENT_METHODS, from_moments, measure
+from analysis.saliency.carriers import CARRIER_SHARE
 from analysis.saliency.moments import stream_moments
 from analysis.scoring.batches import label_concepts
 from analysis.training.slices import Group, Head, Slice, check_shape, groups
@@ -106,7 +107,7 @@ class ComponentSettings:
         if len(given) > 1:
             raise ConfigError(f"Give one of {', '.join(rules)}, not {' and '.join(given)}.")
         rule = given[0] if given else "top_fraction"
-        value = next((one for one in (self.top_fraction, self.top_k, self.threshold) if one is not None), 0.01)
+        value = next((one for one in (self.top_fraction, self.top_k, self.threshold) if one is not None), CARRIER_SHARE)
         selection = Selection(
             rule="explicit" if rule == "components" else rule,  # type: ignore[arg-type]
             value=0.0 if rule == "components" else float(value),

@@ -11,7 +11,8 @@ import numpy as np
 from analysis.components.circuit import Circuit, Component, Shape
 from analysis.components.neurons import NeuronSet
 from analysis.errors import ConfigError, EditError
-from analysis.saliency import Saliency, check_method
+from analysis.saliency import METHODS, Saliency, check_method
+from analysis.saliency.carriers import CARRIER_SHARE, carrier_count
 from analysis.training.slices import Head
 
 __all__ = ["CONTROLS", "RULES", "Selection", "named_components", "short_list"]
@@ -39,7 +40,7 @@ class Selection:
 
     rule: Rule = "top_fraction"
     """One of `RULES`."""
-    value: float = 0.01
+    value: float = CARRIER_SHARE
     """Share (0 to 1), k, or score, as the rule asks; unused for an explicit list."""
     components: str = ""
     """The explicit list."""
@@ -52,8 +53,9 @@ class Selection:
 
     def __post_init__(self) -> None:
         check_method(self.method)
-        if self.method == "ablation":
-            raise ConfigError("Ablation scores a short list, so nothing can be ranked by it. Choose another method.")
+        if METHODS[self.method].needs_units:
+            title = METHODS[self.method].title.capitalize()
+            raise ConfigError(f"{title} scores a short list, so nothing can be ranked by it. Choose another method.")
         if self.rule not in RULES:
             raise ConfigError(f"“{self.rule}” is no selection rule. Use {', '.join(RULES)}.")
         if self.control not in CONTROLS:
@@ -119,7 +121,7 @@ class Selection:
             chosen = NeuronSet(np.flatnonzero(saliency.scores_LN >= self.value), shape.neurons)
         else:
             total = saliency.scores_LN.size
-            k = int(self.value) if self.rule == "top_k" else max(round(self.value * total), 1)
+            k = int(self.value) if self.rule == "top_k" else carrier_count(total, self.value)
             if k > total:
                 raise EditError(f"k is {k:,}, but the model has only {total:,} neurons.")
             chosen = NeuronSet(saliency.order[:k], shape.neurons)

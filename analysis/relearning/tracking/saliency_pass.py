@@ -17,13 +17,11 @@ from torch import Tensor
 from analysis.components.neurons import hook_name
 from analysis.errors import ModelFileError
 from analysis.models import LanguageModel
-from analysis.saliency import MOMENT_METHODS
+from analysis.saliency.method import Groups
+from analysis.saliency.methods import MOMENT_METHODS, moment_method
 from analysis.scoring.batches import LabelledText
 
 __all__ = ["SaliencyPass", "check_finite"]
-
-_STILL = 1e-12
-"""A neuron with a smaller standard deviation never moves: it tells nothing, and its d' is 0, not 0/0."""
 
 
 class SaliencyPass:
@@ -68,11 +66,8 @@ class SaliencyPass:
     def _scores(self, sums_GLN: Tensor, squares_GLN: Tensor) -> Tensor:
         means_GLN = sums_GLN / self._counts_G11
         variances_GLN = (squares_GLN / self._counts_G11 - means_GLN.square()).clamp_min(0)
-        difference_CLN = (means_GLN[0::2] - means_GLN[1::2]).abs()
-        pooled_CLN = ((variances_GLN[0::2] + variances_GLN[1::2]) / 2).sqrt()
-        standardised_CLN = torch.where(pooled_CLN > _STILL, difference_CLN / pooled_CLN, difference_CLN * 0)
-        by_method = {"probeless": difference_CLN, "standardised": standardised_CLN}
-        return torch.stack([by_method[method] for method in MOMENT_METHODS], dim=1).float()
+        groups = Groups(means_GLN[0::2], means_GLN[1::2], variances_GLN[0::2], variances_GLN[1::2])
+        return torch.stack([moment_method(name).signed(groups).abs() for name in MOMENT_METHODS], dim=1).float()
 
 
 def check_finite(scores_CMLN: np.ndarray, model: LanguageModel) -> None:
