@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from analysis.evaluation.result import Measure
-from analysis.localization.linear_probes import wilson
+from analysis.stats import resample_counts, wilson
 
 __all__ = ["N_RESAMPLES", "blocks", "mean", "share"]
 
@@ -57,7 +57,7 @@ def mean(
         low_1, high_1 = wilson(np.clip(array[:1], 0, 1), len(array))
         low, high = max(float(low_1[0]), 0.0), min(float(high_1[0]), 1.0)
     else:
-        draws_RS = _draws(len(array))
+        draws_RS = resample_counts(len(array), N_RESAMPLES, _SEED)
         low, high = np.quantile(draws_RS @ array / len(array), [0.025, 0.975]).tolist()
     return Measure(name=name, value=value, low=low, high=high, n=len(array), counts=counts, unit=unit, note=note)
 
@@ -72,9 +72,5 @@ def blocks(
         n_blocks: Number of sentences.
         n_resamples: Bootstrap resamples.
     """
-    values = [statistic(weights_S) for weights_S in _draws(n_blocks)[:n_resamples]]
+    values = [statistic(weights_S) for weights_S in resample_counts(n_blocks, N_RESAMPLES, _SEED)[:n_resamples]]
     return np.quantile(np.array(values, dtype=np.float64), [0.025, 0.975], axis=0)
-
-
-def _draws(count: int) -> np.ndarray:
-    return np.random.default_rng(_SEED).multinomial(count, np.full(count, 1 / count), N_RESAMPLES)

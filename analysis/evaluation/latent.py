@@ -20,10 +20,11 @@ from analysis.evaluation import intervals
 from analysis.evaluation.result import Curve, Measure
 from analysis.lens import logit_lens
 from analysis.localization import linear_probes, probing
-from analysis.localization.linear_probes import directions, wilson
+from analysis.localization.linear_probes import directions
 from analysis.models import LanguageModel
 from analysis.models.fetch import Progress
 from analysis.scoring.contrast_pairs import pair_prompts
+from analysis.stats import wilson
 
 __all__ = ["MIN_MAINTAINED", "Probed", "lens_depth", "probe_forgotten", "transfer"]
 

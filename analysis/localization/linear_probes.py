@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.preprocessing import StandardScaler
 
-__all__ = ["INVERSE_PENALTY", "RIDGES", "chance_level", "deal", "directions", "held_out", "wilson"]
+__all__ = ["INVERSE_PENALTY", "RIDGES", "chance_level", "deal", "directions", "held_out"]
 
 _FOLDS = 5
 INVERSE_PENALTY = 0.01
@@ -59,11 +59,3 @@ def chance_level(label_X: np.ndarray, fold_X: np.ndarray, kind: str) -> float:
     if kind == "class":
         return float(np.bincount(label_X).max() / len(label_X))
     return float(np.mean([1 / len(np.unique(label_X[fold_X == fold])) for fold in fold_X]))
-
-
-def wilson(share_R: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """95% interval of a share of `n` subjects (Wilson 1927)."""
-    z = 1.959964
-    centre = (share_R + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(share_R * (1 - share_R) / n + z**2 / (4 * n**2))
-    return centre - half, centre + half

@@ -15,6 +15,7 @@ from analysis.errors import ConceptError, ConfigError
 from analysis.neuron_cards.token_activations import TokenActivations
 from analysis.saliency.method import Groups
 from analysis.saliency.methods import MOMENT_METHODS, moment_method
+from analysis.stats import resample_counts
 
 __all__ = ["BOOTSTRAP_METHODS", "BootstrapScores", "bootstrap_scores"]
 
@@ -88,7 +89,7 @@ def bootstrap_scores(
             f"The concept's words are in {n_concept} of {n_sentences} sentences with {counts_2S[1].sum()} other words. "
             "Error bars need labelled words in at least two sentences, and other words."
         )
-    draws_RS = np.random.default_rng(seed).multinomial(n_sentences, np.full(n_sentences, 1 / n_sentences), n_resamples)
+    draws_RS = resample_counts(n_sentences, n_resamples, seed)
     usable_R = (draws_RS @ counts_2S.T > 0).all(axis=1)
     weights_RS = np.concatenate([np.ones((1, n_sentences)), draws_RS[usable_R]])
     rows = []

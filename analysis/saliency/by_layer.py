@@ -4,9 +4,12 @@ Axes: `L` layer, `N` unit in a layer.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
+
+from analysis.stats import wilson
 
 __all__ = ["LayerFigures", "layer_means", "layer_shares"]
 
@@ -50,7 +53,6 @@ def layer_shares(rank_saliency_LN: np.ndarray, threshold: float = 0.5, *, level:
         nothing_L = np.full(len(counts_L), np.nan)
         return LayerFigures(values_L=nothing_L, low_L=nothing_L, high_L=nothing_L, n_L=counts_L)
     share_L = counts_L / total
-    z = stats.norm.ppf((1 + level) / 2)
-    centre_L = (share_L + z**2 / (2 * total)) / (1 + z**2 / total)
-    reach_L = z / (1 + z**2 / total) * np.sqrt(share_L * (1 - share_L) / total + z**2 / (4 * total**2))
-    return LayerFigures(values_L=share_L, low_L=centre_L - reach_L, high_L=centre_L + reach_L, n_L=counts_L)
+    z: Any = stats.norm.ppf((1 + level) / 2)
+    low_L, high_L = wilson(share_L, total, z)
+    return LayerFigures(values_L=share_L, low_L=low_L, high_L=high_L, n_L=counts_L)

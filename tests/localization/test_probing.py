@@ -6,7 +6,7 @@ import torch
 
 from analysis.concepts import Concept, Fact
 from analysis.errors import ConceptError, ConfigError
-from analysis.localization import linear_probes, measure_curve, probe_curve, probing
+from analysis.localization import measure_curve, probe_curve, probing
 from analysis.models import LanguageModel
 
 N_DEPTHS, WIDTH, APPEARS = 6, 24, 3
@@ -118,11 +118,6 @@ def test_two_subjects_with_one_answer_share_a_fold(monkeypatch: pytest.MonkeyPat
     planted["vectors"].pop("capital 1")
     probe_curve(**planted)
     assert all(fold[0] == fold[1] for fold in folds)
-
-
-def test_the_interval_is_wilsons():
-    low, high = linear_probes.wilson(np.array([0.8]), 10)
-    assert (float(low[0]), float(high[0])) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
 
 
 def test_the_same_seed_gives_the_same_curve():
