@@ -13,7 +13,7 @@ seed in the edit, so the weights are the same, bit for bit, on the same kind of 
 
 import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -27,6 +27,7 @@ from analysis.edits import Change, Edit, Ledger, Materials
 from analysis.errors import ConceptError, ConfigError, EditError
 from analysis.models import LanguageModel
 from analysis.models.fingerprint import Fingerprint
+from analysis.progress import Progress, none
 from analysis.scoring import factual_recall
 
 __all__ = ["Recipe", "Step", "gather"]
@@ -35,8 +36,6 @@ _FORMAT = "palimpsest recipe 1"
 _VERSIONED = ("torch", "transformers", "transformer-lens", "numpy")
 _SAME_MODEL = 0.02
 """Largest difference of the fingerprints' logits, in their standard deviations, of one model on two machines."""
-
-Progress = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ class Recipe:
             EditError: the recipe was made for another model, or an edit does not fit.
         """
         self.check(model)
-        report = progress or (lambda what, share: None)
+        report = progress or none
         gathered: dict[str, Materials] = {}
         changes = []
         for i, step in enumerate(self.steps):

@@ -18,7 +18,7 @@ from analysis.evaluation import intervals
 from analysis.evaluation.result import Measure
 from analysis.evaluation.scoring import per_fact, score_answers
 from analysis.models import LanguageModel
-from analysis.models.fetch import Progress
+from analysis.progress import Progress
 from analysis.scoring import factual_recall
 
 __all__ = ["halves", "quantization", "quantized", "relearning", "restored", "rounded"]

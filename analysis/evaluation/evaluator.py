@@ -13,7 +13,7 @@ from analysis.evaluation.general_text import GeneralText, offline_text, weights_
 from analysis.evaluation.parts import ALL, PARTS, QUICK, WITHOUT_FACTS, Session
 from analysis.evaluation.result import Evaluation
 from analysis.models import LanguageModel
-from analysis.models.fetch import Progress
+from analysis.progress import Progress, none
 from analysis.scoring.factual_recall import KNOWN_THRESHOLD, known_facts
 
 __all__ = ["baseline", "evaluate", "parts_of"]
@@ -76,7 +76,7 @@ def baseline(
         ModelFileError: logits are not finite.
     """
     started, chosen = time.monotonic(), parts_of(what)
-    report = progress or (lambda what, share: None)
+    report = progress or none
     known: list[Fact] = []
     if concept.facts:
         report("Finding the facts the model knows", 0.0)

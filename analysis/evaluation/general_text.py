@@ -18,7 +18,7 @@ from analysis.concepts.general_text import MAX_TEXTS, GeneralText
 from analysis.errors import ConceptError, ConfigError
 from analysis.evaluation.scoring import check_finite
 from analysis.models import LanguageModel
-from analysis.models.fetch import Progress
+from analysis.progress import Progress
 from analysis.scoring.batches import pad
 
 __all__ = ["neutral_text", "offline_text", "sampled_text", "weights_digest"]

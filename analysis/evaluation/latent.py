@@ -22,7 +22,7 @@ from analysis.lens import logit_lens
 from analysis.localization import linear_probes, probing
 from analysis.localization.linear_probes import directions
 from analysis.models import LanguageModel
-from analysis.models.fetch import Progress
+from analysis.progress import Progress
 from analysis.scoring.contrast_pairs import pair_prompts
 from analysis.stats import wilson
 

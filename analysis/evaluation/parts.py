@@ -9,7 +9,7 @@ from analysis.evaluation import attacks, choice, forget, keep, kl, latent, soft_
 from analysis.evaluation.general_text import neutral_text
 from analysis.evaluation.result import Curve, Generation, Histogram, Measure
 from analysis.models import LanguageModel
-from analysis.models.fetch import Progress
+from analysis.progress import Progress
 from analysis.scoring import factual_recall
 
 __all__ = ["ALL", "PARTS", "QUICK", "WITHOUT_FACTS", "Session"]

@@ -17,7 +17,7 @@ from analysis.evaluation.attacks import halves
 from analysis.evaluation.result import Measure
 from analysis.evaluation.scoring import check_finite, per_fact
 from analysis.models import LanguageModel
-from analysis.models.fetch import Progress
+from analysis.progress import Progress
 from analysis.scoring.factual_recall import FactBatch, prepare_facts
 
 __all__ = ["bound", "soft_prompts"]

@@ -16,7 +16,7 @@ from analysis.localization.patching import Direction
 from analysis.localization.paths import Receivers, direct_effects, path_effects
 from analysis.localization.probing import ProbeCurve
 from analysis.models import LanguageModel
-from analysis.models.fetch import Progress
+from analysis.progress import Progress, none
 from analysis.scoring.contrast_pairs import Metric, PromptPairs
 
 __all__ = ["MIN_EFFECT", "N_HEADS", "lookup_by_paths", "lookup_by_probe", "rise"]
@@ -138,7 +138,7 @@ def lookup_by_paths(
             f"“{model.name}” has one layer, so no MLP layer can write to a head. Use activation patching."
         )
 
-    report = progress or (lambda stage, share: None)
+    report = progress or none
     direct = direct_effects(
         model, pairs, metric=metric, direction=direction, progress=lambda stage, done: report(stage, done / 2)
     )

@@ -17,7 +17,7 @@ from analysis.localization.patching import activation_patching, all_components, 
 from analysis.localization.paths import direct_effects
 from analysis.localization.probing import MAX_PROMPTS, ProbeCurve, measure_curve
 from analysis.models import LanguageModel
-from analysis.models.fetch import Progress
+from analysis.progress import Progress
 from analysis.saliency.attribution import attribution_patching
 from analysis.scoring import factual_recall
 from analysis.scoring.contrast_pairs import CORRUPTIONS, Corruption, Metric, PromptPairs, pair_prompts

@@ -19,7 +19,7 @@ from analysis.components.circuit import Circuit, Component, EffectMap
 from analysis.errors import ConceptError, ConfigError
 from analysis.localization.forward import Run, patch_hooks, require_heads, site
 from analysis.models import LanguageModel
-from analysis.models.fetch import Progress
+from analysis.progress import Progress
 from analysis.scoring.contrast_pairs import METRICS, Metric, PairBatch, PromptPairs
 
 __all__ = [

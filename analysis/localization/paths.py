@@ -22,7 +22,7 @@ from analysis.errors import ConfigError, UnsupportedArchitectureError
 from analysis.localization.forward import Run, patch_hooks, require_heads
 from analysis.localization.patching import DIRECTIONS, Direction, check_metric, gap
 from analysis.models import LanguageModel
-from analysis.models.fetch import Progress
+from analysis.progress import Progress
 from analysis.scoring.contrast_pairs import Metric, PairBatch, PromptPairs
 
 __all__ = ["RECEIVERS", "UNIT", "Receivers", "direct_effects", "path_effects"]

@@ -31,7 +31,7 @@ from analysis.errors import ConceptError
 from analysis.localization.forward import require
 from analysis.localization.linear_probes import chance_level, deal, directions, held_out
 from analysis.models import LanguageModel
-from analysis.models.fetch import Progress
+from analysis.progress import Progress
 from analysis.scoring.batches import span_tokens
 from analysis.scoring.contrast_pairs import PairBatch, pair_prompts
 from analysis.stats import wilson

@@ -16,7 +16,7 @@ from analysis.errors import ConfigError
 from analysis.localization.forward import Run
 from analysis.localization.patching import check_metric, gap
 from analysis.models import LanguageModel
-from analysis.models.fetch import Progress
+from analysis.progress import Progress
 from analysis.scoring.contrast_pairs import METRICS, Metric, PairBatch, PromptPairs
 
 __all__ = ["GROUPS", "KINDS", "StateTrace", "trace_states"]

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,10 +23,10 @@ from filelock import FileLock
 from analysis import paths
 from analysis.errors import FetchError, ModelFileError, UnknownModelError, UnsupportedArchitectureError
 from analysis.models.catalog import ModelSource, Wheel
+from analysis.progress import Progress, ShareDone, none
 
-__all__ = ["FETCH_STAGES", "Progress", "converted_folder", "is_fetched", "locate", "sha256_of"]
+__all__ = ["FETCH_STAGES", "converted_folder", "is_fetched", "locate", "sha256_of"]
 
-Progress = Callable[[str, float], None]
 """Called with what is being done and the share of it that is done (0 to 1)."""
 
 FETCH_STAGES = ("Downloading", "Checking", "Converting", "Verifying")
@@ -61,7 +61,7 @@ def locate(source: ModelSource, progress: Progress | None = None) -> Path:
         ModelFileError: the files are damaged, or hold only pickles.
         UnknownModelError: the hub has no such model, or it cannot be reached.
     """
-    report = progress or (lambda what, share: None)
+    report = progress or none
     if source.kind == "folder":
         folder = source.path
     elif source.kind == "hub":
@@ -79,7 +79,7 @@ def locate(source: ModelSource, progress: Progress | None = None) -> Path:
     return folder
 
 
-def sha256_of(path: Path, progress: Callable[[float], None] | None = None) -> str:
+def sha256_of(path: Path, progress: ShareDone | None = None) -> str:
     """Digest of a file, in pieces."""
     digest, size, done = hashlib.sha256(), max(path.stat().st_size, 1), 0
     with path.open("rb") as file:
@@ -142,7 +142,7 @@ def _download_wheel(wheel: Wheel, staging: Path, report: Progress) -> Path:
 
 
 @contextmanager
-def _watching(folder: Path, expected: int, report: Callable[[float], None]) -> Iterator[None]:
+def _watching(folder: Path, expected: int, report: ShareDone) -> Iterator[None]:
     """Report how much of `expected` bytes has arrived in `folder`: pip has no progress interface for programs."""
     done = threading.Event()
 

@@ -26,9 +26,10 @@ from analysis.components.neurons import hook_name
 from analysis.errors import ConfigError, MissingHookError, UnsupportedArchitectureError
 from analysis.models import memory
 from analysis.models.catalog import ModelSource, resolve
-from analysis.models.fetch import Progress, locate
+from analysis.models.fetch import locate
 from analysis.models.files import read_folder
 from analysis.models.fingerprint import Fingerprint
+from analysis.progress import Progress, none
 
 __all__ = ["HeadWeight", "LanguageModel", "NeuronWeight", "TokenizedText", "from_parts", "load", "pick_device"]
 
@@ -297,7 +298,7 @@ def load(
         raise ConfigError(f"“{dtype}” is no dtype. Use {', '.join(memory.DTYPE_BYTES)}.")
     source = resolve(reference)
     device = pick_device(device)
-    report = progress or (lambda what, share: None)
+    report = progress or none
     folder = locate(source, progress)
     report("Loading", 0.0)
     memory.load_estimate(memory.count_parameters(folder), dtype, device).check()

@@ -32,8 +32,8 @@ from analysis.evaluation import Evaluation
 from analysis.jobs import Job, JobStatus, queue
 from analysis.jobs.job import StatusKeeper, read_json
 from analysis.models import LanguageModel, catalog, fetch, memory
-from analysis.models.fetch import Progress
 from analysis.models.memory import MemoryEstimate
+from analysis.progress import Progress, none
 from analysis.removals.layout import RECORD_FILES, record_file
 
 __all__ = [
@@ -180,7 +180,7 @@ def edit_and_evaluate(
         StoppedError: `should_stop` said so; the weights are as they were.
         PalimpsestError: the recipe does not fit the model, or cannot be carried out; the weights are as they were.
     """
-    report = progress or (lambda text, share: None)
+    report = progress or none
 
     def going() -> None:
         if should_stop is not None and should_stop():
@@ -232,7 +232,7 @@ def execute(
         PalimpsestError: it failed; the status says so too.
     """
     keeper, settings = StatusKeeper(removal), removal.settings
-    report = progress or (lambda text, share: None)
+    report = progress or none
 
     def stage(text: str, share: float) -> None:
         keeper.update(message=text)

@@ -24,6 +24,7 @@ from analysis.components.circuit import EffectMap
 from analysis.components.sites import HEADS, MLP, RESIDUAL, Site
 from analysis.errors import ConfigError
 from analysis.models import LanguageModel
+from analysis.progress import ShareDone
 from analysis.saliency.effects import Effects, EffectSums
 from analysis.scoring.contrast_pairs import (
     EMBEDDING,
@@ -37,8 +38,6 @@ from analysis.scoring.contrast_pairs import (
 )
 
 __all__ = ["Effects", "ablation", "attribution_patching", "gradient_x_activation", "integrated_gradients"]
-
-Progress = Callable[[float], None]
 
 
 def gradient_x_activation(model: LanguageModel, batches: Sequence[AnswerBatch], site: Site = MLP) -> Effects:
@@ -62,7 +61,7 @@ def integrated_gradients(
     *,
     steps: int = 16,
     baseline: Literal["zero", "mean"] | None = None,
-    progress: Progress | None = None,
+    progress: ShareDone | None = None,
 ) -> Effects:
     """Integrated gradients of each layer's activations by Gauss-Legendre quadrature with `steps` nodes.
 
@@ -180,7 +179,7 @@ def ablation(
     units: Sequence[tuple[int, int]],
     site: Site = MLP,
     *,
-    progress: Progress | None = None,
+    progress: ShareDone | None = None,
 ) -> Effects:
     """Exact effect of the named (layer, unit) pairs: log P(answer) as it is, minus with the unit set to zero.
 

@@ -15,7 +15,7 @@ from analysis.components.sites import MLP, Site
 from analysis.concepts import Concept, Fact
 from analysis.errors import ConceptError, ConfigError
 from analysis.models import LanguageModel
-from analysis.saliency import attribution
+from analysis.progress import ShareDone
 from analysis.saliency.method import CausalMethod
 from analysis.saliency.methods import METHODS, check_method
 from analysis.saliency.methods.ablation import METHOD as ABLATION
@@ -33,7 +33,7 @@ def measure(
     site: Site = MLP,
     seed: int = 0,
     facts: Sequence[Fact] | None = None,
-    progress: attribution.Progress | None = None,
+    progress: ShareDone | None = None,
     **options: Any,
 ) -> Saliency:
     """Score every unit by one of the gradient methods.
@@ -68,7 +68,7 @@ def ablation(
     seed: int = 0,
     facts: Sequence[Fact] | None = None,
     max_examples: int = ABLATION.examples,
-    progress: attribution.Progress | None = None,
+    progress: ShareDone | None = None,
 ) -> Saliency:
     """Exact effect of the named (layer, unit) pairs; all others are NaN.
 
@@ -102,7 +102,7 @@ def _saliency(
     site: Site,
     seed: int,
     facts: Sequence[Fact] | None,
-    progress: attribution.Progress | None,
+    progress: ShareDone | None,
     options: dict[str, Any],
 ) -> Saliency:
     count = int(options.pop("max_examples", method.examples))

@@ -3,13 +3,13 @@
 Axes: `L` layer, `N` unit in a layer, `C` concept.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from analysis.components.sites import HEADS
 from analysis.errors import ConfigError
+from analysis.progress import ShareDone
 from analysis.saliency.method import Groups, SampleMethod
 from analysis.saliency.methods import METHODS, SAMPLE_METHODS, moment_method
 from analysis.saliency.moments import Moments, TokenSample
@@ -59,7 +59,7 @@ def from_sample(
     provenance: dict[str, Any] | None = None,
     *,
     seed: int = 0,
-    progress: Callable[[float], None] | None = None,
+    progress: ShareDone | None = None,
 ) -> Saliency:
     """Scores of one concept by one of `SAMPLE_METHODS` from sampled activations; `progress` follows the probe.
 

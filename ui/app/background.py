@@ -13,10 +13,9 @@ from typing import Any
 import streamlit as st
 
 from analysis.errors import PalimpsestError
+from analysis.progress import ShareDone
 
 __all__ = ["Job", "find", "forget", "start", "stop_all"]
-
-Progress = Callable[[float], None]
 
 
 class _StoppedError(Exception):
@@ -57,7 +56,7 @@ def _jobs() -> _Jobs:
     return _Jobs()
 
 
-def start(key: Any, label: str, work: Callable[[Progress], Any], *, then: Callable[[Any], None]) -> Job:
+def start(key: Any, label: str, work: Callable[[ShareDone], Any], *, then: Callable[[Any], None]) -> Job:
     """Run `work` in a thread and hand its result to `then`; a job of the same key that is under way is returned."""
     everything = _jobs()
     with everything.lock:
@@ -85,7 +84,7 @@ def stop_all() -> None:
         job.stop()
 
 
-def _run(key: Any, job: Job, work: Callable[[Progress], Any], then: Callable[[Any], None]) -> None:
+def _run(key: Any, job: Job, work: Callable[[ShareDone], Any], then: Callable[[Any], None]) -> None:
     def progress(share: float) -> None:
         job.share = min(max(share, 0.0), 1.0)
         if job.stopping.is_set():

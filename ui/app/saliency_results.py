@@ -20,6 +20,7 @@ from analysis.components.sites import MLP, Site
 from analysis.concepts import Concept, Fact, dump_jsonl
 from analysis.edits import Selection
 from analysis.errors import ConfigError
+from analysis.progress import ShareDone
 from analysis.saliency import CAUSAL_METHODS, METHODS, MOMENT_METHODS, RANKING_METHODS, Saliency, causal, check_method
 from ui.app import background, viewer_model
 
@@ -141,25 +142,25 @@ def begin_ablation(concept: Concept, result: Saliency, site: Site, count: int) -
     key = _ablation_key(concept, result, site, count)
     model, facts, units = viewer_model.model(), _known(concept), _strongest(result, count)
 
-    def work(progress: background.Progress) -> Saliency:
+    def work(progress: ShareDone) -> Saliency:
         return causal.ablation(model, concept, units, site=site, facts=facts, progress=progress)
 
     return background.start(key, "ablation", work, then=partial(_store().put, key))
 
 
-def _work(concept: Concept, method: str, site: Site) -> Callable[[background.Progress], Saliency]:
+def _work(concept: Concept, method: str, site: Site) -> Callable[[ShareDone], Saliency]:
     """What computes a method, with everything that it needs from this session already at hand."""
     if method not in CAUSAL_METHODS:
         return partial(_score, viewer_model.scan(concept, site), concept.name, method)
     model, facts = viewer_model.model(), _known(concept)
 
-    def work(progress: background.Progress) -> Saliency:
+    def work(progress: ShareDone) -> Saliency:
         return causal.measure(model, concept, method, site=site, facts=facts, progress=progress)
 
     return work
 
 
-def _score(scan: Any, concept: str, method: str, progress: background.Progress) -> Saliency:
+def _score(scan: Any, concept: str, method: str, progress: ShareDone) -> Saliency:
     return scan.score(concept, method, progress=progress)
 
 

@@ -22,6 +22,7 @@ from analysis.concepts import Concept, dump_jsonl
 from analysis.errors import ConfigError
 from analysis.localization import CONTROLS, Localization
 from analysis.localization.probing import MAX_PROMPTS
+from analysis.progress import ShareDone
 from analysis.scoring.contrast_pairs import CORRUPTIONS, METRICS
 from ui.app import background, links, viewer_model
 from ui.app.tokens import escaped
@@ -229,7 +230,7 @@ def _begin(concept: Concept, settings: Settings) -> None:
         "seed": settings.seed,
     }
 
-    def work(progress: background.Progress) -> Found:
+    def work(progress: ShareDone) -> Found:
         started, shown = time.monotonic(), lambda stage, share: progress(share)
         result = localization.localize(model, concept, settings.method, progress=shown, **options)
         return Found(result, time.monotonic() - started)

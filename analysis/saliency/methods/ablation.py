@@ -1,11 +1,12 @@
 """Ablation: set one unit to zero, run the model, and see how much of log P(answer) is lost. Exact, one run a unit."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from analysis.components.sites import Site
 from analysis.concepts import Concept, Fact
 from analysis.models import LanguageModel
+from analysis.progress import ShareDone
 from analysis.saliency import attribution
 from analysis.saliency.effects import Effects
 from analysis.saliency.method import CausalMethod
@@ -22,7 +23,7 @@ def _effects(
     site: Site,
     seed: int,
     max_examples: int,
-    progress: Callable[[float], None] | None,
+    progress: ShareDone | None,
     units: Sequence[tuple[int, int]],
 ) -> tuple[Effects, dict[str, Any]]:
     batches = answer_batches(model, concept, facts, max_examples=max_examples, seed=seed)

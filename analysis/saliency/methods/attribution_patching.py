@@ -3,12 +3,13 @@
 Gradient × (clean - corrupted activation) (Nanda 2023; Hanna et al. 2024 for gradients averaged between the two runs).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from analysis.components.sites import Site
 from analysis.concepts import Concept, Fact
 from analysis.models import LanguageModel
+from analysis.progress import ShareDone
 from analysis.saliency import attribution
 from analysis.saliency.effects import Effects
 from analysis.saliency.method import CausalMethod
@@ -25,7 +26,7 @@ def _effects(
     site: Site,
     seed: int,
     max_examples: int,
-    progress: Callable[[float], None] | None,
+    progress: ShareDone | None,
     corruption: Any = "swap",
     **options: Any,
 ) -> tuple[Effects, dict[str, Any]]:

@@ -3,12 +3,11 @@
 Axes: `L` layer, `N` unit in a layer, `S` sampled tokens.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 
 from analysis.components.sites import MLP, RESIDUAL
+from analysis.progress import ShareDone
 from analysis.saliency.method import SampleMethod, SampleScores
 from analysis.saliency.moments import ConceptSample, TokenSample
 
@@ -42,9 +41,7 @@ def average_precision(sample: TokenSample, chosen: ConceptSample) -> np.ndarray:
     return np.stack(scores)
 
 
-def _score(
-    sample: TokenSample, chosen: ConceptSample, *, seed: int, progress: Callable[[float], None] | None
-) -> SampleScores:
+def _score(sample: TokenSample, chosen: ConceptSample, *, seed: int, progress: ShareDone | None) -> SampleScores:
     own = chosen.weights[chosen.labels].sum()
     return SampleScores(
         signed_LN=average_precision(sample, chosen), provenance={"base_rate": float(own / chosen.weights.sum())}

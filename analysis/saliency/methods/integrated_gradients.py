@@ -4,12 +4,13 @@ The averaged gradient times the activation; over all units of a layer these add 
 (Sundararajan et al. 2017).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from analysis.components.sites import Site
 from analysis.concepts import Concept, Fact
 from analysis.models import LanguageModel
+from analysis.progress import ShareDone
 from analysis.saliency import attribution
 from analysis.saliency.effects import Effects
 from analysis.saliency.method import CausalMethod
@@ -26,7 +27,7 @@ def _effects(
     site: Site,
     seed: int,
     max_examples: int,
-    progress: Callable[[float], None] | None,
+    progress: ShareDone | None,
     **options: Any,
 ) -> tuple[Effects, dict[str, Any]]:
     batches = answer_batches(model, concept, facts, max_examples=max_examples, seed=seed)

@@ -1,8 +1,7 @@
 """Probe: how much an elastic-net logistic classifier of a concept's tokens uses each unit (`analysis.saliency.probe`)."""
 
-from collections.abc import Callable
-
 from analysis.components.sites import MLP, RESIDUAL
+from analysis.progress import ShareDone
 from analysis.saliency import probe
 from analysis.saliency.method import SampleMethod, SampleScores
 from analysis.saliency.moments import ConceptSample, TokenSample
@@ -10,9 +9,7 @@ from analysis.saliency.moments import ConceptSample, TokenSample
 __all__ = ["METHOD"]
 
 
-def _score(
-    sample: TokenSample, chosen: ConceptSample, *, seed: int, progress: Callable[[float], None] | None
-) -> SampleScores:
+def _score(sample: TokenSample, chosen: ConceptSample, *, seed: int, progress: ShareDone | None) -> SampleScores:
     probes = probe.fit(sample, chosen, seed=seed, progress=progress)
     return SampleScores(signed_LN=probes.weights_LN, layers=probes.layers(), provenance=probes.provenance)
 
