@@ -4,8 +4,7 @@
 
 In `sessions.py` twenty windows of Chromium share the machine with the server, and draw. People have machines of their own.
 Here the server and the worker have this machine: the default model relearns, five runs wait, and every session says what
-a browser says (Streamlit's messages over a WebSocket, the questions for news over HTTP), holds what a canvas holds,
-and clicks: another mode, another scale, another page, and back. Measured is the time from the message of a click until
+a browser says (Streamlit's messages over a WebSocket, the questions for updates over HTTP) and clicks: another mode, another scale, another page, and back. Measured is the time from the message of a click until
 what it asked for is here and its run has ended. `--windows` of the sessions are windows of Chromium all the same, whose
 clicks are measured until the page shows what was asked for. Each session checks that it gets its own run and settings.
 
@@ -16,7 +15,6 @@ import argparse
 import asyncio
 import json
 import random
-import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -58,7 +56,6 @@ class Session:
 
     async def arrive(self) -> None:
         await self.ask(lambda message: _is_component(message, "palimpsest_migration"), page_name="relearn")
-        await self.acknowledge()
 
     async def ask(
         self, arrived: Callable[[ForwardMsg], bool], *, page: str = "", page_name: str = "", fragment: str = ""
@@ -113,11 +110,11 @@ class Session:
             if part.component_name.endswith("palimpsest_migration"):
                 if not part.id.endswith(f"canvas {self.run}"):
                     self.tally.cross_talk.append(f"session {self.number} got {part.id}")
-                have = WidgetState(id=part.id, json_value=json.dumps({"have": _held(part.bytes, self.widgets)}))
-                self.widgets["canvas"] = have
+                # so that the server does not take the canvas for one that was just mounted
+                self.widgets["canvas"] = WidgetState(id=part.id, json_value="{}")
 
-    async def acknowledge(self) -> None:
-        """A canvas that has got something says so, and its part of the page runs again."""
+    async def redraw(self) -> None:
+        """The line above the canvas has heard of a snapshot, and has its part of the page run again."""
         fragment = self.fragments["palimpsest_migration"]
         await self.ask(lambda message: message.WhichOneof("type") == "script_finished", fragment=fragment)
 
@@ -128,7 +125,6 @@ class Session:
             lambda message: sentence in message.delta.new_element.markdown.body, fragment=self.fragments[name]
         )
         self.tally.seconds[name].append(time.perf_counter() - begun)
-        await self.acknowledge()
 
     async def act(self) -> None:
         """Do one thing at random."""
@@ -163,7 +159,6 @@ class Session:
         for sentence in (crowd.MODES[self.mode], crowd.SCALES[self.scale]):
             if sentence not in told:
                 self.tally.cross_talk.append(f"session {self.number} lost “{sentence}”")
-        await self.acknowledge()
 
     async def live(self, until: float, pause: float) -> None:
         """Watch, redraw when there is news, and click now and then."""
@@ -172,8 +167,7 @@ class Session:
             try:
                 if self.news != self.shown and self.page == self.pages["relearn"]:
                     self.shown = self.news
-                    await self.acknowledge()
-                    await self.acknowledge()  # of what that brought
+                    await self.redraw()
                 elif time.monotonic() >= act_at:
                     await self.act()
                     act_at = time.monotonic() + pause * random.uniform(0.5, 1.5)
@@ -201,16 +195,6 @@ class Session:
 
 def _is_component(message: ForwardMsg, name: str) -> bool:
     return message.delta.new_element.bidi_component.component_name.endswith(name)
-
-
-def _held(packed: bytes, widgets: dict[str, WidgetState]) -> str:
-    """What the canvas says it holds after a message (`ui.canvas`); what it said before where there is none."""
-    if not packed:
-        return json.loads(widgets["canvas"].json_value)["have"]
-    (length,) = struct.unpack_from("<I", packed)
-    told = json.loads(packed[4 : 4 + length])
-    frames = told["start"] + len(told["frames"])
-    return f"{told['epoch']}#{frames}|{told['control_start'] + len(told['control'])}|"
 
 
 async def _crowd(url: str, run: str, options: argparse.Namespace, tally: crowd.Tally) -> None:

@@ -34,6 +34,7 @@ def pack(
     live: bool,
     status: str,
     half_steps: Mapping[str, float | None],
+    number: int = 1,
     start: int = 0,
     control_start: int = 0,
     values: Mapping[int, np.ndarray] | None = None,
@@ -42,7 +43,7 @@ def pack(
 ) -> bytes:
     """One message to the browser: ``frames`` are the snapshots from number ``start`` on.
 
-    Equal arguments give equal bytes, so a rerun without news costs Streamlit a reference only.
+    Equal arguments give equal bytes, so a rerun with nothing new costs Streamlit a reference only.
 
     Args:
         scene: What is drawn.
@@ -51,6 +52,7 @@ def pack(
         live: More snapshots are expected.
         status: A few words beside the live mark.
         half_steps: "retrained" and "held_out" -> step of half recovery.
+        number: Number of the message among those with content; one without has that of the last one with content.
         start: Number of the first of `frames`.
         control_start: Number of the first of `control`.
         values: Snapshot -> uint8 [C, L, N]; none or some of those that exist.
@@ -67,6 +69,7 @@ def pack(
         _require_values(scene, index, values_CLN)
     header = {
         "epoch": scene.epoch,
+        "number": number,
         "start": start,
         "control_start": control_start,
         "live": live,

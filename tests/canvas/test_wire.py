@@ -13,8 +13,6 @@ import pytest
 from analysis.canvas import assets
 from analysis.canvas.contents import CanvasConcept, CanvasCurve, CanvasFrame, CanvasScene, Marks
 from analysis.canvas.wire import pack
-from ui import canvas
-from ui.canvas import chosen
 
 # Odd sizes on purpose: every section then needs padding.
 L, N, C = 3, 7, 2
@@ -121,7 +119,7 @@ def test_scene_arrays_travel_only_with_the_first_snapshots():
     assert read_header(delta)[0]["start"] == 4
 
 
-def test_a_rerun_without_news_is_a_small_and_identical_message():
+def test_a_rerun_with_nothing_new_is_a_small_and_identical_message():
     idle = make_blob([], start=12, control_start=12)
     assert idle == make_blob([], start=12, control_start=12)
     assert len(idle) < 1000
@@ -135,64 +133,6 @@ def test_numbers_that_are_not_finite_become_gaps():
     assert header["frames"][0]["held_out"] is None
     assert header["half_steps"] == {"held_out": None}
     assert header["frames"][0]["neutral_loss"] == 4.12346
-
-
-NOTHING = (0, 0, range(0))
-
-
-@pytest.mark.parametrize(
-    ("have", "held"),
-    [
-        ("run#1|capitals#12|9|", (12, 9, range(0))),
-        ("run#1|capitals#12|9|3-8", (12, 9, range(3, 8))),
-        ("run#1|capitals#0|0|", NOTHING),
-        ("another run#12|9|", NOTHING),
-        ("run#1|capitals", NOTHING),
-        ("run#1|capitals#12|x|", NOTHING),
-        ("run#1|capitals#12|9|a-b", (12, 9, range(0))),
-        (None, NOTHING),
-    ],
-)
-def test_the_acknowledgement_counts_only_for_its_own_epoch(have, held):
-    assert canvas._held({"have": have}, "run#1|capitals") == held
-
-
-def test_a_first_visit_holds_nothing():
-    assert canvas._held(None, "run") == NOTHING
-
-
-def test_a_message_has_room_for_so_many_values(monkeypatch):
-    scene = make_scene()
-    monkeypatch.setattr(canvas, "MESSAGE_BYTES", 3 * scene.frame_bytes)
-    assert canvas._sent(scene, 0, 10, range(0), live=False) == [0, 1, 2]
-    assert canvas._sent(scene, 0, 10, range(0), live=True) == [7, 8, 9]
-    assert canvas._sent(scene, 10, 10, range(4, 9), live=True) == [4, 5, 6]
-    assert canvas._sent(scene, 9, 10, range(4, 6), live=True) == [4, 5, 9]
-    assert canvas._sent(scene, 10, 10, range(0), live=True) == []
-
-
-def test_values_on_their_way_are_not_sent_again_unless_they_seem_lost():
-    way = canvas.OnTheirWay()
-    way.hear("run#0|0|", "run")
-    assert way.send([0, 1], now=10.0) == [0, 1]
-    way.hear("run#0|0|", "run")  # a poll before the browser has answered
-    assert way.send([0, 1, 2], now=10.4) == [2]
-    assert way.send([0, 1, 2], now=11.6) == [0, 1]  # no answer for too long
-    way.hear("run#3|0|1-2", "run")  # an answer: 1 was lost
-    assert way.send([1], now=11.7) == [1]
-    way.hear("run#3|0|1-2", "another run")
-    assert way.send([1], now=11.8) == [1]
-
-
-def test_what_is_chosen_counts_only_for_its_own_epoch_and_within_the_model(monkeypatch):
-    scene = make_scene()
-    states = {"canvas": {"step": f"{scene.epoch}#4", "neuron": "2.6"}}
-    monkeypatch.setattr(canvas.st, "session_state", states)
-    found = chosen("canvas", scene)
-    assert (found.index, found.neuron) == (4, (2, 6))
-    states["canvas"] = {"step": "other#4", "neuron": "3.0"}
-    assert chosen("canvas", scene) == canvas.Chosen()
-    assert chosen("none yet", scene) == canvas.Chosen()
 
 
 @pytest.mark.parametrize(
@@ -243,23 +183,23 @@ BROWSERS_HALF = {
     "message.js": "decodeMessage",
     "snapshots.js": "flowOf, neuronAt",
     "store.js": "absorb, createStore",
-    "value_budget.js": "acknowledgement, letGo, wanted",
+    "value_budget.js": "letGo, missingParts, wanted",
 }
 # The browser's half, run by node: decode every message and absorb it into one store.
 ABSORB = """
 import { readFileSync } from "node:fs";
 const messages = JSON.parse(readFileSync(0, "utf8"));
 const store = createStore();
-const have = messages.map((text) => {
+const missing = messages.map((text) => {
   // Off by one byte: a message inside a larger buffer is not aligned.
   const padded = Buffer.concat([Buffer.from([0]), Buffer.from(text, "base64")]);
   absorb(store, decodeMessage(new Uint8Array(padded.buffer, padded.byteOffset + 1, padded.length - 1)));
-  return acknowledgement(store, 0);
+  return missingParts(store, 0);
 });
 const plain = (marks) => marks.map(({ cells, age, stays }) => ({
   neurons: [...cells].map((cell) => { const { layer, neuron } = neuronAt(store, cell); return [layer, neuron]; }),
   age: [...age], stays: [...stays] }));
-console.log(JSON.stringify({ have, frames: store.frames.map((frame) => ({
+console.log(JSON.stringify({ missing, frames: store.frames.map((frame) => ({
   index: frame.index, held_out: frame.held_out, ghost: frame.ghost && frame.ghost.layer_change, words: frame.words,
   flow: flowOf(frame), values: frame.values && frame.values.map((values) => [...values]),
   recruits: plain(frame.recruits), also: frame.recruits.map(({ also }) => [...also]) })), AFTER }));
@@ -287,7 +227,7 @@ def absorb():
 def test_the_browser_reads_what_was_packed(absorb):
     frames = [make_frame(i) for i in range(3)]
     seen = absorb(make_blob(frames, control=[make_curve(1)]))
-    assert seen["have"] == ["run#1|capitals#3|1|"]
+    assert seen["missing"] == [""]
     for frame, shown in zip(frames, seen["frames"], strict=True):
         assert shown["values"] == make_values(frame.index).reshape(C, -1).tolist()
         assert shown["held_out"] is None
@@ -313,8 +253,10 @@ def test_the_net_flow_takes_the_place_of_the_flow_when_the_control_arrives(absor
 
 def test_values_that_had_no_room_are_asked_for_and_taken(absorb):
     frames = [make_frame(i) for i in range(4)]
-    seen = absorb(make_blob(frames, values={0: make_values(0)}), make_blob([], start=4, values={2: make_values(2)}))
-    assert seen["have"] == ["run#1|capitals#4|0|1-4", "run#1|capitals#4|0|1-2"]
+    seen = absorb(
+        make_blob(frames, values={0: make_values(0)}), make_blob([], number=2, start=4, values={2: make_values(2)})
+    )
+    assert seen["missing"] == ["run#1|capitals#1||1-4", "run#1|capitals#2||1-2"]
     assert [frame["values"] is not None for frame in seen["frames"]] == [True, False, True, False]
 
 
@@ -338,14 +280,21 @@ def test_deltas_join_and_repetitions_add_nothing(absorb):
         make_blob(frames[3:], start=3),
         make_blob([], start=4),
     )
-    assert seen["have"] == [f"run#1|capitals#{n}|0|" for n in (2, 3, 4, 4)]
+    assert seen["missing"] == [""] * 4
     assert [frame["index"] for frame in seen["frames"]] == [0, 1, 2, 3]
 
 
-def test_a_delta_that_does_not_connect_asks_for_everything(absorb):
-    frames = [make_frame(i) for i in range(3)]
-    seen = absorb(make_blob(frames[2:], start=2), make_blob(frames))
-    assert seen["have"] == ["run#1|capitals#0|0|", "run#1|capitals#3|0|"]
+def test_a_message_that_does_not_join_says_what_the_browser_holds(absorb):
+    frames = [make_frame(i) for i in range(4)]
+    seen = absorb(
+        make_blob(frames[2:3], number=2, start=2),
+        make_blob(frames[:2], number=3, control=[make_curve(1)]),
+        make_blob(frames[3:], number=5, start=3, control_start=1),
+        make_blob(frames[2:], number=6, start=2, control_start=1),
+    )
+    assert seen["missing"] == ["run#1|capitals#2|0,0|", "", "run#1|capitals#5|2,1|", ""]
+    assert [frame["index"] for frame in seen["frames"]] == [0, 1, 2, 3]
+    assert all(frame["values"] for frame in seen["frames"])
 
 
 def test_marks_know_their_age_and_whether_they_stay(absorb):

@@ -45,7 +45,7 @@ export const makeValues = (index, fill = 128) => ({ index, values: [new Uint8Arr
 
 export function makeMessage(frames, changes = {}) {
   return {
-    epoch: "run#1|capitals", start: 0, control_start: 0, live: false, status: "", half_steps: {}, scene: makeScene(),
+    epoch: "run#1|capitals", number: 1, start: 0, control_start: 0, live: false, status: "", half_steps: {}, scene: makeScene(),
     frames, control: [], values: frames.map(({ index }) => makeValues(index)), net: {}, card: null,
     order, pruned: Uint32Array.of(1, 8), ...changes,
   };

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { acknowledgement, isHeld, letGo, nearestHeld, wanted } from "../../analysis/canvas/js/value_budget.js";
+import { isHeld, letGo, missingParts, nearestHeld, wanted } from "../../analysis/canvas/js/value_budget.js";
 import { makeFrame, makeStore, makeValues } from "./small_run.js";
 
 const LARGE = 2 ** 23;            // so many neurons a layer that the fewest snapshots are held that ever are: 8
@@ -48,6 +48,11 @@ test("the nearest snapshot that is held stands in", () => {
   assert.equal(nearestHeld(storeHolding(3, []), 1), null);
 });
 
-test("the acknowledgement says what is held and what is missing", () => {
-  assert.equal(acknowledgement(storeHolding(4, [0, 1]), 0), "run#1|capitals#4|0|2-4");
+test("the server is told only of what is missing", () => {
+  assert.equal(missingParts({ ...storeHolding(4, [0, 1]), number: 7 }, 0), "run#1|capitals#7||2-4");
+  assert.equal(missingParts(storeHolding(2, [0, 1]), 0), "");
+});
+
+test("a browser that missed a message says what it holds", () => {
+  assert.equal(missingParts({ ...storeHolding(2, [0, 1]), number: 7, joined: false }, 0), "run#1|capitals#7|2,0|");
 });

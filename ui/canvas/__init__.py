@@ -1,19 +1,14 @@
-"""The migration view: a canvas that shows, snapshot by snapshot, where a concept comes back.
-
-This file knows what the browser already holds; it does not know how a value was measured, where snapshots are stored,
-how they travel (`wire`), or how anything is drawn (`analysis/canvas/js`).
+"""Mounts the migration canvas as a Streamlit component and sends it what the browser does not hold yet.
 
     shown = migration_canvas(scene, source, ..., key="migration")
 
-Only news travel. The browser says through the component state ``have`` what it holds and what it lacks
-("epoch#snapshots|control snapshots|first-end" of the values it wants next); the next rerun sends from there on. A
-browser that holds nothing (first visit, reload, another page in between) or another epoch is sent everything light, and
-values as far as a message has room.
+Only what the browser lacks is sent, as `browser_copy` keeps account of it: everything light and, as far as a message has
+room, the values to one that holds nothing (first visit, reload, return from another page, another view); afterwards what is
+new. How values are measured, stored (`runs`), packed (`wire`) and drawn (the scripts of `analysis.canvas`) is not known here.
 
 Axis legend: C concept, L layer, N neuron.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +20,7 @@ from streamlit.components.v2 import component
 from analysis.canvas.assets import MODULE, STYLES
 from analysis.canvas.contents import CanvasConcept, CanvasCurve, CanvasFrame, CanvasScene, CanvasTask, Marks, Ribbons
 from analysis.canvas.wire import pack
+from ui.canvas.browser_copy import BrowserCopy
 
 __all__ = [
     "CanvasConcept",
@@ -43,8 +39,6 @@ __all__ = [
 
 MESSAGE_BYTES = 2 * 2**20
 """Values in one message: more would keep the socket busy for so long that the picture waits."""
-RESEND_SECONDS = 1.5
-"""Values that were sent and not acknowledged are on their way for so long; sending them at every poll would delay them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,27 +62,6 @@ class Chosen:
     """Snapshot on which the playhead rests; None: the newest."""
     neuron: tuple[int, int] | None = None
     """(layer, neuron) whose card is open."""
-
-
-class OnTheirWay:
-    """Which values were sent to one browser a moment ago, so that a slow one is not sent them again and again."""
-
-    def __init__(self):
-        self.said = ""
-        self.epoch = ""
-        self.sent: dict[int, float] = {}
-
-    def hear(self, have: str, epoch: str) -> None:
-        """What the browser says now: once it says something new, what it still lacks was lost and may be sent again."""
-        if have != self.said or epoch != self.epoch:
-            self.sent.clear()
-        self.said, self.epoch = have, epoch
-
-    def send(self, indices: Sequence[int], now: float) -> list[int]:
-        """Those of `indices` that are not on their way, which they are from now on."""
-        fresh = [index for index in indices if now - self.sent.get(index, -RESEND_SECONDS) >= RESEND_SECONDS]
-        self.sent.update(dict.fromkeys(fresh, now))
-        return fresh
 
 
 def chosen(key: str, scene: CanvasScene) -> Chosen:
@@ -133,12 +106,14 @@ def migration_canvas(
         The component result; ``action`` is None, or {"do": ..., "neuron": "L5.N123"} after a button of the card.
     """
     state = st.session_state.get(key)
-    start, control_start, wanted = _held(state, scene.epoch)
-    if start > n_frames or control_start > len(control):
-        start, control_start, wanted = 0, 0, range(0)
-    on_their_way = st.session_state.setdefault(f"{key} sent", OnTheirWay())
-    on_their_way.hear(str((state or {}).get("have") or ""), scene.epoch)
-    sent = on_their_way.send(_sent(scene, start, n_frames, wanted, live), time.monotonic())
+    browser: BrowserCopy = st.session_state.setdefault(f"{key} browser copy", BrowserCopy())
+    if state is None:  # Streamlit forgets a component that was not on the page: this one has just been mounted
+        browser.restart(scene.epoch)
+    wanted = browser.hear(str((state or {}).get("missing") or ""), scene.epoch)
+    if browser.n_frames > n_frames or browser.n_control > len(control):
+        browser.restart(scene.epoch)
+    start, control_start = browser.n_frames, browser.n_control
+    sent = _values_to_send(scene, range(start, n_frames), wanted, live)
     data = pack(
         scene,
         source.frames(start) if start < n_frames else (),
@@ -146,41 +121,33 @@ def migration_canvas(
         live=live,
         status=status,
         half_steps=half_steps,
+        number=browser.next_number(n_frames, len(control), sent),
         start=start,
         control_start=control_start,
         values={index: source.values(index) for index in sent},
         net=source.net(start, control_start) if len(control) > control_start or start < n_frames else {},
         card=card,
     )
-    return _component(
+    result = _component(
         key=key,
         data=data,
-        on_have_change=_no_callback,
+        on_missing_change=_no_callback,
         on_step_change=_no_callback,
         on_neuron_change=_no_callback,
         on_action_change=_no_callback,
     )
+    browser.sent(n_frames, len(control), sent)
+    return result
 
 
-def _sent(scene: CanvasScene, start: int, n_frames: int, wanted: range, live: bool) -> list[int]:
-    """Whose values go into this message: what was asked for, and what is new; the newest first where it is live."""
+def _values_to_send(scene: CanvasScene, new: range, wanted: Sequence[int], live: bool) -> list[int]:
+    """The snapshots whose values go into this message: those asked for, then new ones, the newest first in a live run."""
     room = max(1, MESSAGE_BYTES // scene.frame_bytes)
-    news = range(start, n_frames)
-    asked = [index for index in wanted if index < n_frames and index not in news][:room]
+    asked = [index for index in wanted if index < new.start][:room]
     left = room - len(asked)
     if left <= 0:
         return asked
-    return sorted({*asked, *(news[-left:] if live else news[:left])})
-
-
-def _held(state: Mapping[str, Any] | None, epoch: str) -> tuple[int, int, range]:
-    """Snapshots and control snapshots of this epoch that the browser says it holds, and whose values it wants."""
-    have_epoch, _, counts = str((state or {}).get("have") or "").rpartition("#")
-    frames, control, wanted = (*counts.split("|"), "", "", "")[:3]
-    if have_epoch != epoch or not (frames.isdecimal() and control.isdecimal()):
-        return 0, 0, range(0)
-    first, _, end = wanted.partition("-")
-    return int(frames), int(control), range(int(first), int(end)) if first.isdecimal() and end.isdecimal() else range(0)
+    return sorted({*asked, *(new[-left:] if live else new[:left])})
 
 
 def _no_callback() -> None:

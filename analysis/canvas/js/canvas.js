@@ -13,7 +13,7 @@ import { render } from "./render.js";
 import { shownIndex } from "./snapshots.js";
 import { absorb, createStore, isOpen } from "./store.js";
 import { buildStory, spoken } from "./story.js";
-import { acknowledgement, letGo } from "./value_budget.js";
+import { missingParts, letGo } from "./value_budget.js";
 
 /** @import { Callbacks, ComponentCall, Parent, View } from "./types" */
 
@@ -68,7 +68,7 @@ function mount(parent, { setStateValue, setTriggerValue }) {
     motion: matchMedia("(prefers-reduced-motion: reduce)"),
     width: 0, request: 0, clock: 0, drawn: null, layout: null, palette: null, surface: null,
     theme: null, themeRead: false, stillStale: true,
-    hover: null, scrubbing: false, pointer: { x: 0, y: 0 }, tip: "", acknowledged: null, shown: -1, lastData: null, scars: null,
+    hover: null, scrubbing: false, pointer: { x: 0, y: 0 }, tip: "", asked: "", shown: -1, lastData: null, scars: null,
     neuron: "", chosenCell: null, told: null, rested: 0, spokenAt: -1,
   };
   chrome.root.dataset.mounts = String(++mounts);
@@ -94,18 +94,18 @@ function receive(view, data) {
 }
 
 /**
- * Lets go of what lies far from the playhead, and asks for what is missing near it. The server is told only when that
- * changes: every acknowledgement reruns the fragment around the component.
+ * Drops what lies far from the playhead, and asks for what is missing near it. As long as nothing is missing the server
+ * is told nothing: everything it is told reruns the fragment around the component.
  * @type {(view: View) => void}
  */
 function tidy(view) {
   const { store } = view;
   const at = Math.max(0, shownIndex(view.playhead));
   if (isOpen(store)) letGo(store, at);
-  const have = acknowledgement(store, at);
-  if (have === view.acknowledged) return;
-  view.acknowledged = have;
-  view.setStateValue("have", have);
+  const asked = missingParts(store, at);
+  if (!asked || asked === view.asked) return;
+  view.asked = asked;
+  view.setStateValue("missing", asked);
 }
 
 const REST_MS = 250;              // a playhead that stays for so long has been let go

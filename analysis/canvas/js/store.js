@@ -13,8 +13,8 @@ import { hold } from "./value_budget.js";
 /** @type {() => Store} */
 export function createStore() {
   return {
-    epoch: null, scene: null, frames: [], control: [], live: false, status: "", half: {}, card: null,
-    held: 0, rasters: [],
+    epoch: null, number: 0, joined: true, scene: null, frames: [], control: [], live: false, status: "", half: {},
+    card: null, held: 0, rasters: [],
   };
 }
 
@@ -25,8 +25,8 @@ export function createStore() {
 export const isOpen = (store) => store.scene !== null;
 
 /**
- * Takes in a message; tells whether everything held before was dropped. A message that starts beyond what is held (the
- * page was reloaded, an update was skipped) is dropped: the acknowledgement makes the server resend.
+ * Takes in a message; tells whether everything held before was dropped. A message that starts beyond what is held (one
+ * before it was lost) is dropped, too: `joined` is false then, and `missingParts` asks the server for the rest.
  * @type {(store: Store, message: Message) => { restarted: boolean }}
  */
 export function absorb(store, message) {
@@ -34,14 +34,15 @@ export function absorb(store, message) {
   const shrank = message.start + message.frames.length < store.frames.length;
   const restarted = epochChanged || shrank;
   if (restarted) Object.assign(store, createStore(), { epoch: message.epoch });
-  const { live, status, card } = message;
-  Object.assign(store, { live, status, card: card ?? null, half: message.half_steps });
+  const { number, live, status, card } = message;
+  Object.assign(store, { number, live, status, card: card ?? null, half: message.half_steps });
   const { scene, order, pruned } = message;
   if (!store.scene && order && pruned) openScene(store, scene, order, pruned);
+  store.joined = isOpen(store) && message.start <= store.frames.length && message.control_start <= store.control.length;
   if (!isOpen(store)) return { restarted };
   // A run that is continued gets more steps; all else of a scene stays.
   store.scene.total_steps = scene.total_steps;
-  if (message.start > store.frames.length || message.control_start > store.control.length) return { restarted };
+  if (!store.joined) return { restarted };
   const news = message.frames.slice(store.frames.length - message.start);
   for (const frame of news) appendFrame(store, frame);
   store.control.push(...message.control.slice(store.control.length - message.control_start));

@@ -108,6 +108,8 @@ export interface Header extends Omit<Message, "frames" | "values" | "order" | "p
 
 export interface Message {
   epoch: string;
+  /** Counts the messages with content to this browser. */
+  number: number;
   start: number;
   control_start: number;
   live: boolean;
@@ -173,6 +175,10 @@ export interface Extent {
 /** What has arrived; nothing of a scene before the first message. */
 export interface Store {
   epoch: string | null;
+  /** Of the newest message. */
+  number: number;
+  /** Whether the newest message followed on what is held. */
+  joined: boolean;
   scene: Scene | null;
   frames: Frame[];
   control: Curve[];
@@ -467,7 +473,8 @@ export interface View extends Player, Callbacks {
   scrubbing: boolean;
   pointer: { x: number; y: number };
   tip: string;
-  acknowledged: string | null;
+  /** What the server was last told is missing. */
+  asked: string;
   shown: number;
   lastData: Uint8Array | null;
   /** "layer.neuron", or "" if none is chosen. */

@@ -5,7 +5,7 @@
 /** @import { Frame, HeldFrame, OpenStore, Scene, Store } from "./types" */
 
 const HELD_BYTES = 64 * 2 ** 20;
-const ASKED_BYTES = 2 * 2 ** 20;      // what one message has room for, as in __init__.py
+const ASKED_BYTES = 2 * 2 ** 20;      // what one message has room for, as in ui/canvas/__init__.py
 const MIN_HELD = 8;
 
 /** @type {(scene: Scene) => number} */
@@ -87,6 +87,12 @@ export function nearestHeld({ frames }, index) {
   return null;
 }
 
-/** @type {(store: Store, at: number) => string} */
-export const acknowledgement = (store, at) =>
-  `${store.epoch}#${store.frames.length}|${store.control.length}|${wanted(store, at)}`;
+/**
+ * What the server has to be told, in the format of ui/canvas/browser_copy.py; "" if nothing is missing.
+ * @type {(store: Store, at: number) => string}
+ */
+export function missingParts(store, at) {
+  const holds = store.joined ? "" : `${store.frames.length},${store.control.length}`;
+  const needed = wanted(store, at);
+  return holds || needed ? `${store.epoch}#${store.number}|${holds}|${needed}` : "";
+}
