@@ -49,7 +49,7 @@ class Session:
     pages: dict[str, str] = field(default_factory=dict)
     widgets: dict[str, WidgetState] = field(default_factory=dict)
     fragments: dict[str, str] = field(default_factory=dict)
-    news: str | None = None
+    latest: str | None = None
     shown: str | None = None
     mode: str = "since the edit"
     scale: str = "standardised"
@@ -105,8 +105,8 @@ class Session:
             part = element.bidi_component
             self.fragments[part.component_name] = message.delta.fragment_id
             if part.component_name.endswith("palimpsest_live_line") and f"line {self.run}" in part.id:
-                self.shown = json.loads(part.json)["what"]
-                self.news = self.news or self.shown
+                self.shown = json.loads(part.json)["version"]
+                self.latest = self.latest or self.shown
             if part.component_name.endswith("palimpsest_migration"):
                 if not part.id.endswith(f"canvas {self.run}"):
                     self.tally.cross_talk.append(f"session {self.number} got {part.id}")
@@ -161,12 +161,12 @@ class Session:
                 self.tally.cross_talk.append(f"session {self.number} lost “{sentence}”")
 
     async def live(self, until: float, pause: float) -> None:
-        """Watch, redraw when there is news, and click now and then."""
+        """Watch, redraw when the version has changed, and click now and then."""
         act_at = time.monotonic() + pause * random.uniform(0.2, 1.5)
         while time.monotonic() < until:
             try:
-                if self.news != self.shown and self.page == self.pages["relearn"]:
-                    self.shown = self.news
+                if self.latest != self.shown and self.page == self.pages["relearn"]:
+                    self.shown = self.latest
                     await self.redraw()
                 elif time.monotonic() >= act_at:
                     await self.act()
@@ -177,11 +177,11 @@ class Session:
             await asyncio.sleep(0.05)
 
     async def listen(self) -> None:
-        """Ask for news of the run, as the line above the canvas does."""
+        """Ask for updates of the run, as the line above the canvas does."""
         async with httpx.AsyncClient(timeout=30) as client:
             while True:
-                asked = {"run": self.run, "seen": self.news or "", "hold": str(_HOLD)}
-                self.news = (await client.get(f"{self.url}/news", params=asked)).json()["what"]
+                asked = {"run": self.run, "seen": self.latest or "", "hold": str(_HOLD)}
+                self.latest = (await client.get(f"{self.url}/updates", params=asked)).json()["version"]
                 await asyncio.sleep(_PAUSE)
 
     async def look_around(self) -> None:
@@ -189,7 +189,7 @@ class Session:
         async with httpx.AsyncClient(timeout=30) as client:
             while True:
                 for _ in range(2):
-                    await client.get(f"{self.url}/news?all")
+                    await client.get(f"{self.url}/updates?all")
                 await asyncio.sleep(_ALL_EVERY)
 
 

@@ -8,7 +8,7 @@ from analysis.removals import board
 from ui.app import shell, viewer_model
 from ui.surgery import board_view, removal_form, removal_view
 
-shell.begin("Board", "Ways to remove the concept, side by side: what each forgot, and what it cost.")
+shell.page_header("Board", "Ways to remove the concept, side by side: what each forgot, and what it cost.")
 with shell.shown_errors():
     concept = shell.chosen_concept()
 
@@ -23,7 +23,7 @@ board_view.under_way(found, {one.name for one in here})
 if not finished:
     done = "None of the removals on it has finished" if here else "Nothing has been done to it"
     st.info(f"“{concept.title}” in {viewer_model.chosen().reference}: {done} yet.", icon=":material/science:")
-    shell.end()
+    shell.end_page()
 
 table = board.table(finished)
 board_view.ranked(table)

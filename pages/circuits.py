@@ -7,7 +7,7 @@ from ui.app import links, shell, viewer_model
 from ui.circuits import search, view
 from ui.surgery import edit_form
 
-shell.begin("Circuits", "Which attention heads and MLP layers the model needs to state the concept's facts.")
+shell.page_header("Circuits", "Which attention heads and MLP layers the model needs to state the concept's facts.")
 with shell.shown_errors():
     concept = shell.chosen_concept()
     if not concept.facts:
@@ -17,7 +17,7 @@ with shell.shown_errors():
             "subject, answer and a template will do).",
             icon=":material/info:",
         )
-        shell.end()
+        shell.end_page()
     model = viewer_model.model()
 
 form, shown = st.columns([3, 8], gap="large")
@@ -36,7 +36,7 @@ with shown:
             "search.",
             icon=":material/account_tree:",
         )
-        shell.end()
+        shell.end_page()
     result = ready.result
     with shell.shown_errors():
         circuit = view.cut_form(result)

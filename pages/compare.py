@@ -7,20 +7,20 @@ from analysis import figures, migration, runs
 from analysis.runs.summary import summarise
 from ui.app import shell
 
-shell.begin(
+shell.page_header(
     "Compare", "Two runs side by side: how much was forgotten, what it cost, and how well it resisted relearning."
 )
 found = [run for run in runs.list_runs() if run.n_snapshots() > 1]
 if len(found) < 2:
     st.info(f"There {'is 1 run' if len(found) == 1 else 'are no runs'} with snapshots. Make two on the Relearn page.")
     st.page_link("relearn.py", label="To Relearn", icon=":material/replay:")
-    shell.end()
+    shell.end_page()
 names = [run.name for run in found]
 left, right = st.columns(2)
 with left:
-    first = shell.one_of("First", names, key="first")
+    first = shell.select_existing("First", names, key="first")
 with right:
-    second = shell.one_of("Second", names, key="second", at=1)
+    second = shell.select_existing("Second", names, key="second", default=1)
 scale = st.segmented_control(
     "Scale", list(migration.SCALES), default="standardised", required=True, key="compare_scale", bind="query-params"
 )

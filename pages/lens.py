@@ -5,7 +5,9 @@ import streamlit as st
 from ui.app import links, shell, viewer_model
 from ui.lens import lens_table
 
-shell.begin("Logit lens", "What each layer would predict if the model stopped there, and where the answer appears.")
+shell.page_header(
+    "Logit lens", "What each layer would predict if the model stopped there, and where the answer appears."
+)
 with shell.shown_errors():
     concept = shell.chosen_concept()
     model = viewer_model.model()
@@ -13,7 +15,7 @@ with shell.shown_errors():
     prompt, answer = lens_table.prompt_form(concept, facts)
     if not prompt.strip():
         st.info("Type the beginning of a sentence above, or choose a fact.", icon=":material/edit:")
-        shell.end()
+        shell.end_page()
     result = lens_table.lens(prompt, answer)
 
 said, colouring = st.columns([3, 2], vertical_alignment="bottom")

@@ -1,7 +1,7 @@
-"""What Streamlit runs for every page: the navigation, and the frame around the page.
+"""The script that Streamlit runs for every page: navigation, sidebar, and the chosen page.
 
-Not app.py, which says how all this is served, and not beside the folder of the pages: Streamlit would take them for pages
-of its own accord, and open one without this at a first visit.
+It is not app.py, which configures the server. It lies in the folder of the pages, because Streamlit would otherwise find
+that folder by itself and open a page at a first visit without this frame.
 """
 
 from contextlib import suppress
@@ -14,12 +14,12 @@ from ui.app import shell, streamlit_patches
 ICON = Path(__file__).parent.parent / "ui" / "assets" / "icon.svg"
 
 st.set_page_config(page_title="Palimpsest", page_icon=str(ICON), layout="wide")
-streamlit_patches.keep_in_order()
-shell.keep_choices()
+streamlit_patches.apply()
+shell.restore_choices()
 page = st.navigation(shell.navigation())
 place = shell.sidebar()
 try:
     with suppress(shell.PageEnd):
         page.run()
-finally:  # also when the page failed
-    shell.sidebar_state(place)
+finally:  # also if the page failed
+    shell.sidebar_status(place)

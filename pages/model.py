@@ -6,7 +6,9 @@ from analysis import concepts
 from analysis.models import catalog, memory
 from ui.app import shell, tokens, viewer_model
 
-shell.begin("Model", "Choose a model and a concept. A real model is chosen already; everything else works from here.")
+shell.page_header(
+    "Model", "Choose a model and a concept. A real model is chosen already; everything else works from here."
+)
 OTHER = "another model …"
 
 left, right = st.columns([3, 2], gap="large")
@@ -47,7 +49,7 @@ with left:
             viewer_model.replace(viewer_model.Choice(reference=reference, device=device, dtype=dtype))
 if viewer_model.is_unloaded():
     right.info("No model is loaded; its memory is free. Press “Load”.", icon=":material/eject:")
-    shell.end()
+    shell.end_page()
 with right, shell.shown_errors():
     model = viewer_model.model()
     st.metric("Layers × neurons", f"{model.n_layers} × {model.n_neurons:,}")

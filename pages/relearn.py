@@ -7,7 +7,7 @@ from ui.app import queue_view, shell, viewer_model
 from ui.app.tokens import escaped
 from ui.relearn import live, run_controls, run_form, run_list
 
-shell.begin(
+shell.page_header(
     "Relearn", "Retrain the edited model and watch the concept come back and move. Runs live outside this page."
 )
 with shell.shown_errors():
@@ -18,9 +18,9 @@ found = runs.list_runs()
 
 @st.fragment
 def new_run() -> None:
-    """The form of a new run: what is chosen here redraws no more than this."""
+    """The form of a new run, a fragment: a choice in it redraws only the form."""
     form = st.expander("New run", expanded=not found, icon=":material/add:", key="new_run", on_change="rerun")
-    with form, shell.shown_errors(stop=False):  # runs below must stay in sight
+    with form, shell.shown_errors(stop=False):  # the runs below stay visible after an error
         config = run_form.run_form(concept)
         run_form.needs(config)
         ready = bool(concept.facts) or config.task == "tagging"
@@ -28,32 +28,32 @@ def new_run() -> None:
             st.info("This concept has no facts, so there is nothing to retrain on. Choose another, or upload facts.")
         if st.button("Start relearning", type="primary", icon=":material/play_arrow:", disabled=not ready):
             run = runs.start(config, concepts={concept.name: concept}, owner=viewer_model.owner())
-            shell.choose(run=run.name, new_run=False)  # the form makes room for what was started
+            shell.set_widgets(run=run.name, new_run=False)  # closes the form and shows the new run
 
 
 @st.fragment
 def watch() -> None:
-    """The run that is watched: what is chosen here redraws no more than this."""
+    """The chosen run, a fragment: a choice in it redraws only the run."""
     listed = runs.list_runs()
     if not listed:
-        st.rerun()  # the last one was deleted
+        st.rerun()  # the last run was deleted
     with shell.shown_errors(stop=False):
         choice, table = st.columns([5, 1.3], vertical_alignment="bottom")
         with table:
             run_list.run_list(listed, key="run")
         with choice:
-            run = runs.find(shell.one_of("Run", [one.name for one in listed], key="run"))
-        begun = run.created.replace("T", " ")[:16]
+            run = runs.find(shell.select_existing("Run", [one.name for one in listed], key="run"))
+        created = run.created.replace("T", " ")[:16]
         st.caption(
-            f"{escaped(str(run.record.get('title', '')))} · model {escaped(run.config.model)} · seed {run.config.seed} · {begun} UTC"
+            f"{escaped(str(run.record.get('title', '')))} · model {escaped(run.config.model)} · seed {run.config.seed} · {created} UTC"
         )
-        with st.container():
+        with st.container():  # always there, so that the buttons do not move the canvas
             run_controls.run_controls(run)
-        live.follow(run)
+        live.run_view(run)
 
 
 new_run()
-with st.container():  # what comes and goes has a place of its own: below it the picture must not be mounted anew
+with st.container():  # always there: the canvas below would be mounted anew if the elements above it moved
     queue_view.queue_list()
 if found:
     watch()

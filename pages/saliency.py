@@ -5,7 +5,7 @@ import streamlit as st
 from ui.app import shell, viewer_model
 from ui.saliency import card_drawer, compare, view
 
-shell.begin(
+shell.page_header(
     "Saliency", "Which neurons carry the concept, layer by layer. Select some for surgery, or look at one closely."
 )
 with shell.shown_errors():

@@ -7,7 +7,7 @@ from analysis.edits import ComponentEdit
 from ui.app import links, shell, viewer_model
 from ui.surgery import before_after, edit_form, ledger_view, quick_edit, removal_form, removal_view
 
-shell.begin(
+shell.page_header(
     "Surgery", "Remove the concept by one of several methods, measure what that really did, and undo it exactly."
 )
 with shell.shown_errors():

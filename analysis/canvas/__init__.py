@@ -1,1 +1,1 @@
-"""The migration canvas: what it draws of a run, the bytes in which that travels to a browser, and the scripts that draw it."""
+"""The migration canvas: computes what is drawn of a run, packs it into bytes, and holds the scripts that draw it in a browser."""

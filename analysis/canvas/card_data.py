@@ -1,4 +1,4 @@
-"""What the card of a chosen neuron says at the chosen step, as plain values that travel to the canvas."""
+"""Computes what the canvas's card shows of one neuron at one snapshot, as values that can be written as JSON."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ __all__ = ["neuron_card"]
 
 
 def neuron_card(run: RunDirectory, view: View, facts: RunFacts, neuron: Neuron, index: int) -> dict[str, Any]:
-    """Role, words then and before, and the score for every tracked concept before the edit, after it and at `index`."""
+    """Role, words before the edit and at `index`, and the score for every tracked concept before the edit, after it and at `index`."""
     n_snapshots = run.n_snapshots()
     index = min(index, n_snapshots - 1)
     after_edit = run_data.beginning_index(run, n_snapshots)
@@ -54,7 +54,7 @@ def neuron_card(run: RunDirectory, view: View, facts: RunFacts, neuron: Neuron, 
 
 
 def _role(run: RunDirectory, view: View, facts: RunFacts, neuron: Neuron, index: int, after_edit: int) -> str:
-    """Seen from the first concept that is shown."""
+    """The neuron's role for the first concept that is shown."""
     name = view.concepts[0]
     if run_cache.snapshot(run.path, index).phase != "training":
         flat = neuron.layer * facts.shape[1] + neuron.index

@@ -1,4 +1,4 @@
-"""What the migration view is told of a run: its scene, the light part of every snapshot, the curves of the control.
+"""Data classes of what the canvas draws: the scene (what stays the same), a frame for each snapshot, the control's curves.
 
 Axis legend: C concept, L layer, N neuron, F followed neuron.
 """
@@ -23,7 +23,7 @@ __all__ = [
 
 PHASES = ("base", "edited", "training")
 MAX_CONCEPTS = 3
-"""One hue each; a fourth could no longer be told from a blend of the others."""
+"""Each gets a hue; a fourth could not be told from a mixture of the others."""
 
 Ribbons = Sequence[tuple[int, int, float]]
 """(from layer, to layer, share of all mass) of one concept's flow."""
@@ -31,7 +31,7 @@ Ribbons = Sequence[tuple[int, int, float]]
 
 @dataclass(frozen=True, kw_only=True)
 class CanvasTask:
-    """What recovery is measured by, as it is called on screen."""
+    """How the task that measures recovery is called on screen."""
 
     question: str = "Does it know the answers?"
     measure: str = "P(answer)"
@@ -46,17 +46,17 @@ class CanvasConcept:
     name: str
     """Identifier of the concept."""
     title: str
-    """What the legend and the tooltips say."""
+    """Its name in the legend and the tooltips."""
     place: int = 0
-    """Its place among all tracked concepts: what its hue is chosen by."""
+    """Its place among all tracked concepts, which decides its hue."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CanvasScene:
-    """What stays the same while snapshots arrive."""
+    """The scene: everything that stays the same while snapshots arrive."""
 
     epoch: str
-    """Identity of the view (run, concepts, mode, scale): when it changes the browser starts over."""
+    """Identifies the view (run, concepts, mode, scale); when it changes, the browser drops everything and starts over."""
     n_layers: int
     """L."""
     n_neurons: int
@@ -66,25 +66,25 @@ class CanvasScene:
     signed: bool
     """True: values are changes (128 none, 255 strongest gain, 0 strongest loss); False: levels."""
     unit: str
-    """What a value is, such as "change of probeless saliency since the edit"."""
+    """What a value measures, such as "change of probeless saliency since the edit"."""
     full_scale: float
-    """The value that 255 stands for, in that unit."""
+    """The value that byte 255 stands for, in that unit."""
     order_LN: np.ndarray
     """uint16: drawing position -> neuron index, strongest before the edit first (or plain index)."""
     pruned: np.ndarray
     """uint32 flat indices ``layer * N + neuron`` of the edited neurons."""
     edit_label: str
-    """What was done to them: "pruned" or "reversed"."""
+    """What the edit did to them: "pruned" or "reversed"."""
     total_steps: int
-    """Training steps planned: the length of the time axis."""
+    """Planned training steps, the length of the time axis."""
     since: str = "the edit"
-    """The moment that changes, flow and distance are counted from: "the edit" or "the base"."""
+    """Where changes, flow and distance are counted from: "the edit" or "the base"."""
     tracked: tuple[str, ...] = ()
-    """Titles of all tracked concepts, drawn or not: what a mark can also carry."""
+    """Titles of all tracked concepts, drawn or not: a mark can name any of them as one that the neuron carries too."""
     task: CanvasTask = field(default_factory=CanvasTask)
-    """How the two curves of recovery are called."""
+    """Names of the two curves of recovery."""
     followed: np.ndarray = field(default_factory=lambda: np.empty(0, np.uint32))
-    """uint32 flat indices of the neurons whose words are known over time, axis F."""
+    """uint32 flat indices of the neurons whose words are tracked over time, axis F."""
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.concepts) <= MAX_CONCEPTS:
@@ -110,12 +110,12 @@ class CanvasScene:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Marks:
-    """Neurons that are marked for a concept at one snapshot, and what else each of them carries."""
+    """Neurons that are marked for a concept at one snapshot, and another concept that each of them carries."""
 
     cells: np.ndarray
     """uint32 flat indices."""
     also: np.ndarray
-    """uint8, as long: place of the strongest other tracked concept it carries, 255 for none."""
+    """uint8, as many: place of the strongest other tracked concept that the neuron carries, 255 for none."""
 
     def __post_init__(self) -> None:
         if self.cells.shape != self.also.shape:
@@ -124,22 +124,22 @@ class Marks:
 
 @dataclass(frozen=True, kw_only=True)
 class CanvasCurve:
-    """What the panels over time are told of one moment of a run or of its control."""
+    """What the panels over time draw for one snapshot of a run or of its control."""
 
     phase: str
     """"base" (before the edit), "edited" (just after it) or "training"."""
     step: int | float
     """Training steps taken."""
     layer_change_CL: Sequence[Sequence[float]]
-    """Change of each layer's mass since the edit (or the base), signed; for a control since its start."""
+    """Signed change of each layer's mass since the edit (or the base); for a control since its start."""
     centre_C: Sequence[float]
     """Centre of mass, in layers."""
     distance_C: Sequence[float]
-    """Wasserstein distance of the layer distribution from the one counted from, in layers."""
+    """Wasserstein distance of the layer distribution to the one that changes are counted from, in layers."""
     retrained: float
-    """The task's measure on what is retrained, 0 to 1."""
+    """The task's measure on the data that is retrained, 0 to 1."""
     held_out: float
-    """The same on what is never retrained."""
+    """The same on data that is never retrained."""
     neutral_loss: float
     """Loss on neutral text, nats per token."""
 
@@ -150,22 +150,22 @@ class CanvasCurve:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CanvasFrame(CanvasCurve):
-    """The light part of one snapshot of the edited run."""
+    """One snapshot of the edited run without the values of its neurons, which are large and travel separately."""
 
     index: int
-    """Number of the snapshot in its run."""
+    """Index of the snapshot in its run."""
     recruits: tuple[Marks, ...]
-    """Per concept: the neurons that newly carry it at this snapshot."""
+    """For each concept: neurons that carry it at this snapshot and did not before."""
     survivors: tuple[Marks, ...]
-    """Per concept: unedited neurons that carried it before, still do and gained."""
+    """For each concept: unedited neurons that carried it before, still do, and gained."""
     flow_C: Sequence[Ribbons]
-    """Per concept: what moved between layers since the edit (or the base)."""
+    """For each concept: the mass that moved between layers since the edit (or the base)."""
     followed_CF: Sequence[Sequence[float]] = ()
-    """Scores of the followed neurons, in multiples of what carrying a concept takes."""
+    """Scores of the followed neurons, in multiples of the threshold for a carrier."""
     words_F: Sequence[Sequence[str] | None] = ()
-    """Words of the followed neurons, strongest first; None where they are those of the snapshot before."""
+    """Words of the followed neurons, strongest first; None if they are the same as at the snapshot before."""
     similarity_F: Sequence[float | None] = ()
-    """Cosine between a followed neuron's words now and before the edit; None where the set is the same."""
+    """Cosine between a followed neuron's words now and before the edit; None if the set is the same."""
 
 
 def require_flat_indices(name: str, cells: np.ndarray, n_cells: int) -> None:

@@ -1,8 +1,8 @@
-"""The control run behind the migration canvas: its curves, and the flow net of it.
+"""Computes what the canvas draws of the control run: its curves, and the flow of the edited run minus that of the control.
 
-The control is trained in the same way without an edit, usually after the run itself, and with fewer snapshots: between
-two of them its layer mass is taken as linear in the steps. It begins from what its training begins from: the unedited
-model, or in a branch the checkpoint.
+The control is trained like the edited run but without an edit, usually after it and with fewer snapshots. Between two
+snapshots its layer mass is interpolated linearly over the steps. Its curves start where its training starts: at the
+unedited model, or at the checkpoint for a branch.
 
 Axes: `T` snapshot, `C` concept, `L` layer.
 """
@@ -19,7 +19,7 @@ __all__ = ["curves", "net_flows"]
 
 
 def curves(run: RunDirectory, view: View) -> list[CanvasCurve]:
-    """The control run's curves as far as it has got, from what its training begins from."""
+    """The control's curves so far, from the weights that its training starts from."""
     control = run.control
     if control is None:
         return []
@@ -27,7 +27,7 @@ def curves(run: RunDirectory, view: View) -> list[CanvasCurve]:
     reference = run_data.reference_index(control, view, count)
 
     def curve(index: int) -> CanvasCurve:
-        return run_cache.kept(
+        return run_cache.cached(
             path,
             ("curve", view.concepts, view.scale, reference, index),
             lambda: CanvasCurve(**run_data.curve_numbers(path, index, view, reference)),
@@ -40,22 +40,25 @@ def curves(run: RunDirectory, view: View) -> list[CanvasCurve]:
 def net_flows(
     run: RunDirectory, view: View, reference: int, start: int, stop: int, control_start: int
 ) -> dict[int, list[Ribbons]]:
-    """Per concept the flow net of the control, of every snapshot that the control has reached.
+    """For each concept the flow minus that of the control, for every snapshot that the control has reached.
 
     Args:
         run: The edited run.
         view: What is shown.
         reference: Snapshot that flow is counted from.
-        start: Snapshots from here on are all told, up to `stop`.
+        start: All snapshots from here up to `stop` are included.
         stop: Number of snapshots.
-        control_start: Of those before `start` only the ones that the control reached with its curves from here on.
+        control_start: Earlier snapshots are included only if the control reached them with its curves from here on.
+
+    Returns:
+        Snapshot -> ribbons for each concept.
     """
     control = run.control
     reached = control.n_snapshots() if control is not None else 0
     if control is None or reached <= (first := _first(control, reached)):
         return {}
     if control.config.origin is not None and first == 0:
-        return {}  # of an older version, which did not measure what the control of a branch begins from
+        return {}  # older versions did not measure the start of a branch's control
     known = _step(control, first + control_start - 1) if control_start else -1
     steps_T = np.array([_step(control, index) for index in range(first, reached)], dtype=np.float64)
     mass_TCL = np.stack([run_cache.mass(control.path, index, view) for index in range(first, reached)])
@@ -78,11 +81,11 @@ def net_flows(
 
 
 def _first(control: RunDirectory, n_snapshots: int) -> int:
-    """The first snapshot that is shown of a control: in a branch that of its checkpoint, even before it is there."""
+    """Index of the first snapshot shown of a control; for a branch that of its checkpoint, even before it exists."""
     if control.config.origin is not None and n_snapshots < 2:
         return 1
     return run_data.beginning_index(control, n_snapshots)
 
 
 def _step(run: RunDirectory, index: int) -> int:
-    return run_cache.kept(run.path, ("step", index), lambda: run_cache.snapshot(run.path, index).step, lambda _: 64)
+    return run_cache.cached(run.path, ("step", index), lambda: run_cache.snapshot(run.path, index).step, lambda _: 64)

@@ -1,4 +1,4 @@
-"""What is read and computed of runs for the migration view, once for all sessions of the dashboard.
+"""Caches what is read and computed from runs for the canvas, once for all sessions of the dashboard.
 
 Committed snapshots never change, so neither does anything computed from them.
 
@@ -18,17 +18,17 @@ from analysis.relearning import Snapshot
 from analysis.runs import RunDirectory, RunFacts
 from analysis.saliency.carriers import carrier_threshold
 
-__all__ = ["CACHE", "View", "facts", "kept", "mass", "scaled", "snapshot", "threshold"]
+__all__ = ["CACHE", "View", "cached", "facts", "mass", "scaled", "snapshot", "threshold"]
 
 T = TypeVar("T")
 
 CACHE = SharedCache(256 * 2**20)
-"""Snapshots and what is drawn of them, for all sessions of this dashboard together."""
+"""Holds snapshots and what is computed from them, for all sessions of this dashboard."""
 
 
 @dataclass(frozen=True)
 class View:
-    """What the user chose to see."""
+    """What the user chose to see: concepts, and the mode, scale and order of the map."""
 
     concepts: tuple[str, ...]
     mode: str = "since the edit"
@@ -37,30 +37,30 @@ class View:
 
 
 def snapshot(run_path: Path, index: int) -> Snapshot:
-    """A committed snapshot: it never changes, so it is read once (unless the folder is replaced by another run)."""
-    return kept(run_path, ("snapshot", index), lambda: RunDirectory(run_path).snapshot(index), _snapshot_bytes)
+    """A committed snapshot, read once."""
+    return cached(run_path, ("snapshot", index), lambda: RunDirectory(run_path).snapshot(index), _snapshot_bytes)
 
 
-def kept(run_path: Path, key: tuple, make: Callable[[], T], size: Callable[[T], int]) -> T:
-    """A value computed from one run, from the cache that all sessions share."""
+def cached(run_path: Path, key: tuple, make: Callable[[], T], size: Callable[[T], int]) -> T:
+    """A value computed from one run, from the shared cache; computed anew if another run has replaced the folder."""
     written = (run_path / "config.json").stat().st_mtime_ns
     return CACHE.get((run_path, written, *key), make, size)
 
 
 def facts(run: RunDirectory) -> RunFacts | None:
-    """What the run found at its start, read once; None before it got that far."""
+    """What the run measured at its start, read once; None before that."""
     try:
         written = (run.path / "facts.json").stat().st_mtime_ns
     except FileNotFoundError:
         return None
-    return kept(run.path, ("facts", written), run.facts, lambda _: 2**16)
+    return cached(run.path, ("facts", written), run.facts, lambda _: 2**16)
 
 
 def scaled(run_path: Path, index: int, concept: str, scale: str) -> np.ndarray:
-    """The saliency of one concept in one snapshot, [L, N]; ranks are computed once."""
+    """The saliency of one concept in one snapshot on a scale, [L, N]; only ranks are cached, the other scales are cheap."""
     if scale != "rank":
         return migration.scaled(snapshot(run_path, index), concept, scale)
-    return kept(
+    return cached(
         run_path,
         ("scaled", index, concept, scale),
         lambda: migration.scaled(snapshot(run_path, index), concept, scale),
@@ -70,7 +70,7 @@ def scaled(run_path: Path, index: int, concept: str, scale: str) -> np.ndarray:
 
 def mass(run_path: Path, index: int, view: View) -> np.ndarray:
     """Layer mass of every shown concept in one snapshot, [C, L]."""
-    return kept(
+    return cached(
         run_path,
         ("mass", view.concepts, view.scale, index),
         lambda: np.stack([migration.layer_mass(scaled(run_path, index, name, view.scale)) for name in view.concepts]),
@@ -79,8 +79,8 @@ def mass(run_path: Path, index: int, view: View) -> np.ndarray:
 
 
 def threshold(run: RunDirectory, name: str, scale: str) -> float:
-    """From which score on a neuron carries the concept."""
-    return kept(
+    """The score from which a neuron counts as a carrier of the concept."""
+    return cached(
         run.path,
         ("threshold", name, scale),
         lambda: carrier_threshold(scaled(run.path, 0, name, scale)),

@@ -1,4 +1,4 @@
-"""From a run on disk to what the migration canvas draws: the same numbers, scaled to bytes.
+"""Turns a run on disk into what the canvas draws: scene, frames, and the values of all neurons scaled to bytes.
 
 Axes: `C` concept, `L` layer, `N` neuron in a layer, `K` chosen neuron, `F` followed neuron.
 """
@@ -11,7 +11,7 @@ import numpy as np
 
 from analysis import migration
 from analysis.canvas.contents import CanvasConcept, CanvasFrame, CanvasScene, CanvasTask, Marks
-from analysis.canvas.run_cache import View, kept, mass, scaled, snapshot, threshold
+from analysis.canvas.run_cache import View, cached, mass, scaled, snapshot, threshold
 from analysis.components.neurons import NeuronSet
 from analysis.errors import ConfigError
 from analysis.relearning import Snapshot
@@ -50,9 +50,9 @@ _TASKS = {
 
 
 def scene(run: RunDirectory, view: View, facts: RunFacts, n_snapshots: int) -> CanvasScene:
-    """The unchanging part: scales and drawing order come from the base snapshot alone, so a live run never rescales."""
+    """The part that stays the same; scales and order come from the base snapshot alone, so that a live run is never rescaled."""
     key = ("scene", view, n_snapshots > 1)
-    return kept(run.path, key, lambda: _scene(run, view, facts, n_snapshots), lambda one: one.order_LN.nbytes + 65536)
+    return cached(run.path, key, lambda: _scene(run, view, facts, n_snapshots), lambda one: one.order_LN.nbytes + 65536)
 
 
 def _scene(run: RunDirectory, view: View, facts: RunFacts, n_snapshots: int) -> CanvasScene:
@@ -63,7 +63,7 @@ def _scene(run: RunDirectory, view: View, facts: RunFacts, n_snapshots: int) -> 
     tracked = run.config.tracked
     titles = {name: concept.title for name, concept in run.concepts().items()}
     unit = {"raw": "activation units (probeless)", "standardised": "standard deviations (d')", "rank": "rank (0 to 1)"}
-    # until the moment after the edit exists, changes are counted from the base: another picture, another epoch
+    # before the snapshot after the edit exists, changes are counted from the base: another picture needs another epoch
     moment = "" if n_snapshots > 1 or not run.config.begins_changed else "before"
     return CanvasScene(
         epoch="|".join([run.name, run.created, *view.concepts, view.mode, view.scale, view.order, moment]),
@@ -87,18 +87,18 @@ def _scene(run: RunDirectory, view: View, facts: RunFacts, n_snapshots: int) -> 
 
 
 def edit_label(run: RunDirectory) -> str:
-    """What happened to the edited neurons: pruned, or reversed; a branch without an edit has them from the run before."""
+    """ "pruned" or "reversed"; a branch without an edit of its own takes the edited neurons of the run that it branched from."""
     edits = (run.config.edit, *(config.edit for config in reversed(relearn_origin.configs(run.path / "origin"))))
     method = next((edit.method for edit in edits if edit is not None), "prune")
     return {"prune": "pruned", "mean_ablate": "pruned"}.get(method, "reversed")
 
 
 def frames(run: RunDirectory, view: View, facts: RunFacts, start: int, stop: int) -> list[CanvasFrame]:
-    """The light parts of the snapshots `start` to `stop`."""
+    """The frames of the snapshots from `start` to before `stop`."""
     reference = reference_index(run, view, stop)
 
     def frame(index: int) -> CanvasFrame:
-        return kept(
+        return cached(
             run.path,
             ("frame", view, reference, index),
             lambda: _frame(run, view, facts, index, stop),
@@ -109,11 +109,11 @@ def frames(run: RunDirectory, view: View, facts: RunFacts, start: int, stop: int
 
 
 def values(run: RunDirectory, view: View, index: int, n_snapshots: int) -> np.ndarray:
-    """What every cell shows at one snapshot, uint8 [C, L, N]: 0 to 255, or 128 for no change."""
+    """Values of all neurons at one snapshot, uint8 [C, L, N]: levels 0 to 255, or changes with 128 for none."""
     reference = reference_index(run, view, n_snapshots)
 
     def make() -> np.ndarray:
-        full = kept(run.path, ("full", view), lambda: _full_scale(_base(run, view), view), lambda _: 64)
+        full = cached(run.path, ("full", view), lambda: _full_scale(_base(run, view), view), lambda _: 64)
         shown = []
         for name in view.concepts:
             now_LN = scaled(run.path, index, name, view.scale)
@@ -124,11 +124,11 @@ def values(run: RunDirectory, view: View, index: int, n_snapshots: int) -> np.nd
                 shown.append(np.clip(128 + np.rint(change_LN / full * 127), 1, 255).astype(np.uint8))
         return np.stack(shown)
 
-    return kept(run.path, ("values", view, reference, index), make, lambda made: made.nbytes)
+    return cached(run.path, ("values", view, reference, index), make, lambda made: made.nbytes)
 
 
 def half_steps(taken: Sequence[CanvasFrame | Snapshot]) -> dict[str, float | None]:
-    """The moment of half recovery on both splits, in steps."""
+    """The step of half recovery for retrained and held-out data; None if not reached."""
     base = next((one for one in taken if one.phase == "base"), None)
     after = [one for one in taken if one.phase != "base"]
     result: dict[str, float | None] = {}
@@ -141,22 +141,22 @@ def half_steps(taken: Sequence[CanvasFrame | Snapshot]) -> dict[str, float | Non
 
 
 def reference_index(run: RunDirectory, view: View, n_snapshots: int) -> int:
-    """The snapshot that changes are counted from: what training began from, or the base if so chosen or not yet edited."""
+    """Index of the snapshot that changes are counted from: where training starts, or the base if the user chose it."""
     return 0 if view.mode == "since the base" else beginning_index(run, n_snapshots)
 
 
 def beginning_index(run: RunDirectory, n_snapshots: int) -> int:
-    """The snapshot of the weights that training began from: right after the edit, at a branch's checkpoint, or the base.
+    """Index of the snapshot of the weights that training starts from: after the edit, a branch's checkpoint, or the base.
 
-    Its phase decides: branches of older versions have none at their checkpoint.
+    The phase of the second snapshot decides, because branches of older versions have no snapshot at their checkpoint.
     """
     if n_snapshots < 2:
         return 0
-    return kept(run.path, ("begins at",), lambda: int(snapshot(run.path, 1).phase == "edited"), lambda _: 64)
+    return cached(run.path, ("begins at",), lambda: int(snapshot(run.path, 1).phase == "edited"), lambda _: 64)
 
 
 def curve_numbers(run_path: Path, index: int, view: View, reference: int) -> dict[str, Any]:
-    """What panels over time show of one snapshot, beside its phase and step, of a run or of its control."""
+    """The fields of a `CanvasCurve` for one snapshot of a run or of its control."""
     taken = snapshot(run_path, index)
     mass_CL = mass(run_path, index, view)
     from_CL = mass(run_path, reference, view)
@@ -179,15 +179,15 @@ def _frame(run: RunDirectory, view: View, facts: RunFacts, index: int, stop: int
     for name in view.concepts:
         least = threshold(run, name, view.scale)
         now_LN = scaled(run.path, index, name, view.scale)
-        nobody = NeuronSet([], facts.shape)  # before the training nothing has been recruited yet
-        found = migration.Roles(nobody, nobody)
+        none = NeuronSet([], facts.shape)  # nothing is recruited before the training
+        found = migration.Roles(none, none)
         if taken.phase == "training":
             found = migration.roles(now_LN, scaled(run.path, after_edit, name, view.scale), facts.edited, least)
         recruits.append(_marks(run, view, index, name, found.recruits))
         survivors.append(_marks(run, view, index, name, found.survivors))
     reference = reference_index(run, view, stop)
     numbers = curve_numbers(run.path, index, view, reference)
-    if index < reference:  # the base, seen from the edit: what the edit took away is no migration
+    if index < reference:  # the base, counted from the edit: what the edit removed is not migration
         numbers["distance_C"] = [float("nan")] * len(view.concepts)
     flow = [
         ribbons(migration.transport, a_L, b_L) if index > reference else []
@@ -204,9 +204,9 @@ def _frame(run: RunDirectory, view: View, facts: RunFacts, index: int, stop: int
 
 
 def ribbons(planned: Callable[..., migration.Transport], *mass_L: np.ndarray) -> list[tuple[int, int, float]]:
-    """A plan as a list of what moves, without what is too thin to be seen (a hundred-thousandth of all mass).
+    """A transport plan as a list of moves, without those too thin to be seen (a hundred-thousandth of all mass).
 
-    Empty where a mass is no distribution: a model that broke down has scores that are not finite.
+    The list is empty if a mass is not a distribution: the scores of a model that broke down are not finite.
     """
     try:
         moved_LL = planned(*mass_L).moved_LL
@@ -216,7 +216,7 @@ def ribbons(planned: Callable[..., migration.Transport], *mass_L: np.ndarray) ->
 
 
 def _distance(before_L: np.ndarray, after_L: np.ndarray) -> float:
-    """NaN where one of them is no distribution."""
+    """Wasserstein distance in layers; NaN if one mass is not a distribution."""
     try:
         return migration.wasserstein(before_L, after_L)
     except ConfigError:
@@ -255,7 +255,7 @@ def _base(run: RunDirectory, view: View) -> np.ndarray:
 
 
 def _full_scale(base_CLN: np.ndarray, view: View) -> float:
-    """What the brightest cell stands for: near the top of the unedited model's scores."""
+    """The value of the brightest cell: a high quantile of the unedited model's scores."""
     if view.scale == "rank":
         return 1.0 if view.mode == "level" else 0.5
     share = 0.999 if view.mode == "level" else 0.99

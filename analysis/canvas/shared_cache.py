@@ -1,7 +1,7 @@
-"""A store of computed values that all sessions of the dashboard share, bounded by bytes.
+"""A least-recently-used cache bounded by bytes, in which concurrent sessions compute each value once.
 
-A class watching one run asks for the same snapshots twenty times over: each is read and computed once, by whoever comes
-first, while the others wait for that one value only. What was not asked for longest is dropped when the bound is passed.
+If twenty people watch one run, the same snapshots are asked for twenty times. The first session computes a value, and the
+others wait for that value only. When the limit is exceeded, the values that were not used for the longest time are dropped.
 """
 
 from collections import OrderedDict
@@ -19,47 +19,47 @@ class SharedCache:
 
     def __init__(self, limit_bytes: int):
         self.limit_bytes = limit_bytes
-        self._guard = Lock()
-        self._kept: OrderedDict[Hashable, tuple[object, int]] = OrderedDict()
-        self._making: dict[Hashable, Lock] = {}
+        self._lock = Lock()
+        self._values: OrderedDict[Hashable, tuple[object, int]] = OrderedDict()
+        self._computing: dict[Hashable, Lock] = {}
         self._bytes = 0
 
     @property
     def n_bytes(self) -> int:
-        """Bytes kept now."""
+        """Bytes held now."""
         return self._bytes
 
     def get(self, key: Hashable, make: Callable[[], T], size: Callable[[T], int]) -> T:
-        """The value of `key`, made now if it is not kept.
+        """The value of `key`, computed now if it is not in the cache.
 
         Args:
-            key: What identifies the value, including everything it depends on.
-            make: Makes it; may itself ask for other keys.
-            size: Bytes it takes; a value beyond the bound alone is returned, but not kept.
+            key: Identifies the value; includes everything that the value depends on.
+            make: Computes the value; may itself ask for other keys.
+            size: Bytes of the value; one that exceeds the limit by itself is returned but not stored.
         """
-        with self._guard:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return cast(T, self._kept[key][0])
-            lock = self._making.setdefault(key, Lock())
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+                return cast(T, self._values[key][0])
+            lock = self._computing.setdefault(key, Lock())
         with lock:
-            with self._guard:
-                if key in self._kept:  # made by another session while this one waited
-                    return cast(T, self._kept[key][0])
+            with self._lock:
+                if key in self._values:  # computed by another session while this one waited
+                    return cast(T, self._values[key][0])
             try:
                 value = make()
-                self._keep(key, value, size(value))
+                self._store(key, value, size(value))
             finally:
-                with self._guard:
-                    self._making.pop(key, None)
+                with self._lock:
+                    self._computing.pop(key, None)
         return value
 
-    def _keep(self, key: Hashable, value: object, n_bytes: int) -> None:
+    def _store(self, key: Hashable, value: object, n_bytes: int) -> None:
         if n_bytes > self.limit_bytes:
             return
-        with self._guard:
-            self._kept[key] = (value, n_bytes)
+        with self._lock:
+            self._values[key] = (value, n_bytes)
             self._bytes += n_bytes
             while self._bytes > self.limit_bytes:
-                _, (_, freed) = self._kept.popitem(last=False)
+                _, (_, freed) = self._values.popitem(last=False)
                 self._bytes -= freed

@@ -1,8 +1,8 @@
-"""The bytes in which a run travels to the migration view.
+"""Packs messages to the canvas into bytes.
 
-Two kinds of things are told of a snapshot. The light part (curves, marks, flow, words; some kilobytes) is sent of every
-snapshot and kept by the browser. The values (a byte for every neuron and concept) are what is large: they are sent as
-far as one message has room, kept within a budget, and asked for again where the playhead needs them.
+A snapshot has two parts. Its frame (curves, marks, flow, words; some kilobytes) is sent once and kept by the browser. Its
+values (a byte for every neuron and concept) are large: a message carries as many as it has room for, the browser keeps
+them within a budget, and asks for those near the playhead that it lacks.
 
 Wire format, little endian, every section padded to 4 bytes: uint32 length of the header | header (JSON) | if
 ``start == 0``: order_LN uint16, pruned uint32 | for every snapshot from ``start`` on, for every concept: recruits uint32,
@@ -41,26 +41,26 @@ def pack(
     net: Mapping[int, Sequence[Ribbons]] | None = None,
     card: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """One message to the browser: ``frames`` are the snapshots from number ``start`` on.
+    """Pack one message to the browser; ``frames`` are the snapshots from number ``start`` on.
 
-    Equal arguments give equal bytes, so a rerun with nothing new costs Streamlit a reference only.
+    Equal arguments give equal bytes, of which Streamlit sends a reference only.
 
     Args:
         scene: What is drawn.
-        frames: The light parts.
+        frames: The frames.
         control: Snapshots of the control run from number ``control_start`` on.
         live: More snapshots are expected.
-        status: A few words beside the live mark.
+        status: A few words shown beside the live mark.
         half_steps: "retrained" and "held_out" -> step of half recovery.
-        number: Number of the message among those with content; one without has that of the last one with content.
+        number: Number of the message among those with content; a message without content repeats the last number.
         start: Number of the first of `frames`.
         control_start: Number of the first of `control`.
         values: Snapshot -> uint8 [C, L, N]; none or some of those that exist.
-        net: Snapshot -> per concept the flow net of the control, once the control is there.
-        card: What is told of the chosen neuron.
+        net: Snapshot -> for each concept the flow minus that of the control, once the control has reached it.
+        card: What the card shows of the chosen neuron.
 
     Raises:
-        ValueError: if a frame does not have the scene's shape.
+        ValueError: a frame or values do not have the scene's shape.
     """
     values = values or {}
     for frame in frames:
@@ -141,7 +141,7 @@ def _ribbons_json(flow_C: Sequence[Ribbons]) -> list[list[list[float | int | Non
 
 
 def _number(value: float | None) -> float | None:
-    """Six significant digits are more than a screen shows; what is not finite is a gap."""
+    """A number with six significant digits, more than a screen shows; None if it is not finite."""
     return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None
 
 

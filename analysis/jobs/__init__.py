@@ -1,4 +1,4 @@
-"""Long work in processes of its own: a job's folder and status, the queue for a device, who frees memory for whom."""
+"""Runs long work in separate processes: a job's folder and status, the queue for each device, requests for device memory."""
 
 import lazy_loader
 

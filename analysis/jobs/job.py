@@ -1,9 +1,9 @@
-"""Long work in a process of its own: a folder that the process writes and anyone may read at the same time.
+"""A job: long work in a separate process, which writes its status and events to a folder that anyone may read.
 
     JOB/status.json     state, process, heartbeat; replaced atomically
     JOB/events.jsonl    append-only: steps with their loss, stages, errors
-    JOB/stop            exists once somebody asked the job to stop
-    JOB/worker.log      what the process printed
+    JOB/stop            exists once the job was asked to stop
+    JOB/worker.log      output of the process
 
 A relearning run (`runs`) and a removal (`removals`) are jobs.
 """
@@ -32,16 +32,16 @@ CANCELLED = "Cancelled while it was queued."
 ACTIVE = ("queued", "starting", "running", "stopping")
 _HEARTBEAT_EVERY = 2.0
 _HEARTBEAT_TIMEOUT = 20.0
-"""Seconds without a heartbeat after which a worker on another machine or in another container counts as dead."""
+"""Seconds without a heartbeat after which a process on another machine or in another container counts as dead."""
 _START_TIMEOUT = 60.0
 _ENTERING = 10.0
-"""Seconds within which a job that says it is queued need not be found in the queue: it is being entered."""
+"""Seconds in which a job with the status “queued” may be missing from the queue, because it is being entered."""
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class JobStatus:
-    """What a job is doing, with a worker that vanished recognised as crashed."""
+    """What a job is doing."""
 
     state: State
     message: str = ""
@@ -50,11 +50,11 @@ class JobStatus:
     snapshots: int = 0
     pid: int | None = None
     pid_started: float | None = None
-    """When the process started (`processes.Process`): a process id alone may have been reused."""
+    """When the process started (`processes.Process`); the id alone may have been reused."""
     boot: str = ""
     host: str = ""
     device: str = ""
-    """Where it runs or will run, as the queue resolved it; empty outside the queue."""
+    """Where it runs or will run, as resolved by the queue; empty outside the queue."""
     heartbeat: float = 0.0
     seconds: float = 0.0
 
@@ -64,10 +64,10 @@ class JobStatus:
 
 
 class Job:
-    """A job's folder; the writing methods are for its worker (and `request_stop`)."""
+    """A job's folder. Only the process that executes the job writes to it, except for `request_stop`."""
 
     kept = "What was written up to here is kept"
-    """What a message about a crash says is left."""
+    """What messages about a crash say is left."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -77,17 +77,17 @@ class Job:
         return self.path.name
 
     def stored(self) -> JobStatus | None:
-        """The status as it was last written, true or not any more; None where none was written yet.
+        """The status that was last written, which may be out of date; None if none was written yet.
 
         Raises:
-            RunError: it is damaged.
+            RunError: the file is damaged.
         """
         path = self.path / "status.json"
         try:
             stored = read_json(path)
             for name in ("heartbeat", "seconds", "step", "snapshots"):
                 if not isinstance(stored.get(name, 0), int | float):
-                    raise RunError(f"{path} is damaged ({name} is no number).")
+                    raise RunError(f"{path} is damaged ({name} is not a number).")
             return JobStatus(**stored)
         except FileNotFoundError:
             return None
@@ -95,9 +95,9 @@ class Job:
             raise RunError(f"{path} is damaged ({error}).") from error
 
     def stored_at_work(self) -> JobStatus | None:
-        """The stored status of what is at work or queued here, which may be a run's control; else the job's own.
+        """The stored status of what is running or queued in this folder: the job itself, or the control of a run.
 
-        A run says that it has finished while the same process carries out its control, on the same device.
+        The status of a run says “finished” while the same process executes its control on the same device.
 
         Raises:
             RunError: one of them is damaged.
@@ -109,7 +109,7 @@ class Job:
         return replace(control, device=own.device) if control is not None and control.active else own
 
     def status(self) -> JobStatus:
-        """The stored status; an active job whose process is gone reads as crashed."""
+        """The stored status, or “crashed” if the job is active and its process is gone."""
         try:
             status = self.stored() or JobStatus(state="starting", heartbeat=self.path.stat().st_mtime)
         except RunError as error:
@@ -118,12 +118,12 @@ class Job:
             return self._queued(status)
         if status.active and not is_alive(status):
             advice = f"See {self.path / 'worker.log'}. {self.kept}; start it again."
-            return replace(status, state="crashed", message=f"The worker ended without a word. {advice}")
+            return replace(status, state="crashed", message=f"The worker ended without a message. {advice}")
         return status
 
     def _queued(self, status: JobStatus) -> JobStatus:
-        """The status of a job that has written itself down as queued, with what the queue says of it."""
-        if self.stop_requested():  # the queue takes it out before anything else happens there
+        """The status of a job whose stored status is “queued”, completed by what the queue knows."""
+        if self.stop_requested():  # the next change of the queue removes it
             return replace(status, state="stopped", message=CANCELLED)
         try:
             place = queue_store.place(self.path)
@@ -133,7 +133,7 @@ class Job:
             return replace(status, message=f"{_ordinal(place)} in the queue")
         now = self.stored()
         if now is not None and now.state != "queued":
-            return self.status()  # it has begun in the meantime
+            return self.status()  # it has started in the meantime
         if place == 0 or abs(time.time() - status.heartbeat) < _ENTERING:
             return replace(status, state="starting" if place == 0 else "queued", message="Starting")
         return replace(
@@ -141,7 +141,7 @@ class Job:
         )
 
     def events(self) -> list[dict[str, Any]]:
-        """All complete lines of the event log; a last line that is still being written is left out."""
+        """All complete lines of the event log, without a last line that is still being written."""
         try:
             lines = (self.path / "events.jsonl").read_text().split("\n")[:-1]
         except FileNotFoundError:
@@ -152,7 +152,7 @@ class Job:
         return (self.path / "stop").exists()
 
     def request_stop(self) -> None:
-        """Ask the worker to stop after its current step; a job that is queued leaves the queue."""
+        """Ask the job to stop after its current step; a queued job leaves the queue."""
         (self.path / "stop").touch()
 
     def write_status(self, status: JobStatus) -> None:
@@ -164,7 +164,7 @@ class Job:
 
 
 class StatusKeeper:
-    """Owns a job's status while its worker works: every change is written at once, and a heartbeat in between."""
+    """Writes a job's status while it is executed: every change at once, and a heartbeat in between."""
 
     def __init__(self, job: Job):
         self._job, self._lock, self._over = job, threading.Lock(), threading.Event()
@@ -173,7 +173,7 @@ class StatusKeeper:
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def execute(self, work: Callable[[], str]) -> JobStatus:
-        """Do the work, and write how it ended: `work` returns the last message, or raises.
+        """Call `work`, which returns the last message or raises, and write how it ended.
 
         Raises:
             PalimpsestError: the work failed; the status says so too.
@@ -211,7 +211,7 @@ class StatusKeeper:
             self._job.write_status(self.status)
 
     def finish(self, state: State, message: str) -> None:
-        """The last word: the heartbeat is over before it is written."""
+        """Write the last status, after the heartbeat has stopped."""
         self._over.set()
         self.update(state=state, message=message)
         self._job.append_event(state, text=message)
@@ -225,7 +225,7 @@ class StatusKeeper:
 
 
 def by_this_process(job: Job) -> dict[str, Any]:
-    """The fields of a status that say which process writes it, and where the job runs."""
+    """The fields of a status that name this process and the device of the job."""
     process, before = processes.current(), None
     with suppress(RunError):  # a damaged status is about to be replaced
         before = job.stored()
@@ -239,7 +239,7 @@ def by_this_process(job: Job) -> dict[str, Any]:
 
 
 def is_alive(status: JobStatus) -> bool:
-    """Whether the process that wrote a status still runs."""
+    """Whether the process that wrote a status is still running."""
     if status.pid is None:
         return abs(time.time() - status.heartbeat) < _START_TIMEOUT
     if status.host != platform.node():
@@ -249,18 +249,18 @@ def is_alive(status: JobStatus) -> bool:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
+    """Read a JSON object from a file.
 
     Raises:
-        FileNotFoundError: there is none.
-        RunError: it is damaged.
+        FileNotFoundError: the file does not exist.
+        RunError: the file is damaged.
     """
     try:
         data = json.loads(path.read_text())
     except ValueError as error:
         raise RunError(f"{path} is damaged ({error}).") from error
     if not isinstance(data, dict):
-        raise RunError(f"{path} is damaged (no JSON object).")
+        raise RunError(f"{path} is damaged (not a JSON object).")
     return data
 
 

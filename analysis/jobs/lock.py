@@ -1,6 +1,7 @@
-"""One process at a time carries out a job or changes what it will do: a lock of the operating system on JOB/.lock.
+"""Locks a job's folder for one process with a lock of the operating system on JOB/.lock.
 
-It ends with its process, however that ends. Whoever only reads a run needs none.
+A process holds it while it executes the job or changes its settings. The operating system releases the lock when the
+process ends, even after a crash. Reading needs no lock.
 """
 
 import errno
@@ -21,20 +22,20 @@ else:
 __all__ = ["held"]
 
 _FILE = ".lock"
-_LOOK_EVERY = 0.05
+_CHECK_SECONDS = 0.05
 _BUSY = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 
 
 @contextmanager
 def held(folder: Path, *, wait: float = 0.0) -> Iterator[None]:
-    """Hold a job's lock for as long as the block lasts.
+    """Hold a job's lock while the block runs.
 
     Args:
-        folder: The job's.
-        wait: Seconds to wait for whoever has it.
+        folder: The job's folder.
+        wait: Seconds to wait if another process holds the lock.
 
     Raises:
-        BusyError: somebody else still holds it; nothing was written.
+        BusyError: another process still holds the lock; nothing was written.
         RunError: the folder cannot be written.
     """
     until = time.monotonic() + wait
@@ -45,8 +46,8 @@ def held(folder: Path, *, wait: float = 0.0) -> Iterator[None]:
                     f"“{folder.name}” is being carried out or changed by another process. Stop it first, or wait until "
                     "that has ended."
                 )
-            time.sleep(_LOOK_EVERY)
-        yield  # closing the file lets go
+            time.sleep(_CHECK_SECONDS)
+        yield  # closing the file releases the lock
 
 
 def _opened(path: Path) -> IO[bytes]:
@@ -57,7 +58,7 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 def _taken(file: IO[bytes]) -> bool:
-    """Whether the lock is held now; also where the file system knows no locks."""
+    """Try to take the lock; True if it is held now, or if the file system does not support locks."""
     try:
         if os.name == "nt":
             file.seek(0)

@@ -1,10 +1,11 @@
-"""Room in a device's memory: jobs ask dashboards for it, dashboards say what they hold.
+"""Lets a job ask dashboards to free device memory, through two tables of the queue's database.
 
-A dashboard never trains, so what its viewer holds can go elsewhere at any time. A job that finds too little memory free
-writes a request into the queue's database and waits; the dashboards that hold something there look for requests every
-second (`requests`), let go, and say so (`release`).
+A dashboard never trains, so the model that it shows can be moved or unloaded at any time. Each dashboard records what it
+holds on which device (`record_held`). A job that finds too little free memory writes a request and waits
+(`wait_for_memory`). The dashboards read the requests every second (`open_requests`), free the memory and record that
+(`record_released`).
 
-Devices are named as the queue's lines are: "cpu", "cuda:0", "mps".
+Devices are named as in the queue: "cpu", "cuda:0", "mps".
 """
 
 import logging
@@ -19,106 +20,115 @@ from analysis.jobs import Job, processes, queue_store
 from analysis.jobs.processes import Process
 from analysis.models.memory import MemoryEstimate
 
-__all__ = ["PATIENCE", "Request", "held", "hold", "make_room", "release", "requests"]
+__all__ = [
+    "WAIT_SECONDS",
+    "Request",
+    "open_requests",
+    "record_held",
+    "record_released",
+    "recorded",
+    "wait_for_memory",
+]
 
-PATIENCE = 60.0
-"""Seconds that a job waits for dashboards."""
-_LOOK_EVERY = 0.25
-_MINE = "pid = ? AND pid_started = ? AND boot = ? AND host = ?"
+WAIT_SECONDS = 60.0
+"""How long a job waits for dashboards."""
+_CHECK_SECONDS = 0.25
+_OWN_ROWS = "pid = ? AND pid_started = ? AND boot = ? AND host = ?"
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """A job's request for room."""
+    """A job's request that dashboards free memory on a device."""
 
     number: int
     device: str
     bytes: int
-    """How much it needs in all, not how much is missing."""
+    """What the job needs in total, not what is missing."""
     job: str
-    """Its name."""
+    """The job's name."""
 
 
-def make_room(estimate: Callable[[], MemoryEstimate], job: Job, say: Callable[[str], None]) -> None:
-    """Return once what `job` needs is free; where it is not, ask the dashboards that hold memory on the device.
+def wait_for_memory(estimate: Callable[[], MemoryEstimate], job: Job, say: Callable[[str], None]) -> None:
+    """Return once the memory that `job` needs is free; ask the dashboards that hold memory on the device to free it.
 
     Args:
-        estimate: What is needed against what is free, at the moment of the call.
-        job: For whom; it may be asked to stop meanwhile.
-        say: Called with what is waited for.
+        estimate: Compares what is needed with what is free when it is called.
+        job: The job that needs the memory; it may be asked to stop while it waits.
+        say: Called with a message about what the job waits for.
 
     Raises:
-        MemoryShortError: there is no room, and no dashboard could make enough.
+        MemoryShortError: too little memory is free, and no dashboard could free enough.
         StoppedError: the job was asked to stop while it waited.
     """
     found = estimate()
     if found.fits:
         return
-    device, deadline = _line(found.device), time.monotonic() + PATIENCE
+    device, deadline = _queue_name(found.device), time.monotonic() + WAIT_SECONDS
     try:
-        with _asked(device, found.needed, job):
+        with _open_request(device, found.needed, job):
             while _holders(device) and not found.fits and time.monotonic() < deadline:
-                say("Waiting for the dashboard to make room")
+                say("Waiting for the dashboard to free memory")
                 if job.stop_requested():
-                    raise StoppedError("Stopped while it waited for room in memory. Nothing was changed.")
-                time.sleep(_LOOK_EVERY)
+                    raise StoppedError("Stopped while it waited for free memory. Nothing was changed.")
+                time.sleep(_CHECK_SECONDS)
                 found = estimate()
             if not found.fits:
-                found = estimate()  # the last holder may have let go after the last look
+                found = estimate()  # the last dashboard may have freed memory after the last check
     except RunError as error:
-        _log.warning("nobody could be asked for room: %s", error)
+        _log.warning("No dashboard could be asked to free memory: %s", error)
     found.check()
 
 
-def hold(device: str, count: int) -> None:
-    """For a dashboard: write down that this process holds `count` bytes on a device.
+def record_held(device: str, n_bytes: int) -> None:
+    """Record that this process, a dashboard, holds `n_bytes` on a device.
 
     Raises:
         RunError: the queue cannot be written.
     """
-    me = _who(processes.current())
+    own = _columns(processes.current())
     with queue_store.writing() as connection:
         connection.execute(
             "INSERT OR REPLACE INTO holdings (device, bytes, pid, pid_started, boot, host) VALUES (?, ?, ?, ?, ?, ?)",
-            (_line(device), count, *me),
+            (_queue_name(device), n_bytes, *own),
         )
 
 
-def held() -> dict[str, int]:
-    """For a dashboard: what is written down that this process holds, in bytes by device.
+def recorded() -> dict[str, int]:
+    """What this process, a dashboard, has recorded that it holds: bytes by device.
 
     Raises:
         RunError: the queue cannot be read.
     """
     with queue_store.reading() as connection:
         rows = connection.execute(
-            f"SELECT device, bytes FROM holdings WHERE {_MINE}", _who(processes.current())
+            f"SELECT device, bytes FROM holdings WHERE {_OWN_ROWS}", _columns(processes.current())
         ).fetchall()
     return {row["device"]: row["bytes"] for row in rows}
 
 
-def release(device: str) -> None:
-    """For a dashboard: write down that this process holds nothing on a device any more.
+def record_released(device: str) -> None:
+    """Record that this process, a dashboard, no longer holds memory on a device.
 
     Raises:
         RunError: the queue cannot be written.
     """
     with queue_store.writing() as connection:
         connection.execute(
-            f"DELETE FROM holdings WHERE device = ? AND {_MINE}", (_line(device), *_who(processes.current()))
+            f"DELETE FROM holdings WHERE device = ? AND {_OWN_ROWS}",
+            (_queue_name(device), *_columns(processes.current())),
         )
 
 
-def requests(device: str) -> list[Request]:
-    """For a dashboard: what jobs ask for on a device, oldest first; requests of dead processes are left out.
+def open_requests(device: str) -> list[Request]:
+    """The requests of jobs for memory on a device, oldest first, without those of processes that have died.
 
     Raises:
         RunError: the queue cannot be read.
     """
     with queue_store.reading() as connection:
         rows = connection.execute(
-            "SELECT * FROM requests WHERE device = ? ORDER BY number", (_line(device),)
+            "SELECT * FROM requests WHERE device = ? ORDER BY number", (_queue_name(device),)
         ).fetchall()
     return [
         Request(number=row["number"], device=row["device"], bytes=row["bytes"], job=row["job"])
@@ -128,13 +138,13 @@ def requests(device: str) -> list[Request]:
 
 
 @contextmanager
-def _asked(device: str, count: int, job: Job) -> Iterator[None]:
-    """A request, for as long as the block lasts; those that dead processes left behind go with it."""
+def _open_request(device: str, n_bytes: int, job: Job) -> Iterator[None]:
+    """Keep a request in the database while the block runs; delete the rows that dead processes left behind."""
     with queue_store.writing() as connection:
-        _forget_the_dead(connection)
+        _delete_rows_of_dead_processes(connection)
         number = connection.execute(
             "INSERT INTO requests (device, bytes, job, pid, pid_started, boot, host) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (device, count, job.name, *_who(processes.current())),
+            (device, n_bytes, job.name, *_columns(processes.current())),
         ).lastrowid
     try:
         yield
@@ -144,25 +154,25 @@ def _asked(device: str, count: int, job: Job) -> Iterator[None]:
 
 
 def _holders(device: str) -> list[Process]:
-    """The other processes that hold memory on a device."""
+    """The other processes that hold memory on a device and are alive."""
     with queue_store.reading() as connection:
         rows = connection.execute("SELECT * FROM holdings WHERE device = ?", (device,)).fetchall()
-    me = processes.current()
+    own = processes.current()
     found = [process for row in rows if (process := queue_store.process_of(row)) is not None]
-    return [process for process in found if process != me and (process.is_alive() or not process.is_here)]
+    return [process for process in found if process != own and (process.is_alive() or not process.is_here)]
 
 
-def _forget_the_dead(connection: Connection) -> None:
+def _delete_rows_of_dead_processes(connection: Connection) -> None:
     for table in ("holdings", "requests"):
         for row in connection.execute(f"SELECT * FROM {table}").fetchall():
             process = queue_store.process_of(row)
             if process is not None and process.is_here and not process.is_alive():
-                connection.execute(f"DELETE FROM {table} WHERE {_MINE}", _who(process))
+                connection.execute(f"DELETE FROM {table} WHERE {_OWN_ROWS}", _columns(process))
 
 
-def _line(device: str) -> str:
+def _queue_name(device: str) -> str:
     return "cuda:0" if device == "cuda" else device
 
 
-def _who(process: Process) -> tuple[int, float, str, str]:
+def _columns(process: Process) -> tuple[int, float, str, str]:
     return process.pid, process.started, process.boot, process.host

@@ -1,7 +1,7 @@
-"""Which process it was: a process id alone may have been given to another one since, or belong to another boot.
+"""Identifies a process by more than its id, which may be reused after it ends or after a reboot.
 
-On Linux a process is known by the time since boot at which it started (the kernel's own count, which no change of the
-clock moves) and the boot it belongs to; elsewhere by its time of creation.
+On Linux the identity is the id, the boot, and the time from boot to the process's start as the kernel counts it, which
+does not change when the clock is set. On other systems it is the id and the time of creation.
 """
 
 import os
@@ -16,35 +16,32 @@ __all__ = ["Process", "current", "ended", "find"]
 
 _PROC = Path("/proc")
 _DEAD = ("Z", "X")
-"""A zombie has ended, too: it only waits for somebody to read its exit code."""
+"""States of a process that has ended; a zombie only waits until its parent reads the exit code."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Process:
-    """One process, told apart from all others that had or will have its id."""
+    """The identity of one process, different from that of any other process with the same id."""
 
     pid: int
     started: float
-    """Seconds after boot (Linux), or time of creation."""
+    """Seconds from boot to its start (Linux), or the time of creation."""
     boot: str
-    """The boot it belongs to; empty where that is not known."""
+    """Identifier of the boot; empty if unknown."""
     host: str
 
     @property
     def is_here(self) -> bool:
-        """Whether it belongs to this machine (or this container), so that its life can be looked up."""
+        """Whether the process belongs to this machine (or container), where its state can be looked up."""
         return self.host == platform.node()
 
     def is_alive(self) -> bool:
-        """Whether it still runs, as far as this machine can tell."""
+        """Whether the process runs on this machine now."""
         return self.is_here and find(self.pid) == self
 
 
 def current() -> Process:
-    """This process.
-
-    It stays the same over an `exec`.
-    """
+    """The identity of this process; it does not change over an `exec`."""
     found = find(os.getpid())
     if found is None:
         raise RuntimeError("this process is not in the table of processes")
@@ -52,7 +49,7 @@ def current() -> Process:
 
 
 def find(pid: int) -> Process | None:
-    """The process that has this id now; None where there is none, or one that has ended."""
+    """The process that has this id now; None if there is none or it has ended."""
     found = _from_proc(pid) if (_PROC / "self" / "stat").exists() else _from_psutil(pid)
     if found is None:
         return None
@@ -61,13 +58,13 @@ def find(pid: int) -> Process | None:
 
 
 def ended(pid: int) -> Process:
-    """What stands for a process of this machine that ended before it could be looked up."""
+    """An identity for a process of this machine that ended before it could be looked up."""
     return Process(pid=pid, started=-1.0, boot="", host=platform.node())
 
 
 def _from_proc(pid: int) -> tuple[float, str] | None:
     try:
-        # The name, in brackets, may hold spaces and brackets itself.
+        # the name, in brackets, may itself contain spaces and brackets
         fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
         return None if fields[0] in _DEAD else (int(fields[19]) / os.sysconf("SC_CLK_TCK"), _boot())
     except (OSError, IndexError, ValueError):

@@ -1,10 +1,11 @@
-"""The queue: the jobs of this home folder, one at a time on each device, first come first served, without a daemon.
+"""Queues the jobs of this home folder: one at a time on each device, first come first served, without a daemon.
 
-`submit` writes a job down and sees to it that a worker serves its device. A worker (`worker`) claims the oldest job,
-carries it out, replaces itself by a fresh process and looks for the next; it ends when nothing is queued. Whoever looks
-at the queue calls `tend`, which notices what has died. A command line that works in its own process takes a `turn`.
+`submit` adds a job and starts a worker for its device if none is alive. A worker (`analysis.worker`) claims the oldest
+job, executes it, replaces itself by a fresh process and claims the next; it exits when nothing is queued. Everything that
+reads the queue calls `tend`, which handles processes that have died. A command line that works in its own process waits
+for its `turn`.
 
-The database is `queue_store`, the rules of a line `queue_rules`, room in a device's memory `room`.
+The database is in `queue_store`, the rules in `queue_rules`, requests for device memory in `memory_broker`.
 """
 
 import logging
@@ -17,7 +18,7 @@ from pathlib import Path
 from analysis import paths
 from analysis.errors import RunError, StoppedError
 from analysis.jobs import Job, processes, queue_rules, queue_store
-from analysis.jobs.memory_broker import make_room
+from analysis.jobs.memory_broker import wait_for_memory
 from analysis.jobs.processes import Process
 from analysis.jobs.queue_store import Entry, place
 
@@ -27,40 +28,40 @@ __all__ = [
     "cancel",
     "device_of",
     "entries",
-    "make_room",
     "place",
     "rebuild",
     "submit",
     "tend",
     "turn",
+    "wait_for_memory",
     "waiting",
 ]
 
 LOOK_EVERY = 1.0
-"""Seconds between looks at a line in which somebody else comes first."""
+"""Seconds between two checks of a queue in which another job comes first."""
 _log = logging.getLogger(__name__)
 
 
 def submit(path: Path, kind: str, device: str = "auto", owner: str = "") -> int:
-    """Put a job at the end of its device's line and start a worker there if none is alive.
+    """Put a job at the end of its device's queue and start a worker there if none is alive.
 
     Args:
         path: The job's folder.
         kind: "run" or "removal".
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
-        owner: Who asks for it, in a few words; may be empty.
+        owner: Who submits it, in a few words; may be empty.
 
     Returns:
-        Its place in the line: 1 is next.
+        Its place in the queue: 1 is next.
 
     Raises:
         ConfigError: the device does not exist here.
-        RunError: the job is in the queue or at work already, or the queue cannot be written.
+        RunError: the job is queued or running already, or the queue cannot be written.
     """
     job, resolved = Job(paths.real(path)), device_of(device)
     before = job.status()
     if before.active and before.pid is not None:
-        raise RunError(f"“{job.name}” is at work already.")
+        raise RunError(f"“{job.name}” is running already.")
     with queue_rules.changing(resolved) as connection:
         entry = queue_rules.enter(connection, job, kind, resolved, owner)
         (job.path / "stop").unlink(missing_ok=True)
@@ -70,10 +71,10 @@ def submit(path: Path, kind: str, device: str = "auto", owner: str = "") -> int:
 
 
 def device_of(device: str) -> str:
-    """What a line is called: the device that "auto" stands for here, with its number where it is a CUDA device.
+    """The name of a device in the queue: "auto" resolved, and a CUDA device with its number.
 
     Raises:
-        ConfigError: it does not exist here.
+        ConfigError: the device does not exist on this machine.
     """
     if device == "cpu":
         return device
@@ -84,7 +85,7 @@ def device_of(device: str) -> str:
 
 
 def entries() -> list[Entry]:
-    """All jobs that are at work or queued, device by device, in order.
+    """All jobs that are running or queued, device by device, in order.
 
     Raises:
         RunError: the queue cannot be read.
@@ -99,10 +100,10 @@ def waiting() -> list[Entry]:
 
 
 def cancel(path: Path) -> bool:
-    """Take a queued job out, or ask one at work to stop; False where it is neither.
+    """Remove a queued job, or ask a running one to stop; False if the job is neither.
 
     Raises:
-        RunError: the queue cannot be written, or the job has no folder yet through which it could be told.
+        RunError: the queue cannot be written, or the job has just started and has no folder yet.
     """
     job = Job(paths.real(path))
     with queue_store.writing() as connection:
@@ -113,15 +114,17 @@ def cancel(path: Path) -> bool:
         try:
             job.request_stop()
         except FileNotFoundError as error:
-            raise RunError(f"“{job.name}” has just begun and cannot be told yet. Try again in a moment.") from error
+            raise RunError(
+                f"“{job.name}” has just started and cannot be stopped yet. Try again in a moment."
+            ) from error
     return found is not None
 
 
 def tend() -> None:
-    """Notice workers and jobs that have died, and start a worker where something is queued and none is alive.
+    """Mark jobs whose process has died as crashed, and start a worker where jobs are queued and none is alive.
 
-    Cheap, and safe to call from everywhere at any time. A queue that cannot be used is logged, not raised: whoever wants
-    something of it (`submit`, `entries`) is told.
+    It is cheap and safe to call at any time. A queue that cannot be used is logged, not raised: `submit` and `entries`
+    raise the error.
     """
     try:
         with queue_store.reading() as connection:
@@ -140,15 +143,15 @@ def tend() -> None:
 def turn(
     path: Path, kind: str, device: str, *, say: Callable[[str], None], owner: str = "", now: bool = False
 ) -> Iterator[None]:
-    """Wait in the device's line with this process, and hold the device for as long as the block lasts.
+    """Wait in the device's queue with this process, and hold the device while the block runs.
 
     Args:
         path: The job's folder, which need not exist yet.
         kind: "run" or "removal".
         device: As for `submit`.
-        say: Called with the place in the line when it changes.
+        say: Called with a message when the place in the queue changes.
         owner: As for `submit`.
-        now: Do not wait. The job still stands in the queue as being at work, so that others wait for it.
+        now: Start without waiting. The job is still entered as running, so that others wait for it.
 
     Raises:
         ConfigError: the device does not exist here.
@@ -175,10 +178,10 @@ def turn(
 
 
 def rebuild() -> Path | None:
-    """Set a damaged database aside and make a new one of the jobs that say they are queued or at work.
+    """Set a damaged database aside and make a new one from the jobs whose status says that they are queued or running.
 
     Returns:
-        Where the old one lies now; None where there was none.
+        Where the old database is now; None if there was none.
     """
     old = queue_store.database()
     aside = old.with_name(f"{old.name}.{time.time_ns()}.damaged")
@@ -194,7 +197,7 @@ def rebuild() -> Path | None:
                 if (status := job.stored_at_work()) and status.active and status.device:
                     found.append((status.state == "queued", status.heartbeat, job, kind, status))
     with queue_store.writing() as connection:
-        # above all numbers that the old one can have given
+        # larger than any number that the old database can have given
         queue_store.count_from(connection, time.time_ns() // 1_000_000)
         for queued, _, job, kind, status in sorted(found, key=lambda one: one[:2]):
             entry = queue_rules.enter(connection, job, kind, status.device, "")
@@ -206,8 +209,8 @@ def rebuild() -> Path | None:
 
 
 def _wait(entry: Entry, me: Process, say: Callable[[str], None], now: bool) -> None:
-    """Until the job in the foreground has begun."""
-    said = 0
+    """Wait until the job of this process may start."""
+    announced = 0
     while True:
         with queue_rules.changing(entry.device) as connection:
             line = queue_store.entries(connection, entry.device)
@@ -216,14 +219,14 @@ def _wait(entry: Entry, me: Process, say: Callable[[str], None], now: bool) -> N
             begun = mine is not None and queue_rules.begin(connection, mine, me, now=now)
         if other is not None:
             raise StoppedError(
-                f"“{entry.name}” does not wait here any more: it was queued again, or the queue was made anew, and a worker "
-                "carries it out. `palimpsest queue` lists it."
+                f"“{entry.name}” no longer waits in this process: it was submitted again, or the queue was rebuilt, and a "
+                "worker will execute it. `palimpsest queue` lists it."
             )
         if mine is None:
             raise StoppedError(f"“{entry.name}” was cancelled while it was queued.")
         if begun:
             return
-        if mine.place != said:
-            said = mine.place
-            say(f"Waiting for {entry.device}" + (f", {said - 1} before it" if said > 1 else ""))
+        if mine.place != announced:
+            announced = mine.place
+            say(f"Waiting for {entry.device}" + (f", {announced - 1} before it" if announced > 1 else ""))
         time.sleep(LOOK_EVERY)

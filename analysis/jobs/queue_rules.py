@@ -1,7 +1,7 @@
-"""What happens in a device's line, inside a transaction of the queue's database: who enters, begins, ends, serves.
+"""The rules of one device's queue: how a job enters, starts, ends and is cancelled, and when a worker is started.
 
-Every function here takes the connection of such a transaction (`changing`), in which dead processes have been noticed
-already. A job's status is written before the transaction ends, so that no other change of the queue comes in between.
+Every function here takes the connection of a transaction opened by `changing`, which has already removed the jobs of dead
+processes. A job's status is written before the transaction ends, so that no other change of the queue can come in between.
 """
 
 import logging
@@ -39,15 +39,15 @@ __all__ = [
 ]
 
 _KEPT = 200
-"""Rows of ended jobs that stay in the database."""
+"""How many rows of ended jobs stay in the database."""
 _RESTART_AFTER = 5.0
-"""Seconds until a worker that died is replaced, so that one that cannot start is not started without end."""
+"""Seconds before a dead worker is replaced, so that a worker that cannot start is not restarted in a tight loop."""
 _log = logging.getLogger(__name__)
 
 
 @contextmanager
 def changing(device: str, wait: float = BUSY) -> Iterator[Connection]:
-    """A transaction on a device's line, from which jobs have been taken that are over or will never begin.
+    """Open a transaction on a device's queue, after removing jobs whose process died and jobs that will never start.
 
     Raises:
         RunError: the queue, or the status of a job in it, cannot be written.
@@ -56,74 +56,74 @@ def changing(device: str, wait: float = BUSY) -> Iterator[Connection]:
         for entry in queue_store.entries(connection, device):
             if entry.state == "running" and _is_dead(entry):
                 _crash(connection, entry)
-            elif reason := _will_not_begin(entry):
+            elif reason := _reason_to_remove(entry):
                 cancel(connection, entry, reason)
         yield connection
 
 
 def needs_change(line: Sequence[Entry], worker: Process | None) -> bool:
-    """Whether a device's line is not as it should be: somebody died, a job will never begin, nobody serves it."""
-    odd = any(_is_dead(entry) if entry.state == "running" else _will_not_begin(entry) for entry in line)
-    return odd or (_has_work(line) and not is_served(line, worker))
+    """Whether `changing` or `ensure_worker` has something to do: a dead process, a job that will never start, no worker."""
+    stale = any(_is_dead(entry) if entry.state == "running" else _reason_to_remove(entry) for entry in line)
+    return stale or (_has_work(line) and not is_served(line, worker))
 
 
 def enter(
     connection: Connection, job: Job, kind: str, device: str, owner: str, *, waits: Process | None = None
 ) -> Entry:
-    """Put a job at the end of the line.
+    """Put a job at the end of its device's queue.
 
     Args:
-        connection: Of the transaction.
+        connection: The transaction.
         job: The job.
         kind: "run" or "removal".
-        device: As `device_of` names it.
-        owner: Who asks for it.
-        waits: The process that waits with it and will carry it out itself; None leaves it to a worker.
+        device: Its name from `queue.device_of`.
+        owner: Who submits it.
+        waits: The process that waits with the job and will execute it; None leaves it to a worker.
 
     Raises:
-        RunError: it is in a line already.
+        RunError: the job is in the queue already.
     """
     if queue_store.find(connection, job.path) is not None:
         raise RunError(f"“{job.name}” is in the queue already.")
-    who = _who(waits) if waits else (None, None, None, None)
+    own = _columns(waits) if waits else (None, None, None, None)
     row = connection.execute(
         "INSERT INTO jobs (path, kind, device, owner, state, foreground, submitted, pid, pid_started, boot, host) "
         "VALUES (?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?)",
-        (str(paths.real(job.path)), kind, device, owner, waits is not None, time.time(), *who),
+        (str(paths.real(job.path)), kind, device, owner, waits is not None, time.time(), *own),
     )
     return next(one for one in queue_store.entries(connection, device) if one.number == row.lastrowid)
 
 
 def begin(connection: Connection, entry: Entry, process: Process, *, now: bool = False) -> bool:
-    """Let `process` begin with a job, if it is the first in line and nothing is at work there; with `now` in any case."""
+    """Mark a job as run by `process` if it is first and the device is free; with `now` in any case. Returns whether it was."""
     line = queue_store.entries(connection, entry.device)
     if not now and (line[0].state == "running" or line[0].number != entry.number):
         return False
     connection.execute(
         "UPDATE jobs SET state = 'running', started = ?, pid = ?, pid_started = ?, boot = ?, host = ? WHERE number = ?",
-        (time.time(), *_who(process), entry.number),
+        (time.time(), *_columns(process), entry.number),
     )
     return True
 
 
 def end(connection: Connection, entry: Entry, state: State = "done") -> bool:
-    """Take a job out of the line; False where it was there no more.
+    """Remove a job from the queue; False if it was not there any more.
 
-    A queue that was made anew (`queue.rebuild`) numbers its jobs anew: a job is known by its folder, and there by its number
-    or by the process at work on it.
+    `queue.rebuild` gives jobs new numbers. A job is therefore identified by its folder together with its number or the
+    process that runs it.
     """
-    who = _who(entry.process) if entry.process else (None, None, None, None)
+    own = _columns(entry.process) if entry.process else (None, None, None, None)
     row = connection.execute(
         "UPDATE jobs SET state = ?, ended = ? WHERE path = ? AND state IN ('queued', 'running') "
         "AND (number = ? OR (pid = ? AND pid_started = ? AND boot = ? AND host = ?))",
-        (state, time.time(), str(entry.path), entry.number, *who),
+        (state, time.time(), str(entry.path), entry.number, *own),
     )
     connection.execute("DELETE FROM jobs WHERE state IN ('done', 'cancelled') AND number <= ?", (entry.number - _KEPT,))
     return row.rowcount > 0
 
 
 def cancel(connection: Connection, entry: Entry, reason: str = CANCELLED) -> None:
-    """Take a queued job out of the line; its status says so."""
+    """Remove a queued job from the queue and write the reason to its status."""
     if not end(connection, entry, "cancelled"):
         return
     job = Job(entry.path)
@@ -133,39 +133,39 @@ def cancel(connection: Connection, entry: Entry, reason: str = CANCELLED) -> Non
 
 
 def write_queued(job: Job, before: JobStatus, device: str) -> None:
-    """Write a job's status as queued; what it has reached before is kept."""
-    nobody = {"pid": None, "pid_started": None, "boot": "", "host": ""}
-    _write(job, replace(before, state="queued", message="Queued", heartbeat=time.time(), device=device, **nobody))
+    """Write a job's status as queued; the step and snapshots it has reached are kept."""
+    no_process = {"pid": None, "pid_started": None, "boot": "", "host": ""}
+    _write(job, replace(before, state="queued", message="Queued", heartbeat=time.time(), device=device, **no_process))
 
 
 def worker_of(connection: Connection, device: str) -> Process | None:
-    """The process registered as the device's worker, dead or alive."""
+    """The process that is registered as the device's worker, whether or not it is alive."""
     row = connection.execute("SELECT * FROM workers WHERE device = ?", (device,)).fetchone()
     return None if row is None else queue_store.process_of(row)
 
 
 def is_served(line: Sequence[Entry], worker: Process | None) -> bool:
-    """Whether the registered worker of a line is alive; on another machine only its job tells."""
+    """Whether the registered worker of a queue is alive; for one on another machine the heartbeat of its job decides."""
     if worker is None or worker.is_here:
         return worker is not None and worker.is_alive()
     return any(entry.process == worker and not _is_dead(entry) for entry in line)
 
 
 def register(connection: Connection, device: str, worker: Process) -> None:
-    """Write down that `worker` serves the device."""
+    """Register `worker` as the device's worker."""
     connection.execute(
         "INSERT OR REPLACE INTO workers (device, registered, pid, pid_started, boot, host) VALUES (?, ?, ?, ?, ?, ?)",
-        (device, time.time(), *_who(worker)),
+        (device, time.time(), *_columns(worker)),
     )
 
 
 def ensure_worker(connection: Connection, device: str, *, at_once: bool = False) -> None:
-    """Start a worker where jobs wait for one and none is alive.
+    """Start a worker if jobs wait for one and none is alive.
 
     Args:
-        connection: Of the transaction.
-        device: The line.
-        at_once: Also where the last one died a moment ago.
+        connection: The transaction.
+        device: The device.
+        at_once: Start it even if the last worker died a moment ago.
     """
     line, worker = queue_store.entries(connection, device), worker_of(connection, device)
     if not _has_work(line) or is_served(line, worker):
@@ -179,12 +179,12 @@ def ensure_worker(connection: Connection, device: str, *, at_once: bool = False)
 
 
 def command(device: str) -> list[str]:
-    """The command line of a worker."""
+    """The command line that starts a worker."""
     return [sys.executable, "-m", "analysis.worker", "--device", device]
 
 
 def _start(device: str) -> Process | None:
-    """A new worker, in a session of its own, which outlives this process; what it prints goes to its log."""
+    """Start a worker in its own session, so that it outlives this process; its output goes to its log file."""
     try:
         with (paths.home() / f"worker-{device.replace(':', '-')}.log").open("wb") as log:
             process = subprocess.Popen(
@@ -197,9 +197,9 @@ def _start(device: str) -> Process | None:
             )
     except OSError as error:
         raise RunError(f"No worker for {device} could be started ({error}). Free some memory or disk space.") from error
-    # Somebody has to wait for the child, or it stays a zombie.
+    # the parent has to wait for the child, or it stays a zombie
     threading.Thread(target=process.wait, name=f"waits for worker {process.pid}", daemon=True).start()
-    # One that has failed already counts, too, or it would be started again at once, without end.
+    # a worker that has already failed is registered too, or it would be restarted in a tight loop
     return processes.find(process.pid) or processes.ended(process.pid)
 
 
@@ -212,12 +212,12 @@ def _crash(connection: Connection, entry: Entry) -> None:
     job = Job(entry.path)
     before = _stored(job)
     if before is not None and before.active:
-        message = f"The process at work on it ended without a word. See {job.path / 'worker.log'}. It can be resumed."
+        message = f"The process that ran it ended without a message. See {job.path / 'worker.log'}. It can be resumed."
         _write(job, replace(before, state="crashed", message=message))
 
 
 def _is_dead(entry: Entry) -> bool:
-    """Whether the process of a running job is gone; on another machine the heartbeat of the job tells."""
+    """Whether the process of a running job is gone; on another machine the job's heartbeat decides."""
     if entry.process is None or entry.process.is_here:
         return entry.process is None or not entry.process.is_alive()
     try:
@@ -227,8 +227,8 @@ def _is_dead(entry: Entry) -> bool:
     return stored is None or not jobs.is_alive(stored)
 
 
-def _will_not_begin(entry: Entry) -> str:
-    """Why a queued job has to leave the line; empty where it has not."""
+def _reason_to_remove(entry: Entry) -> str:
+    """Why a queued job will never start and has to leave the queue; empty if it can stay."""
     if entry.state != "queued":
         return ""
     if (entry.path / "stop").exists():
@@ -255,5 +255,5 @@ def _write(job: Job, status: JobStatus) -> None:
         raise RunError(f"The status of {job.path} cannot be written ({error.strerror}). {advice}") from error
 
 
-def _who(process: Process) -> tuple[int, float, str, str]:
+def _columns(process: Process) -> tuple[int, float, str, str]:
     return process.pid, process.started, process.boot, process.host

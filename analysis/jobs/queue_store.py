@@ -1,12 +1,12 @@
-"""The queue's database, `queue.sqlite3` in the home folder: its tables, its transactions, and what can go wrong.
+"""The queue's SQLite database, `queue.sqlite3` in the home folder: tables, transactions, and errors in the user's words.
 
-    jobs       one row a job: where it is, its device, its state, the process at work on it
-    workers    one row a device: the process that serves it
-    holdings   what dashboards hold in the memory of a device
-    requests   jobs that ask dashboards for room there
+    jobs       one row for each job: its folder, device and state, and the process that runs it
+    workers    one row for each device: the process that works on its queue
+    holdings   the device memory that dashboards hold
+    requests   jobs that ask dashboards to free device memory
 
-Every change is one IMMEDIATE transaction, so that of two processes that decide at the same moment the second sees what
-the first decided. Knows nothing of jobs' folders; `queue` and `room` do.
+Every change is one IMMEDIATE transaction: if two processes decide at the same moment, the second sees what the first
+decided. This module does not read jobs' folders; `queue_rules` and `queue` do.
 """
 
 import contextlib
@@ -40,43 +40,43 @@ State = Literal["queued", "running", "done", "cancelled"]
 BUSY = 5.0
 """Seconds to wait for a database that another process is writing."""
 _VERSION = 1
-_WHO = "pid INTEGER, pid_started REAL, boot TEXT, host TEXT"
+_PROCESS = "pid INTEGER, pid_started REAL, boot TEXT, host TEXT"
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT, path TEXT NOT NULL, kind TEXT NOT NULL, device TEXT NOT NULL,
     owner TEXT NOT NULL, state TEXT NOT NULL, foreground INTEGER NOT NULL,
-    submitted REAL NOT NULL, started REAL, ended REAL, {_WHO});
+    submitted REAL NOT NULL, started REAL, ended REAL, {_PROCESS});
 CREATE UNIQUE INDEX IF NOT EXISTS once ON jobs (path) WHERE state IN ('queued', 'running');
 CREATE INDEX IF NOT EXISTS active ON jobs (state);
-CREATE TABLE IF NOT EXISTS workers (device TEXT PRIMARY KEY, registered REAL NOT NULL, {_WHO});
-CREATE TABLE IF NOT EXISTS holdings (device TEXT NOT NULL, bytes INTEGER NOT NULL, {_WHO},
+CREATE TABLE IF NOT EXISTS workers (device TEXT PRIMARY KEY, registered REAL NOT NULL, {_PROCESS});
+CREATE TABLE IF NOT EXISTS holdings (device TEXT NOT NULL, bytes INTEGER NOT NULL, {_PROCESS},
     PRIMARY KEY (device, pid, pid_started, boot, host));
 CREATE TABLE IF NOT EXISTS requests (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, device TEXT NOT NULL, bytes INTEGER NOT NULL, job TEXT NOT NULL, {_WHO});
+    number INTEGER PRIMARY KEY AUTOINCREMENT, device TEXT NOT NULL, bytes INTEGER NOT NULL, job TEXT NOT NULL, {_PROCESS});
 PRAGMA user_version = {_VERSION};
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A job in the queue."""
+    """A job that is queued or running."""
 
     number: int
-    """Counts up with every job submitted; the smaller comes first."""
+    """Increases with every job submitted; the smaller number comes first."""
     path: Path
     kind: str
     device: str
     owner: str
-    """Who submitted it, as far as that is known."""
+    """Who submitted it; empty if unknown."""
     state: State
     foreground: bool
-    """It waits and works in the process that asked for it (a command line), not in a worker."""
+    """It waits and runs in the process that submitted it (a command line), not in a worker."""
     submitted: float
     started: float | None
     process: Process | None
-    """At work on it, or (in the foreground) waiting with it."""
+    """The process that runs it or, in the foreground, waits with it."""
     place: int
-    """In its device's line: 0 is at work, 1 is next."""
+    """In its device's queue: 0 is running, 1 is next."""
 
     @property
     def name(self) -> str:
@@ -89,28 +89,28 @@ def database() -> Path:
 
 @contextmanager
 def reading() -> Iterator[sqlite3.Connection]:
-    """A connection to look with; an empty queue where there is no database yet.
+    """Open a connection for reading; the queue is empty if there is no database yet.
 
     Raises:
         RunError: the database cannot be used.
     """
     path = database()
-    with _told(path), contextlib.closing(_connect(path if path.exists() else None, BUSY)) as connection:
+    with _user_errors(path), contextlib.closing(_connect(path if path.exists() else None, BUSY)) as connection:
         yield connection
 
 
 @contextmanager
 def writing(wait: float = BUSY) -> Iterator[sqlite3.Connection]:
-    """A transaction that nobody else writes beside; it is undone where the block raises.
+    """Open the one write transaction of this moment; it is rolled back if the block raises.
 
     Args:
-        wait: Seconds to wait for others.
+        wait: Seconds to wait for other processes to finish writing.
 
     Raises:
         RunError: the database cannot be written.
     """
     path = database()
-    with _told(path), contextlib.closing(_connect(path, wait)) as connection:
+    with _user_errors(path), contextlib.closing(_connect(path, wait)) as connection:
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection
@@ -122,7 +122,7 @@ def writing(wait: float = BUSY) -> Iterator[sqlite3.Connection]:
 
 
 def entries(connection: sqlite3.Connection, device: str | None = None) -> list[Entry]:
-    """All jobs that are queued or running, in the order of their devices' lines."""
+    """All jobs that are queued or running, by device and then by place."""
     rows = connection.execute(
         "SELECT * FROM jobs WHERE state IN ('queued', 'running') AND device = ifnull(?, device) "
         "ORDER BY device, state = 'queued', number",
@@ -152,18 +152,18 @@ def entries(connection: sqlite3.Connection, device: str | None = None) -> list[E
 
 
 def find(connection: sqlite3.Connection, path: Path) -> Entry | None:
-    """The queued or running job in a folder, by whatever path the folder is named; None where there is none.
+    """The queued or running job in a folder, whichever path names the folder; None if there is none.
 
-    A row holds the path that was the real one when it was entered (`paths.real`); the home may have moved since, with a
-    link left behind.
+    A row holds the real path (`paths.real`) of the time when the job was entered. The home folder may have been moved since
+    and be reached through a link.
     """
-    sought, line = paths.real(path), entries(connection)
-    exact = next((entry for entry in line if entry.path == sought), None)
-    return exact or next((entry for entry in line if paths.real(entry.path) == sought), None)
+    real, found = paths.real(path), entries(connection)
+    exact = next((entry for entry in found if entry.path == real), None)
+    return exact or next((entry for entry in found if paths.real(entry.path) == real), None)
 
 
 def count_from(connection: sqlite3.Connection, number: int) -> None:
-    """Let the numbers of jobs and requests begin above `number`, so that none comes again that an older database gave."""
+    """Make the numbers of jobs and requests start above `number`, so that none of an older database is given again."""
     for table in ("jobs", "requests"):
         row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)).fetchone()
         connection.execute("DELETE FROM sqlite_sequence WHERE name = ?", (table,))
@@ -172,7 +172,7 @@ def count_from(connection: sqlite3.Connection, number: int) -> None:
 
 
 def place(path: Path) -> int | None:
-    """A job's place in its device's line: 0 is at work, 1 is next, None is not in the queue.
+    """A job's place in its device's queue: 0 is running, 1 is next, None is not in the queue.
 
     Raises:
         RunError: the database cannot be read.
@@ -183,7 +183,7 @@ def place(path: Path) -> int | None:
 
 
 def process_of(row: sqlite3.Row) -> Process | None:
-    """The process that a row of any table names."""
+    """The process that a row of any table names; None if it names none."""
     if row["pid"] is None:
         return None
     return Process(pid=row["pid"], started=row["pid_started"], boot=row["boot"], host=row["host"])
@@ -210,7 +210,7 @@ def _version(connection: sqlite3.Connection) -> int:
 
 
 def _set_up(connection: sqlite3.Connection, wait: float) -> None:
-    """Make the tables; several processes may be at it at once, and SQLite does not wait for a change of the journal."""
+    """Create the tables. Several processes may do so at once, and SQLite does not wait for a change of the journal mode."""
     deadline = time.monotonic() + wait
     while True:
         try:
@@ -226,20 +226,18 @@ def _set_up(connection: sqlite3.Connection, wait: float) -> None:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Errors of the database as what they mean to the user."""
+def _user_errors(path: Path) -> Iterator[None]:
+    """Raise errors of the database as RunError, with advice for the user."""
     try:
         yield
     except sqlite3.Error as error:
         text = str(error).lower()
         if "locked" in text or "busy" in text:
-            advice = "Another process is writing it and did not end in time. Try again."
+            advice = "Another process is writing to it and did not finish in time. Try again."
         elif "full" in text:
             advice = "Free some disk space and try again; what is queued is kept."
         elif "readonly" in text or "unable to open" in text or "disk i/o" in text:
             advice = "Make the file and its folder writable, or set PALIMPSEST_HOME to a folder that is."
         else:
-            advice = (
-                "It is damaged: `palimpsest queue --rebuild` sets it aside and makes it anew from the jobs' folders."
-            )
+            advice = "It is damaged: `palimpsest queue --rebuild` sets it aside and rebuilds it from the jobs' folders."
         raise RunError(f"The queue {path} cannot be used ({error}). {advice}") from error

@@ -26,6 +26,7 @@ from analysis.runs import RunFacts
 from analysis.runs.memory import MemoryRun, run_in_memory
 from analysis.runs.record import RunRecord
 from analysis.runs.summary import summarise
+from analysis.saliency.carriers import carrier_threshold
 
 __all__ = ["FIGURES", "RelearningRun", "list_runs", "open_run", "relearn"]
 
@@ -192,7 +193,7 @@ class RelearningRun:
             base, _, now = run._moments(None)
             found[name] = migration.primed(base, now, concept, scale, self._facts().edited)
         base_LN, began_LN, now_LN = (migration.scaled(one, concept, scale) for one in self._moments(None))
-        roles = migration.roles(now_LN, began_LN, self._facts().edited, migration.carrier_threshold(base_LN))
+        roles = migration.roles(now_LN, began_LN, self._facts().edited, carrier_threshold(base_LN))
         return figures.priming_scatter(found, recruits=roles.recruits.flat, survivors=roles.survivors.flat)
 
 

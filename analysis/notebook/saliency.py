@@ -19,7 +19,7 @@ from analysis.models import LanguageModel
 from analysis.notebook.html import table_html
 from analysis.notebook.loading import load_concept
 from analysis.notebook.progress import shown_progress
-from analysis.saliency import Saliency
+from analysis.saliency import METHODS, Saliency
 from analysis.saliency.tables import FORMATS, saliency_table, table_bytes
 
 __all__ = ["SaliencyScores", "measure_saliency"]
@@ -60,8 +60,8 @@ class SaliencyScores:
         """
         site = site_named(self.result.site)
         marked = self.top(top) if top else None
-        figure = figures.saliency_map(self.scores, figures.short_unit(self.result.method), selected=marked, site=site)
-        title = f"{self.result.concept}: {self.result.method.replace('_', ' ')}"
+        figure = figures.saliency_map(self.scores, METHODS[self.result.method].short_unit, selected=marked, site=site)
+        title = f"{self.result.concept}: {METHODS[self.result.method].title}"
         return figure.update_layout(title={"text": title}, margin={"t": 60})
 
     def top(self, k: int) -> NeuronSet:

@@ -248,7 +248,7 @@ def execute(
         recipe, loaded = removal.recipe, model
         if loaded is None:
             device = queue.device_of(settings["device"])
-            queue.make_room(lambda: _estimate(recipe, device), removal, lambda text: stage(text, 0.0))
+            queue.wait_for_memory(lambda: _estimate(recipe, device), removal, lambda text: stage(text, 0.0))
             stage("Loading the model", 0.0)
             loaded = models.load(recipe.model, device=device, dtype="float32")
         edit_and_evaluate(

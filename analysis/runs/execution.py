@@ -278,7 +278,7 @@ def _make_room(run: RunDirectory, say: Callable[[str], None]) -> None:
     """Ask dashboards to let go of the memory that the run needs, and refuse to start where there is none."""
     device = queue.device_of(run.config.device)
     size = ModelSize.stored(fetch.locate(catalog.resolve(run.config.model)))
-    queue.make_room(lambda: memory_estimate(run.config, size, device), run, say)
+    queue.wait_for_memory(lambda: memory_estimate(run.config, size, device), run, say)
 
 
 def _is_full(error: BaseException | None) -> bool:

@@ -14,7 +14,7 @@ from analysis.models.memory import MemoryEstimate
 from tests.jobs.queue_line import ENVIRONMENT, ROOT, wait
 
 GIB = 2**30
-WAITING = "Waiting for the dashboard to make room"
+WAITING = "Waiting for the dashboard to free memory"
 
 
 @pytest.fixture
@@ -32,10 +32,10 @@ def dashboard(empty_home: Path) -> Iterator[Callable[..., subprocess.Popen]]:
     def start(device: str = "cpu", *, obeys: bool = True) -> subprocess.Popen:
         text = (
             "import time\nfrom pathlib import Path\nfrom analysis.jobs import memory_broker\n"
-            f"memory_broker.hold({device!r}, 2 * 2**30)\nprint('holds', flush=True)\n"
-            f"while not (found := memory_broker.requests({device!r})) or not {obeys}: time.sleep(0.02)\n"
+            f"memory_broker.record_held({device!r}, 2 * 2**30)\nprint('holds', flush=True)\n"
+            f"while not (found := memory_broker.open_requests({device!r})) or not {obeys}: time.sleep(0.02)\n"
             f"print(found[0].job, found[0].bytes, found[0].device, flush=True)\n"
-            f"Path('{empty_home}/gone').touch()\nmemory_broker.release({device!r})\ntime.sleep(60)"
+            f"Path('{empty_home}/gone').touch()\nmemory_broker.record_released({device!r})\ntime.sleep(60)"
         )
         process = subprocess.Popen(
             [sys.executable, "-c", text], cwd=ROOT, env={**ENVIRONMENT, "PALIMPSEST_HOME": str(empty_home)},
@@ -70,14 +70,14 @@ def n_requests() -> int:
 def test_where_it_fits_nobody_is_asked(job: Job, empty_home: Path, dashboard):
     dashboard()
     (empty_home / "gone").touch()
-    memory_broker.make_room(needs(empty_home), job, pytest.fail)
+    memory_broker.wait_for_memory(needs(empty_home), job, pytest.fail)
     assert n_requests() == 0
 
 
 @pytest.mark.parametrize(("held", "asked"), [("cpu", "cpu"), ("cuda:0", "cuda"), ("cuda:1", "cuda:1")])
 def test_a_dashboard_makes_room(job: Job, empty_home: Path, dashboard, held: str, asked: str):
     process, said = dashboard(held), []
-    memory_broker.make_room(needs(empty_home, asked), job, said.append)
+    memory_broker.wait_for_memory(needs(empty_home, asked), job, said.append)
     assert set(said) == {WAITING}
     assert process.stdout.readline().split() == [job.name, str(3 * GIB), held]
     assert n_requests() == 0
@@ -87,10 +87,10 @@ def test_without_a_dashboard_it_is_refused_at_once(job: Job, empty_home: Path, d
     begun = time.monotonic()
     refusal = r"Relearning needs about 3\.0 GiB; 2\.0 GiB are free on cpu\. Take less\."
     with pytest.raises(MemoryShortError, match=refusal):
-        memory_broker.make_room(needs(empty_home), job, pytest.fail)
+        memory_broker.wait_for_memory(needs(empty_home), job, pytest.fail)
     dashboard("cuda:0")  # holds something, but elsewhere
     with pytest.raises(MemoryShortError, match=refusal):
-        memory_broker.make_room(needs(empty_home), job, pytest.fail)
+        memory_broker.wait_for_memory(needs(empty_home), job, pytest.fail)
     assert time.monotonic() - begun < 10
 
 
@@ -99,19 +99,19 @@ def test_a_dead_dashboard_is_not_waited_for(job: Job, empty_home: Path, dashboar
     process.kill()
     process.wait()
     with pytest.raises(MemoryShortError):
-        memory_broker.make_room(needs(empty_home), job, pytest.fail)
-    memory_broker.hold("cpu", 1)  # what this very process holds is its own affair
+        memory_broker.wait_for_memory(needs(empty_home), job, pytest.fail)
+    memory_broker.record_held("cpu", 1)  # what this very process holds is its own affair
     with pytest.raises(MemoryShortError):
-        memory_broker.make_room(needs(empty_home), job, pytest.fail)
+        memory_broker.wait_for_memory(needs(empty_home), job, pytest.fail)
 
 
 def test_patience_ends(job: Job, empty_home: Path, dashboard, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(memory_broker, "PATIENCE", 1.0)
+    monkeypatch.setattr(memory_broker, "WAIT_SECONDS", 1.0)
     dashboard(obeys=False)
     said: list[str] = []
     begun = time.monotonic()
     with pytest.raises(MemoryShortError, match=r"2\.0 GiB are free"):
-        memory_broker.make_room(needs(empty_home), job, said.append)
+        memory_broker.wait_for_memory(needs(empty_home), job, said.append)
     assert 0.9 < time.monotonic() - begun < 5
     assert said
     assert n_requests() == 0
@@ -119,41 +119,41 @@ def test_patience_ends(job: Job, empty_home: Path, dashboard, monkeypatch: pytes
 
 def test_it_is_stopped_while_it_waits(job: Job, empty_home: Path, dashboard):
     dashboard(obeys=False)
-    with pytest.raises(StoppedError, match="while it waited for room"):
-        memory_broker.make_room(needs(empty_home), job, lambda text: job.request_stop())
+    with pytest.raises(StoppedError, match="while it waited for free memory"):
+        memory_broker.wait_for_memory(needs(empty_home), job, lambda text: job.request_stop())
     assert n_requests() == 0
 
 
 def test_requests_of_the_dead_are_not_answered(job: Job, empty_home: Path):
     text = (
         "from pathlib import Path\nfrom analysis.jobs import memory_broker\nfrom analysis.jobs.job import Job\n"
-        f"with memory_broker._asked('cpu', 5, Job(Path({str(job.path)!r}))): print('asked', flush=True), input()"
+        f"with memory_broker._open_request('cpu', 5, Job(Path({str(job.path)!r}))): print('asked', flush=True), input()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", text], cwd=ROOT, env={**ENVIRONMENT, "PALIMPSEST_HOME": str(empty_home)},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
     wait(lambda: n_requests() == 1)
-    assert [request.job for request in memory_broker.requests("cpu")] == [job.name]
+    assert [request.job for request in memory_broker.open_requests("cpu")] == [job.name]
     process.kill()
     process.wait()
-    assert memory_broker.requests("cpu") == []
-    with memory_broker._asked("cpu", 5, job):
+    assert memory_broker.open_requests("cpu") == []
+    with memory_broker._open_request("cpu", 5, job):
         assert n_requests() == 1  # what the dead left behind is gone
 
 
 def test_an_unusable_queue_asks_nobody_but_decides(job: Job, empty_home: Path):
     (empty_home / "queue.sqlite3").write_bytes(b"no database" * 1000)
     with pytest.raises(MemoryShortError):
-        memory_broker.make_room(needs(empty_home), job, pytest.fail)
+        memory_broker.wait_for_memory(needs(empty_home), job, pytest.fail)
 
 
 def test_requests_to_a_queue_that_was_made_anew_are_not_taken_for_answered_ones(job: Job):
     """A dashboard remembers the numbers of those that it has answered."""
 
     def number() -> int:
-        with memory_broker._asked("cpu", 1, job):
-            (request,) = memory_broker.requests("cpu")
+        with memory_broker._open_request("cpu", 1, job):
+            (request,) = memory_broker.open_requests("cpu")
         return request.number
 
     first = number()

@@ -81,7 +81,7 @@ def test_places_are_told_and_move_up(line: Line):
 def test_a_stopped_job_is_submitted_again(line: Line):
     job = line.submit("again", 60.0)
     wait(lambda: job.status().state == "running")
-    with pytest.raises(RunError, match=r"“again” is at work already"):
+    with pytest.raises(RunError, match=r"“again” is running already"):
         queue.submit(job.path, "nap", "cpu")
     queue.cancel(job.path)
     wait(all_over)
@@ -105,7 +105,7 @@ def test_a_job_is_in_the_queue_once(line: Line):
     [
         ("raise", "failed", "A bug: ZeroDivisionError: a bug"),
         ("refuse", "failed", "It cannot be done."),
-        ("die", "crashed", "ended without a word"),
+        ("die", "crashed", "ended without a message"),
     ],
 )
 def test_a_job_that_fails_does_not_stop_the_others(line: Line, then: str, state: str, says: str):

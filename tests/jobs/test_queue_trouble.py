@@ -172,7 +172,7 @@ def test_a_locked_queue_is_waited_for_and_then_told(line: Line):
     other = sqlite3.connect(queue_store.database(), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     begun = time.monotonic()
-    with pytest.raises(RunError, match="Another process is writing it"), queue_store.writing(wait=0.2):
+    with pytest.raises(RunError, match="Another process is writing to it"), queue_store.writing(wait=0.2):
         pass
     assert 0.15 < time.monotonic() - begun < 3.0
     assert queue.place(first.path) == 1  # who only looks does not wait
@@ -345,7 +345,7 @@ def test_a_wait_in_a_queue_that_was_made_anew_is_left_to_a_worker(line: Line, mo
         with queue.turn(mine.path, "nap", "cpu", say=make_anew):
             pytest.fail("it has begun")
 
-    with pytest.raises(StoppedError, match="“mine” does not wait here any more"):
+    with pytest.raises(StoppedError, match="“mine” no longer waits in this process"):
         wait_in_vain()
     assert [(entry.name, entry.place) for entry in queue.entries()] == [("first", 0), ("mine", 1)]
     assert mine.status().state == "queued"

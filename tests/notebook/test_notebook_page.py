@@ -25,7 +25,9 @@ def tiny_front_door(tiny_model, tiny_concept, monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(analysis, "load_model", lambda name: tiny_model, raising=False)
     monkeypatch.setattr(analysis, "load_concept", lambda name: replace(tiny_concept, name=name), raising=False)
     monkeypatch.setattr(analysis, "relearn", partial(analysis.relearn, progress=False, **small), raising=False)
-    monkeypatch.setattr(analysis, "remove", partial(analysis.remove, progress=False, known_threshold=0.0), raising=False)
+    monkeypatch.setattr(
+        analysis, "remove", partial(analysis.remove, progress=False, known_threshold=0.0), raising=False
+    )
 
 
 def test_every_line_runs(tiny_front_door: None):

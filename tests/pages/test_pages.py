@@ -111,7 +111,7 @@ def test_a_control_that_never_began_is_told_and_can_be_made_up(open_page, finish
     finished_run.write_status(replace(status, heartbeat=status.heartbeat - 61))
     assert not finished_run.control_is_due()
     app = open_page("relearn")
-    assert any("The control run has not begun" in warning.value for warning in app.warning)
+    assert any("The control run has not started" in warning.value for warning in app.warning)
     assert "Go on" in [button.label for button in app.button]
 
 
@@ -185,7 +185,7 @@ def test_the_base_beside_a_first_preview_is_the_unedited_model(open_page, tiny_c
     app.button[0].click().run()
     assert _errors(app) == ""
     states = {moment: state for (_, moment), state in app.session_state["examinations"].items()}
-    unedited = before_after.examine(viewer_model._slot().model, tiny_concept, [], "unedited")
+    unedited = before_after.examine(viewer_model._holder().model, tiny_concept, [], "unedited")
     assert states["base"].neutral_loss == pytest.approx(unedited.neutral_loss)
     assert states["base"].generations[-1] == unedited.generations[-1]
     assert states["last"].neutral_loss != pytest.approx(unedited.neutral_loss)
@@ -193,22 +193,22 @@ def test_the_base_beside_a_first_preview_is_the_unedited_model(open_page, tiny_c
 
 def test_unload_frees_the_model(open_page):
     app = open_page("model")
-    assert viewer_model._slot().model is not None
+    assert viewer_model._holder().model is not None
     next(button for button in app.button if button.label == "Unload").click().run()
     assert _errors(app) == ""
-    assert viewer_model._slot().model is None
+    assert viewer_model._holder().model is None
     assert any("No model is loaded" in info.value for info in app.info)
     next(button for button in app.button if button.label == "Load").click().run()
-    assert viewer_model._slot().model is not None
+    assert viewer_model._holder().model is not None
 
 
 def test_a_model_that_cannot_be_loaded_leaves_the_old_one(open_page):
     app = open_page("model")
-    before = viewer_model._slot().model
+    before = viewer_model._holder().model
     app.text_input[0].set_value("no-such-model").run()
     next(button for button in app.button if button.label == "Load").click().run()
     assert "no model of the catalog" in _errors(app)
-    assert viewer_model._slot().model is before
+    assert viewer_model._holder().model is before
 
 
 def test_an_address_alone_never_starts_a_download(open_page):

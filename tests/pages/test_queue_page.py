@@ -43,7 +43,7 @@ def test_jobs_are_listed_with_their_owners_and_cancelled(line: Line):
     wait(lambda: queue.place(first.path) == 0)
     app = AppTest.from_function(page).run()
     shown = texts(app)
-    assert "On **cpu**: 1 at work, 1 queued" in shown
+    assert "On **cpu**: 1 running, 1 queued" in shown
     assert r"first \*one\*" in shown
     assert "Ada" in shown
     assert [button.label for button in app.button] == ["Stop", "Cancel"]
@@ -62,17 +62,17 @@ def test_a_queue_that_cannot_be_read_is_told(line: Line):
     assert escaped("queue --rebuild") in texts(AppTest.from_function(page).run())
 
 
-def test_every_page_tells_that_the_model_made_room_until_it_is_dismissed(
+def test_every_page_tells_that_the_model_was_unloaded_until_it_is_dismissed(
     empty_home: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
 ):
     app = AppTest.from_file(str(_ROOT / "pages" / "main.py"), default_timeout=60)
     app.query_params["model"] = str(tiny_folder)
     app.run()
     try:
-        slot = viewer_model._slot()
-        assert slot.model is not None
-        slot.make_room(Request(number=1, device="cpu", bytes=3 * 2**30, job="20260101-capitals"))
-        assert slot.model is None
+        holder = viewer_model._holder()
+        assert holder.model is not None
+        holder.free_memory(Request(number=1, device="cpu", bytes=3 * 2**30, job="20260101-capitals"))
+        assert holder.model is None
         says = "The model was unloaded because 20260101-capitals needs 3.0 GiB on cpu."
         for name in ("relearn", "board"):
             app.switch_page(f"{name}.py").run()
@@ -81,9 +81,9 @@ def test_every_page_tells_that_the_model_made_room_until_it_is_dismissed(
         assert not any("was unloaded because" in text.value for text in app.info)
         app.switch_page("model.py").run()  # which needs it, and loads it again
         assert not app.exception
-        assert slot.model is not None
+        assert holder.model is not None
         next(button for button in app.button if button.label == "Load").click().run()
-        assert (slot.notice, slot.left) == (None, "")
+        assert (holder.notice, holder.freed_device) == (None, "")
     finally:
         viewer_model.unload()
-        viewer_model._slot().notice, viewer_model._slot().left = None, ""
+        viewer_model._holder().notice, viewer_model._holder().freed_device = None, ""

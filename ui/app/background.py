@@ -1,7 +1,7 @@
-"""Long computations in threads of the server, so that the page stays free: started once, followed by any session.
+"""Runs long computations in threads of the server, so that the page stays responsive; any session can follow them.
 
-Knows nothing of what is computed. A job's function gets a `progress(share)` to call; that is also where it ends when it
-is stopped.
+A computation is started once for its key. Its function gets `progress(share)`, which it has to call regularly: a
+computation that was stopped ends there.
 """
 
 import threading
@@ -19,15 +19,16 @@ __all__ = ["Job", "find", "forget", "start", "stop_all"]
 
 
 class _StoppedError(Exception):
-    """Ends the thread of a job that was stopped."""
+    """Ends the thread of a computation that was stopped."""
 
 
 @dataclass(eq=False)
 class Job:
-    """One computation: under way, finished, failed or stopped."""
+    """One computation: running, finished, failed or stopped."""
 
     label: str
     share: float = 0.0
+    """How much is done, 0 to 1."""
     result: Any = None
     error: PalimpsestError | None = None
     done: bool = False
@@ -36,12 +37,12 @@ class Job:
 
     @property
     def seconds_left(self) -> float | None:
-        """At the pace so far; None before there is one."""
+        """Estimated from the pace so far; None before it is known."""
         passed = time.monotonic() - self.started
         return passed * (1 - self.share) / self.share if self.share > 0 and passed > 1 else None
 
     def stop(self) -> None:
-        """End it at its next step."""
+        """Let it end at its next call of `progress`."""
         self.stopping.set()
 
 
@@ -57,29 +58,29 @@ def _jobs() -> _Jobs:
 
 
 def start(key: Any, label: str, work: Callable[[ShareDone], Any], *, then: Callable[[Any], None]) -> Job:
-    """Run `work` in a thread and hand its result to `then`; a job of the same key that is under way is returned."""
-    everything = _jobs()
-    with everything.lock:
-        running = everything.by_key.get(key)
+    """Run `work` in a thread and pass its result to `then`; if one with this key is running, return that instead."""
+    jobs = _jobs()
+    with jobs.lock:
+        running = jobs.by_key.get(key)
         if running is not None and not running.done:
             return running
-        job = everything.by_key[key] = Job(label)
+        job = jobs.by_key[key] = Job(label)
     threading.Thread(target=_run, args=(key, job, work, then), name=label, daemon=True).start()
     return job
 
 
 def find(key: Any) -> Job | None:
-    """The job of this key, if it is under way or has failed."""
+    """The computation with this key, if it is running or has failed."""
     return _jobs().by_key.get(key)
 
 
 def forget(key: Any) -> None:
-    """Drop a job that has failed, once its error has been shown."""
+    """Drop a failed computation, once its error has been shown."""
     _jobs().by_key.pop(key, None)
 
 
 def stop_all() -> None:
-    """Stop every job (before the model they use is unloaded)."""
+    """Stop all computations, before the model that they use is dropped."""
     for job in list(_jobs().by_key.values()):
         job.stop()
 
@@ -98,7 +99,7 @@ def _run(key: Any, job: Job, work: Callable[[ShareDone], Any], then: Callable[[A
     except PalimpsestError as error:
         job.error = error
     except Exception:
-        _jobs().by_key.pop(key, None)  # a bug surfaces in the server's log
+        _jobs().by_key.pop(key, None)  # a bug: it surfaces in the server's log
         raise
     finally:
         job.done = True

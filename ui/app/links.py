@@ -1,4 +1,4 @@
-"""From one page to another in code, and values in the address that mean nothing."""
+"""Opens another page from code, and reports values in the URL that a widget does not have."""
 
 from collections.abc import Collection
 from typing import NoReturn
@@ -9,38 +9,38 @@ from ui.app.tokens import escaped
 
 __all__ = ["check", "go_to"]
 
-_KEPT = ("model", "pins")
-"""URL parameters that belong to no widget and mean the same on every page."""
+_ON_EVERY_PAGE = ("model", "pins")
+"""URL parameters without a widget, with the same meaning on every page."""
 
 
 def go_to(page: str, **parameters: str) -> NoReturn:
-    """Open another page, such as `surgery.py`, with the session's model and pins still in the URL.
+    """Open another page, such as `surgery.py`, and keep the session's model and pins in the URL.
 
-    Not `st.switch_page` alone: without `query_params` it raises as soon as the URL holds a widget's value.
+    `st.switch_page` alone raises an error if the URL holds a widget's value.
 
     Args:
-        page: Its file.
-        parameters: What else the URL shall hold: values of widgets of that page which this page does not have.
+        page: File of the page.
+        parameters: Further URL parameters: values of that page's widgets.
     """
-    kept = {key: st.query_params[key] for key in _KEPT if key in st.query_params}
+    kept = {key: st.query_params[key] for key in _ON_EVERY_PAGE if key in st.query_params}
     st.switch_page(page, query_params=kept | parameters)
 
 
 def check(key: str, options: Collection[str]) -> None:
-    """Say so if the URL gives a widget a value that it does not have; call it before the widget is drawn.
+    """Show a message if the URL gives a widget a value that is not among its options; call it before drawing the widget.
 
-    Streamlit itself drops such a value without a word, and another view appears than the one the link was for.
+    Streamlit drops such a value silently and shows the default, which is not what the link was made for.
 
     Args:
-        key: The widget's key, which is the URL's parameter.
-        options: What it can be set to.
+        key: The widget's key, and the URL's parameter.
+        options: The values that the widget has.
     """
     unknown = [value for value in st.query_params.get_all(key) if value and value not in options]
     if unknown:
         shown = ", ".join(f"“{escaped(value[:40])}”" for value in unknown)
-        # not in the page's flow: an element that is there in one run only moves all that follow
+        # a toast, because an element that exists in one run only would move all elements below it
         st.toast(
-            f"The address asks for {key} = {shown}, which does not exist here. The default is shown.",
+            f"The URL asks for {key} = {shown}, which does not exist here. The default is shown.",
             icon=":material/link_off:",
             duration="long",
         )

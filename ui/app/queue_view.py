@@ -1,5 +1,4 @@
-"""The queue on a page: what is at work and what waits on each device, the button that stops a job, and the notice that the
-model made room for one."""
+"""Shows the queue on a page, the button that stops a job, and the notice that the model was removed from a device."""
 
 from contextlib import suppress
 
@@ -13,68 +12,75 @@ from ui.app import updates, viewer_model
 from ui.app.live_line import live_line
 from ui.app.tokens import escaped
 
-__all__ = ["queue_list", "room_notice", "stop_button"]
+__all__ = ["memory_notice", "queue_list", "stop_button"]
 
-_SEEN = "room_notice_seen"
-_LOOK_SECONDS = 5.0
+_DISMISSED = "memory_notice_dismissed"
+_CHECK_SECONDS = 5.0
 
 
 def queue_list() -> None:
-    """Draw the queue, live while there is anything in it; nothing where it is empty."""
-    active = isinstance(first := _entries(), list) and bool(first)
+    """Draw the queue and keep it up to date while it holds jobs; draw nothing if it is empty."""
+    at_first = _entries()
+    active = isinstance(at_first, list) and bool(at_first)
 
-    @st.fragment(run_every=_LOOK_SECONDS if active and not updates.told() else None)
+    @st.fragment(run_every=_CHECK_SECONDS if active and not updates.is_served() else None)
     def panel() -> None:
         queue.tend()
-        shown = updates.of_everything()  # first: what comes while the rest is read is news again
-        if active and updates.told():
-            live_line(shown, updates.EVERYTHING, every=_LOOK_SECONDS, quiet=True, key="queue_news")
+        shown = updates.overview()  # before the rest is read: what comes meanwhile then counts as new
+        if active and updates.is_served():
+            live_line(shown, updates.OVERVIEW_ADDRESS, every=_CHECK_SECONDS, quiet=True, key="queue_updates")
         found = _entries()
-        if isinstance(found, str):  # a queue that cannot be read must not hide the page
+        if isinstance(found, str):  # an unreadable queue must not hide the rest of the page
             st.warning(escaped(found), icon=":material/warning:")
             return
         if active and not found:
-            st.rerun()  # the last one has ended: redraw the page once, without polling
+            st.rerun()  # the last job has ended: draw the page once more, without updates
         for device in dict.fromkeys(entry.device for entry in found):
-            line = [entry for entry in found if entry.device == device]
-            waiting = sum(entry.state == "queued" for entry in line)
-            st.caption(f"On **{escaped(device)}**: {len(line) - waiting} at work, {waiting} queued")
-            for entry in line:
+            on_device = [entry for entry in found if entry.device == device]
+            n_queued = sum(entry.state == "queued" for entry in on_device)
+            st.caption(f"On **{escaped(device)}**: {len(on_device) - n_queued} running, {n_queued} queued")
+            for entry in on_device:
                 _row(entry)
 
     panel()
 
 
-def room_notice() -> None:
-    """Tell that the viewer's model has left a device for a job, until this session has dismissed it."""
-    place = st.container()  # always, or all that follows would change its place on the page with it
+def memory_notice() -> None:
+    """Show that the model was removed from a device for a job, until this session dismisses the notice."""
+    place = st.container()  # always there, so that the notice does not move the elements below it
     notice = viewer_model.notice()
-    if notice is None or st.session_state.get(_SEEN) == notice.number:
+    if notice is None or st.session_state.get(_DISMISSED) == notice.number:
         return
 
     def dismiss() -> None:
-        st.session_state[_SEEN] = notice.number
+        st.session_state[_DISMISSED] = notice.number
 
     text, button = place.columns([6, 1], vertical_alignment="center")
     text.info(escaped(notice.text), icon=":material/memory:")
-    button.button("Dismiss", key="room_notice_dismiss", on_click=dismiss, width="stretch")
+    button.button("Dismiss", key="memory_notice_dismiss", on_click=dismiss, width="stretch")
 
 
-def stop_button(place: DeltaGenerator, job: Job, told: str) -> None:
-    """Draw the button that asks a job to stop, or takes it out of the queue, and tell what happens then."""
-    asked, waits = job.stop_requested(), job.status().state == "queued"
+def stop_button(place: DeltaGenerator, job: Job, consequence: str) -> None:
+    """Draw the button that asks a running job to stop, or cancels a queued one.
+
+    Args:
+        place: Where to draw it.
+        job: The job.
+        consequence: What a toast says once a running job was asked to stop.
+    """
+    asked, queued = job.stop_requested(), job.status().state == "queued"
 
     def ask() -> None:
-        with suppress(FileNotFoundError):  # deleted meanwhile: there is nothing to stop
+        with suppress(FileNotFoundError):  # the job was deleted meanwhile
             job.request_stop()
-            st.toast("It was taken out of the queue." if waits else told)
+            st.toast("It was removed from the queue." if queued else consequence)
 
-    label = "Stopping …" if asked else "Cancel" if waits else "Stop"
+    label = "Stopping …" if asked else "Cancel" if queued else "Stop"
     place.button(label, key=f"stop {job.name}", width="stretch", disabled=asked, on_click=ask)
 
 
 def _entries() -> list[Entry] | str:
-    """What is in the queue, or why it cannot be read."""
+    """The queued and running jobs, or a message why the queue cannot be read."""
     try:
         return queue.entries()
     except PalimpsestError as error:
@@ -87,7 +93,7 @@ def _row(entry: Entry) -> None:
     name.markdown(f"{place} {escaped(entry.name)} :small[{entry.kind}]")
     owner.caption(escaped(entry.owner))
     if entry.state == "running" and st.session_state.get("run") == entry.name:
-        return  # the run that is watched below, with a button of its own
+        return  # the run that is shown below has its own button
     asked = (entry.path / "stop").exists()
     label = "Stop" if entry.state == "running" else "Cancel"
     if button.button(label, key=f"cancel {entry.number}", disabled=asked, width="stretch"):

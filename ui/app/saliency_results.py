@@ -1,7 +1,7 @@
-"""Saliency that has been measured on the viewer's model, kept for all sessions, and how more of it is measured.
+"""Computes saliency on the shared model and caches the results for all sessions.
 
-Forward-only methods are read off one kept pass (`host.scan`). Methods that take seconds run when they are asked for;
-the slow ones run as jobs beside the page (`begin`), and their results appear here.
+Methods that need forward passes only are computed from one cached scan (`viewer_model.scan`). Methods that take seconds are
+computed when they are asked for. Slow methods run in the background (`start`) and store their results here.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from analysis.saliency import CAUSAL_METHODS, METHODS, MOMENT_METHODS, RANKING_M
 from ui.app import background, viewer_model
 
 __all__ = [
-    "SLOW",
-    "ablated",
+    "SLOW_METHODS",
+    "ablation",
     "ablation_job",
-    "begin",
-    "begin_ablation",
     "job",
+    "measured",
     "ranking",
     "saliency",
-    "so_far",
+    "start",
+    "start_ablation",
 ]
 
-SLOW = tuple(name for name in RANKING_METHODS if METHODS[name].takes)
-"""Methods that take minutes without a GPU: measured when a button is pressed."""
+SLOW_METHODS = tuple(name for name in RANKING_METHODS if METHODS[name].takes)
+"""Methods that take minutes without a GPU; they start when a button is pressed."""
 
-_KEPT = 96
+_MAX_RESULTS = 96
 
 
 @dataclass
 class _Store:
-    """Results, the oldest dropped first."""
+    """Results by key; the oldest are dropped first."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     results: OrderedDict[tuple, Saliency] = field(default_factory=OrderedDict)
@@ -53,7 +53,7 @@ class _Store:
         with self.lock:
             self.results[key] = result
             self.results.move_to_end(key)
-            while len(self.results) > _KEPT:
+            while len(self.results) > _MAX_RESULTS:
                 self.results.popitem(last=False)
 
 
@@ -63,7 +63,7 @@ def _store() -> _Store:
 
 
 def saliency(concept: Concept, method: str, site: Site = MLP) -> Saliency | None:
-    """The scores of every unit; None for a slow method that has not been measured yet.
+    """The scores of every unit; None for a slow method that was not computed yet.
 
     Raises:
         ConfigError: the method is not defined at this site.
@@ -72,7 +72,7 @@ def saliency(concept: Concept, method: str, site: Site = MLP) -> Saliency | None
     check_method(method, site)
     key = _key(concept, method, site)
     found = _store().results.get(key)
-    if found is not None or method in SLOW:
+    if found is not None or method in SLOW_METHODS:
         return found
     if method in MOMENT_METHODS:
         result = viewer_model.scan(concept, site).score(concept.name, method)
@@ -85,10 +85,10 @@ def saliency(concept: Concept, method: str, site: Site = MLP) -> Saliency | None
 
 
 def ranking(concept: Concept, selection: Selection) -> Saliency | None:
-    """The scores that an edit's selection ranks by; None where it needs none, or finds its own from the moments.
+    """The scores that an edit's selection ranks by; None if it needs none, or computes them from the moments itself.
 
     Raises:
-        ConfigError: a slow method has not been measured yet.
+        ConfigError: a slow method was not computed yet.
         PalimpsestError: the concept cannot be measured by this method.
     """
     if selection.rule == "explicit" or selection.method in MOMENT_METHODS:
@@ -96,25 +96,25 @@ def ranking(concept: Concept, selection: Selection) -> Saliency | None:
     found = saliency(concept, selection.method)
     if found is None:
         raise ConfigError(
-            f"{selection.method} takes minutes and has not been measured for “{concept.name}”. Start it on the Saliency "
+            f"{selection.method} takes minutes and was not computed for “{concept.name}”. Start it on the Saliency "
             "page, or rank by another method."
         )
     return found
 
 
-def so_far(concept: Concept, site: Site = MLP) -> dict[str, Saliency]:
-    """Method -> scores, of all methods measured until now."""
+def measured(concept: Concept, site: Site = MLP) -> dict[str, Saliency]:
+    """Method -> scores, of all methods that were computed."""
     results = {method: _store().results.get(_key(concept, method, site)) for method in RANKING_METHODS}
     return {method: result for method, result in results.items() if result is not None}
 
 
 def job(concept: Concept, method: str, site: Site = MLP) -> background.Job | None:
-    """The measurement that is under way, or has failed."""
+    """The computation of a slow method, if it is running or has failed."""
     return background.find(_key(concept, method, site))
 
 
-def begin(concept: Concept, method: str, site: Site = MLP) -> background.Job:
-    """Start to measure a slow method.
+def start(concept: Concept, method: str, site: Site = MLP) -> background.Job:
+    """Start to compute a slow method in the background.
 
     Raises:
         PalimpsestError: the model cannot be loaded, or knows none of the facts.
@@ -123,17 +123,17 @@ def begin(concept: Concept, method: str, site: Site = MLP) -> background.Job:
     return background.start(key, method, _work(concept, method, site), then=partial(_store().put, key))
 
 
-def ablated(concept: Concept, result: Saliency, site: Site, count: int) -> Saliency | None:
-    """Exact effects of the `count` strongest units of `result`, if they have been measured."""
+def ablation(concept: Concept, result: Saliency, site: Site, count: int) -> Saliency | None:
+    """Exact effects of the `count` strongest units of `result`; None if they were not measured."""
     return _store().results.get(_ablation_key(concept, result, site, count))
 
 
 def ablation_job(concept: Concept, result: Saliency, site: Site, count: int) -> background.Job | None:
-    """The ablation that is under way, or has failed."""
+    """The ablation of these units, if it is running or has failed."""
     return background.find(_ablation_key(concept, result, site, count))
 
 
-def begin_ablation(concept: Concept, result: Saliency, site: Site, count: int) -> background.Job:
+def start_ablation(concept: Concept, result: Saliency, site: Site, count: int) -> background.Job:
     """Start to ablate the `count` strongest units one by one.
 
     Raises:
@@ -149,7 +149,7 @@ def begin_ablation(concept: Concept, result: Saliency, site: Site, count: int) -
 
 
 def _work(concept: Concept, method: str, site: Site) -> Callable[[ShareDone], Saliency]:
-    """What computes a method, with everything that it needs from this session already at hand."""
+    """The function that computes a method; it holds everything that it needs from this session."""
     if method not in CAUSAL_METHODS:
         return partial(_score, viewer_model.scan(concept, site), concept.name, method)
     model, facts = viewer_model.model(), _known(concept)
@@ -165,7 +165,7 @@ def _score(scan: Any, concept: str, method: str, progress: ShareDone) -> Salienc
 
 
 def _known(concept: Concept) -> Sequence[Fact] | None:
-    """The facts that the model knows; None where `causal` shall say that there are none, or ask for words instead."""
+    """The facts that the model knows; None if there are none: `causal` then asks for words, or raises the error."""
     if not concept.facts:
         return None
     known = np.flatnonzero(viewer_model.fact_scores(concept)["known"])

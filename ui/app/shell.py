@@ -1,4 +1,4 @@
-"""The frame around every page: navigation, the guard against cold deep links, the sidebar, and how errors look."""
+"""The frame around every page: navigation, page header, sidebar, widget values that outlive a page, and error messages."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,33 +17,34 @@ from ui.app.tokens import escaped
 
 __all__ = [
     "PageEnd",
-    "begin",
-    "choose",
     "choose_concept",
     "chosen_concept",
-    "end",
-    "keep_choices",
+    "end_page",
     "navigation",
-    "one_of",
+    "page_header",
+    "restore_choices",
+    "select_existing",
+    "set_widgets",
     "shown_errors",
     "sidebar",
-    "sidebar_state",
+    "sidebar_status",
 ]
 
 _CONCEPT = "concept"
-_KEPT = (
-    "run mode view_scale order moment_panel "
+_REMEMBERED = (
+    "run mode view_scale order step_panel "
     "task fine_tune_epochs steps rate batch seed control neutral sentences text_share text train_only lora optimiser precision schedule warmup "
     "accumulate cadence every track track_methods pinned follow_top checkpoint_every keep_checkpoints"
 ).split()
-"""Choices on the Relearn page that outlive a visit to another page."""
-_CHOSEN = "chosen_by_code"
+"""Keys of widgets on the Relearn page whose values outlive a visit to another page."""
+_SET_BY_CODE = "widgets_set_by_code"
 _NOT_HERE, _LAST = "not here", "last"
-_LOOK_SECONDS = 5.0
+"""Endings of keys of `select_existing`: a name in the URL that does not exist, and the last choice."""
+_CHECK_SECONDS = 5.0
 
 
 def navigation() -> list:
-    """The pages, in the order of the main job. No icons: Streamlit fetches a page's icon as favicon from the net."""
+    """The pages in the order of the main job; without icons, because Streamlit fetches a page's icon from the internet."""
     return [
         st.Page("model.py", title="Model", default=True),
         st.Page("saliency.py", title="Saliency"),
@@ -56,84 +57,87 @@ def navigation() -> list:
     ]
 
 
-def keep_choices() -> None:
-    """Called by pages/main.py before the page: what the widgets of the page are to show that Streamlit would not know.
+def restore_choices() -> None:
+    """Restore the values of widgets; pages/main.py calls it before the page is drawn.
 
-    It forgets what a widget was set to once a page without it is drawn; and see `choose`.
+    Streamlit forgets the value of a widget once a page without that widget is drawn. Values from `set_widgets` are set here.
     """
-    for key in _KEPT:
+    for key in _REMEMBERED:
         if key in st.session_state:
             st.session_state[key] = st.session_state[key]
-    st.session_state.update(st.session_state.pop(_CHOSEN, {}))
+    st.session_state.update(st.session_state.pop(_SET_BY_CODE, {}))
 
 
-def choose(**values: object) -> NoReturn:
-    """Set widgets from code, and redraw the page.
+def set_widgets(**values: object) -> NoReturn:
+    """Set widgets by key, and draw the page again.
 
-    Not by the session's state alone: a request that the browser sent in the meantime, for a poll of a live view, says what
-    the widgets showed before, is joined with the redrawing, and would win.
+    Writing to the session's state is not enough: the browser may have sent a rerun of a live view in the meantime. That
+    request carries the old values of the widgets, is merged with the new run, and its values would win.
     """
-    st.session_state[_CHOSEN] = values
+    st.session_state[_SET_BY_CODE] = values
     st.rerun()
 
 
 class PageEnd(Exception):
-    """The page has nothing more to draw."""
+    """Raised by `end_page`; pages/main.py catches it."""
 
 
-def end() -> NoReturn:
-    """End the page here, and only the page: after `st.stop` Streamlit draws nothing any more, the sidebar included.
+def end_page() -> NoReturn:
+    """End the page here, but still draw the sidebar, which `st.stop` would leave out.
 
-    That is how a fragment ends, which may run without pages/main.py around it.
+    A fragment is ended by `st.stop`: it may run without pages/main.py around it.
     """
     if ThreadState.get().fragment_id is not None:
         st.stop()
     raise PageEnd
 
 
-def one_of(label: str, names: Sequence[str], key: str, at: int = 0) -> str:
-    """Draw a choice among things that come and go: runs, removals.
+def select_existing(label: str, names: Sequence[str], key: str, default: int = 0) -> str:
+    """Draw a selectbox for things that are created and deleted (runs, removals); returns the chosen name.
 
-    The address names what is shown, except after an address whose name is not among them. Streamlit leaves a widget's default
-    out of it, but what comes first among these today is another one tomorrow, for whoever opens the link, and for the page
-    itself once it is loaded anew. Cleared, it is what it was at first.
+    The URL always names the choice, even the default, which Streamlit would leave out: the first of these names changes when
+    something new is created, and a link has to open what it was made for. If the URL names something that does not exist, a
+    message says so and the default is shown. Clearing the box brings the last choice back.
 
     Args:
-        at: What is chosen at first, as an index of `names`.
+        label: Label of the selectbox.
+        names: What can be chosen.
+        key: The widget's key, and the URL's parameter.
+        default: Index of the name that is chosen at first.
     """
     notice = f"{key} {_NOT_HERE}"
     if st.session_state.get(key) != st.session_state.get(f"{key} {_LAST}"):
         st.session_state.pop(notice, None)
     elif notice in st.session_state:
         st.info(
-            f"“{escaped(st.session_state[notice])}” is not here (any more). This is {escaped(st.session_state[key])}."
+            f"“{escaped(st.session_state[notice])}” does not exist (any more). This is {escaped(st.session_state[key])}."
         )
-    asked, begun = st.query_params.get(key), key in st.session_state
-    if st.session_state.get(key, asked) not in names:
-        if not begun:  # not drawn yet: from then on the address is the widget's
-            st.query_params[key] = names[at]
-        st.session_state[key] = names[at]
+    in_url, was_drawn = st.query_params.get(key), key in st.session_state
+    if st.session_state.get(key, in_url) not in names:
+        if not was_drawn:  # from then on the widget writes the URL
+            st.query_params[key] = names[default]
+        st.session_state[key] = names[default]
     chosen = st.selectbox(label, names, index=None, key=key, bind="query-params")
-    if not begun and asked is not None and asked not in names:  # Streamlit has taken it out of the address
-        st.session_state[notice], st.session_state[f"{key} {_LAST}"] = asked, names[at]
-        choose(**{key: names[at]})
-    if chosen is None:  # the browser went back to an address without it
-        choose(**{key: st.session_state.get(f"{key} {_LAST}", names[at])})
+    if not was_drawn and in_url is not None and in_url not in names:  # Streamlit has removed it from the URL
+        st.session_state[notice], st.session_state[f"{key} {_LAST}"] = in_url, names[default]
+        set_widgets(**{key: names[default]})
+    if chosen is None:  # cleared, or the browser went back to a URL without it
+        set_widgets(**{key: st.session_state.get(f"{key} {_LAST}", names[default])})
     st.session_state[f"{key} {_LAST}"] = chosen
     return str(chosen)
 
 
-def begin(title: str, purpose: str) -> None:
-    """Open a page: title and one sentence."""
+def page_header(title: str, purpose: str) -> None:
+    """Draw the title of a page and one sentence about it, the place for loading progress, and the memory notice."""
     st.title(title)
     st.caption(purpose)
     viewer_model.reserve_place()
-    queue_view.room_notice()
+    queue_view.memory_notice()
     queue.tend()
 
 
 def sidebar() -> DeltaGenerator:
-    """The choice of concept on every page; returns the place for `sidebar_state`."""
+    """Draw the choice of a concept; returns the place for `sidebar_status`."""
     with st.sidebar:
         st.selectbox(
             "Concept",
@@ -145,23 +149,23 @@ def sidebar() -> DeltaGenerator:
         return st.container()
 
 
-def sidebar_state(place: DeltaGenerator) -> None:
-    """Fill in what the page may have changed: the model, and the runs that are active."""
+def sidebar_status(place: DeltaGenerator) -> None:
+    """Draw what the page may have changed: the model and the active runs; called after the page."""
     with place:
         st.caption(f"Model: **{escaped(viewer_model.chosen().reference)}** · {viewer_model.describe_state()}")
         _active_runs()
 
 
 def _active_runs() -> None:
-    """What the runs that are under way are doing, kept up to date while there are any."""
-    if not updates.of_everything().text:
+    """Draw what the active runs are doing, and keep it up to date."""
+    if not updates.overview().text:
         return
 
-    @st.fragment(run_every=None if updates.told() else _LOOK_SECONDS)
+    @st.fragment(run_every=None if updates.is_served() else _CHECK_SECONDS)
     def panel() -> None:
-        shown = updates.of_everything()
-        if updates.told():
-            live_line(shown, updates.EVERYTHING, every=_LOOK_SECONDS, small=True, key="active_runs")
+        shown = updates.overview()
+        if updates.is_served():
+            live_line(shown, updates.OVERVIEW_ADDRESS, every=_CHECK_SECONDS, small=True, key="active_runs")
         else:
             st.caption(escaped(shown.text).replace("\n", "  \n"))
 
@@ -174,20 +178,20 @@ def chosen_concept() -> concepts.Concept:
 
 
 def choose_concept(name: str) -> None:
-    """Callback: choose a concept from code (after an upload)."""
+    """Callback: choose a concept after its upload."""
     st.session_state[_CONCEPT] = name
 
 
 @contextmanager
 def shown_errors(*, stop: bool = True) -> Iterator[None]:
-    """Show an error meant for users where it happens; bugs surface as they are.
+    """Show an error of this project as a message where it happens; other exceptions surface as bugs.
 
     Args:
-        stop: End the page there; otherwise go on with what follows the block.
+        stop: End the page after the message; otherwise go on after the block.
     """
     try:
         yield
     except PalimpsestError as error:
         st.error(escaped(str(error)), icon=":material/error:")
         if stop:
-            end()
+            end_page()

@@ -1,16 +1,16 @@
-"""What Streamlit has drawn reaches the browser, in the order in which it was drawn, and on the page for which it was drawn.
+"""Patches of Streamlit 1.67, and why each is needed: two faults break a page with a live fragment on a busy server.
 
-Where a live view polls, two habits of Streamlit 1.67 break the page, both on a server that is busy enough to keep things
-waiting. `keep_in_order` ends them.
+1. Unsent messages (`ForwardMsgQueue.clear`). When a fragment starts to run, Streamlit drops the messages of its last run
+   that were not sent yet, because the fragment draws everything again. It keeps two things that are wrong without the
+   dropped ones. Elements that the browser has cached are kept without the containers around them: the browser cannot place
+   them, and the page turns white. The end of a run of the whole page is kept without what the fragment drew in it: the
+   browser takes the fragment's elements for stale, and a canvas there is mounted anew. The patch drops nothing when a
+   fragment starts.
 
-What waits to be sent: as a poll starts, Streamlit throws away what its fragment drew before and was not sent yet, for the
-poll draws it again. Two things are left behind. Elements that the browser has cached are kept without the containers they
-are in: the page cannot place them, and goes white. And the end of the page's own run is kept without the fragment's part of
-it: the browser takes what the fragment shows for stale, and a picture there is mounted anew.
-
-What is asked for: until a new page arrives, the browser goes on polling for the old one. Such a poll is joined with the
-request for the new page and takes the reader back; or it waits until the new page is drawn, draws the old page's part into
-it (which goes white) and takes the new page's choices out of the address. It is not answered: nobody sees what it would draw.
+2. Reruns for a page that was left (`AppSession.request_rerun`). Until a new page arrives, the browser goes on asking for
+   reruns of the old page's fragments. Streamlit merges such a request with the one for the new page, and the user is taken
+   back; or it runs the fragment after the new page was drawn, which draws into the new page (it turns white) and removes
+   the new page's values from the URL. The patch ignores reruns of fragments whose page was left.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ from streamlit.runtime.forward_msg_queue import ForwardMsgQueue
 from streamlit.runtime.fragment import Fragment, MemoryFragmentStorage
 from streamlit.runtime.scriptrunner_utils.script_run_context import ThreadState
 
-__all__ = ["keep_in_order"]
+__all__ = ["apply"]
 
 _clear = ForwardMsgQueue.clear
 _register = MemoryFragmentStorage.register
@@ -31,24 +31,24 @@ _enqueue = AppSession._enqueue_forward_msg
 _request_rerun = AppSession.request_rerun
 
 _page_of: WeakKeyDictionary[AppSession, str] = WeakKeyDictionary()
-"""The page (its hash) that each session asked for last, or was led to by a page's code."""
+"""Hash of the page that each session asked for last, or that code switched to."""
 
 
-def keep_in_order() -> None:
-    """Let what waits to be sent wait while a fragment runs, and let a fragment run on its own page only."""
+def apply() -> None:
+    """Apply the patches; applying them again changes nothing."""
     ForwardMsgQueue.clear = _clear_unless_fragment  # type: ignore[method-assign]
     MemoryFragmentStorage.register = _register_with_page  # type: ignore[method-assign]
     AppSession._enqueue_forward_msg = _enqueue_and_note_page  # type: ignore[method-assign]
-    AppSession.request_rerun = _request_rerun_unless_left  # type: ignore[method-assign]
+    AppSession.request_rerun = _request_rerun_of_current_page  # type: ignore[method-assign]
 
 
 def _clear_unless_fragment(
     queue: ForwardMsgQueue, retain_lifecycle_msgs: bool = False, fragment_ids_this_run: list[str] | None = None
 ) -> None:
     if fragment_ids_this_run is None:
-        _clear(queue, retain_lifecycle_msgs)  # a run of the whole page replaces what waits
+        _clear(queue, retain_lifecycle_msgs)  # a run of the whole page replaces all unsent messages
     else:
-        queue._delta_index_map = {}  # an element of this run must not take the place of one of the run before
+        queue._delta_index_map = {}  # an element of this run must not replace an unsent one of the last run
 
 
 def _register_with_page(storage: MemoryFragmentStorage, key: str, fragment: Fragment, **others: Any) -> None:
@@ -62,7 +62,7 @@ def _enqueue_and_note_page(session: AppSession, message: ForwardMsg) -> None:
     _enqueue(session, message)
 
 
-def _request_rerun_unless_left(session: AppSession, client_state: ClientState | None) -> None:
+def _request_rerun_of_current_page(session: AppSession, client_state: ClientState | None) -> None:
     if client_state is None or not client_state.fragment_id:
         if client_state is not None and client_state.page_script_hash:
             _page_of[session] = client_state.page_script_hash
@@ -72,7 +72,7 @@ def _request_rerun_unless_left(session: AppSession, client_state: ClientState | 
 
 
 def _left(session: AppSession, asked: ClientState) -> bool:
-    """Whether a fragment is asked for by, or belongs to, a page that the session has left."""
+    """Whether a request for a fragment comes from a page, or is for a fragment of a page, that the session has left."""
     page = _page_of.get(session)
     if page is None or not session.has_fragment(asked.fragment_id):
         return False

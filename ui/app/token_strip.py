@@ -1,6 +1,6 @@
-"""Text whose tokens have a coloured ground by a signed number: blue above zero, orange below, stronger = larger.
+"""HTML of a text whose tokens are coloured by a signed number: blue above zero, orange below, stronger for larger numbers.
 
-The strip is HTML made of escaped text only; white space that cannot be seen is made visible where a line breaks.
+All text is escaped. Line breaks and tabs are made visible.
 """
 
 from collections.abc import Sequence
@@ -21,15 +21,15 @@ def token_strip(
     mark: tuple[int, int] | None = None,
     reach: int | None = None,
 ) -> str:
-    """HTML of a text in which each token has its colour and, on hover, its number.
+    """HTML of a text in which each token has a colour and, on hover, its number.
 
     Args:
         text: The whole text.
         ranges: Characters [start, end) of every token that has a value, in the order of the text.
-        values: One for each token.
-        limit: The size that has the full colour; larger ones look the same.
+        values: One number for each of these tokens.
+        limit: The size that gets the full colour; larger ones look the same.
         mark: The token that gets an outline.
-        reach: Show only so many characters on either side of the marked token.
+        reach: Number of characters shown on either side of the marked token; None shows the whole text.
     """
     start, stop = 0, len(text)
     if mark is not None and reach is not None:
@@ -49,12 +49,12 @@ def token_strip(
 
 
 def continuation(prompt: str, tokens: Sequence[tuple[str, float]], about: str = "") -> str:
-    """HTML of a prompt and what a model made of it, each new token on a ground that tells its probability.
+    """HTML of a prompt and its continuation by a model; each new token is coloured by its probability.
 
     Args:
-        prompt: What the model was given.
+        prompt: The text that the model continued.
         tokens: Each new token with its probability, 0 to 1.
-        about: A word or two before the prompt.
+        about: One or two words shown before the prompt.
     """
     label = f'<span style="font-size:0.8em;opacity:0.6">{escape(about)} · </span>' if about else ""
     written = "".join(
@@ -67,7 +67,7 @@ def continuation(prompt: str, tokens: Sequence[tuple[str, float]], about: str = 
 
 
 def legend(limit: float) -> str:
-    """What the colours stand for, as HTML."""
+    """HTML that explains the colours."""
     ends = "".join(
         f'<span style="background:rgba({hue},{_STRONGEST});padding:1px 8px;border-radius:3px">{label}</span> '
         for hue, label in ((_ORANGE, f"−{limit:.3g} or less"), (_BLUE, f"+{limit:.3g} or more"))

@@ -1,4 +1,4 @@
-"""Text with its concept words highlighted: a sentence as coloured pieces, safe for any content."""
+"""Escapes text for Markdown, and highlights the labelled words of a concept's sentences."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ _SPECIAL = "\\`*_{}[]()<>#+-.!|~$:"
 
 
 def highlighted(sentence: Sentence) -> str:
-    """Markdown of a sentence in which the labelled words stand on a coloured ground."""
+    """Markdown of a sentence with its labelled words highlighted."""
     pieces, done = [], 0
     for start, end in sentence.spans:
         pieces.append(escaped(sentence.text[done:start]))
@@ -22,7 +22,7 @@ def highlighted(sentence: Sentence) -> str:
 
 
 def sentences(shown: Sequence[Sentence], *, limit: int = 8) -> None:
-    """The first sentences of a concept, and how many more there are."""
+    """Draw the first sentences of a concept, and how many more there are."""
     for sentence in shown[:limit]:
         st.markdown(highlighted(sentence))
     if len(shown) > limit:
@@ -30,5 +30,5 @@ def sentences(shown: Sequence[Sentence], *, limit: int = 8) -> None:
 
 
 def escaped(text: str) -> str:
-    """Text as Markdown that shows exactly this text."""
+    """Markdown that shows exactly this text."""
     return "".join("\\" + char if char in _SPECIAL else char for char in text)

@@ -1,11 +1,11 @@
-"""What is new of runs and of the queue: a question that pages ask often, and that is answered without drawing anything.
+"""Answers a small HTTP request with what is new about runs and the queue, so that pages need not redraw to find out.
 
-    GET /news?run=NAME     a run that is followed
-    GET /news?all          the runs under way, and the queue
+    GET /updates?run=NAME     one run
+    GET /updates?all          the runs under way, and the queue
 
-The answer is JSON, {"what", "text", "share"}: see `News`. A line on the page asks (`ui.app.live_line`). With `seen=WHAT` and
-`hold=SECONDS` the answer is held back until there is another `what`, or for so long: who asks so hears of a snapshot at once,
-and asks seldom.
+The answer is JSON, {"version", "text", "progress"}: see `Update`. A line on the page sends the requests
+(`ui.app.live_line`). With `seen=VERSION` and `hold=SECONDS` the answer is held back until the version is another one, at
+most for so long. The page so learns of a snapshot at once and sends few requests.
 """
 
 import asyncio
@@ -27,31 +27,31 @@ from analysis.errors import PalimpsestError, RunError
 from analysis.jobs import JobStatus, queue
 from analysis.runs import RunDirectory
 
-__all__ = ["EVERYTHING", "Update", "address", "of_everything", "of_run", "progress_text", "route", "told"]
+__all__ = ["OVERVIEW_ADDRESS", "Update", "is_served", "overview", "progress_text", "route", "run_address", "run_update"]
 
-_PATH = "news"
-EVERYTHING = f"{_PATH}?all"
-"""Where to ask for all runs under way and the queue."""
-_KEEP_RUN, _KEEP_EVERYTHING = 0.15, 1.0
-"""Seconds for which an answer is given to everybody who asks."""
-_LOOK_AGAIN = 0.2
-"""Seconds, while an answer is held back."""
-_HOLD_AT_MOST = 10.0
-_SHOWN = 3
-"""Runs under way that are told of, of the newest `_LOOKED_AT`."""
-_LOOKED_AT = 20
+_PATH = "updates"
+OVERVIEW_ADDRESS = f"{_PATH}?all"
+"""Address of the update about all runs under way and the queue."""
+_CACHE_RUN, _CACHE_OVERVIEW = 0.15, 1.0
+"""Seconds for which one answer is given to everybody who asks."""
+_CHECK_SECONDS = 0.2
+"""Seconds between two checks while an answer is held back."""
+_MAX_HOLD = 10.0
+_MAX_LINES = 3
+"""Runs under way that the overview lists, among the `_MAX_CHECKED` newest runs."""
+_MAX_CHECKED = 20
 
 
 @dataclass(frozen=True)
 class Update:
-    """What a page shows of something that goes on."""
+    """The state of something that is under way, as a page shows it."""
 
-    what: str
-    """Changes with everything but what the other two say: then the page is to be drawn anew."""
+    version: str
+    """Changes whenever the page has to be drawn anew; a change of `text` or `progress` alone does not change it."""
     text: str = ""
-    """What is going on, one line for each."""
-    share: float | None = None
-    """How much of it is done, 0 to 1; None of a run at which nobody works."""
+    """What is under way, one line for each."""
+    progress: float | None = None
+    """How much is done, 0 to 1; None if nothing is under way, and in an overview."""
 
 
 _served = False
@@ -60,41 +60,41 @@ _answers: dict[str, tuple[float, Update]] = {}
 
 
 def route() -> Route:
-    """For the server: where the question is asked. Calling it says that this server answers it."""
+    """The route for the server; calling it also records that this server answers the requests."""
     global _served
     _served = True
     return Route(f"/{_PATH}", _answer)
 
 
-def told() -> bool:
-    """Whether this server answers the question; otherwise a page has to draw itself again and again."""
-    return _served and not st.get_option("server.baseUrlPath")  # the route has no such prefix: asking would be in vain
+def is_served() -> bool:
+    """Whether this server answers the requests; if not, a page has to redraw itself at intervals."""
+    return _served and not st.get_option("server.baseUrlPath")  # the route does not have such a prefix
 
 
-def address(run: RunDirectory) -> str:
-    """Where to ask for a run's news, relative to the dashboard's address; empty where this server does not answer."""
-    return f"{_PATH}?run={run.name}" if told() and run.path.parent == paths.runs_root() else ""
+def run_address(run: RunDirectory) -> str:
+    """Address of a run's updates, relative to the dashboard's; empty if this server does not answer."""
+    return f"{_PATH}?run={run.name}" if is_served() and run.path.parent == paths.runs_root() else ""
 
 
-def of_run(run: RunDirectory) -> Update:
-    """Snapshots and states, of its control as well; and what it is doing."""
+def run_update(run: RunDirectory) -> Update:
+    """Snapshots and state of a run and its control, and what is being done."""
     control = run.control
     parts = [run, *([control] if control else [])]
-    what = " ".join(f"{part.n_snapshots()} {part.status().state}" for part in parts)
-    if (status := _at_work(run)) is None:
-        return Update(what)
+    version = " ".join(f"{part.n_snapshots()} {part.status().state}" for part in parts)
+    if (status := _active_status(run)) is None:
+        return Update(version)
     due = " due" if run.control_is_due() else ""
-    return Update(what + due, progress_text(status), min(status.step / run.config.steps, 1.0))
+    return Update(version + due, progress_text(status), min(status.step / run.config.steps, 1.0))
 
 
 def progress_text(status: JobStatus, message: str = "") -> str:
-    """What a job is at, and for how long, once it has begun."""
+    """What a job is doing, and for how long once it has started."""
     message = message or status.message or status.state
     return f"{message} · {status.seconds:.0f} s" if status.seconds else message
 
 
-def _at_work(run: RunDirectory) -> JobStatus | None:
-    """The status of what is under way of a run: itself, or its control; None where nothing is."""
+def _active_status(run: RunDirectory) -> JobStatus | None:
+    """The status of the run if it is active, or else of its control; None if neither is."""
     status, control = run.status(), run.control
     if status.active:
         return status
@@ -103,72 +103,73 @@ def _at_work(run: RunDirectory) -> JobStatus | None:
     return JobStatus(state="starting", message="Control run: starting") if run.control_is_due() else None
 
 
-def of_everything() -> Update:
-    """The queue's entries and their places; and what the runs under way are doing."""
+def overview() -> Update:
+    """The queue's entries with their places, and what the runs under way are doing."""
     try:
-        what = " ".join(f"{entry.number}:{entry.place}:{entry.state}" for entry in queue.entries())
-    except PalimpsestError as error:  # the page says so
-        what = str(error)
-    found = [(run.name, _doing(run)) for run in runs.list_runs()[:_LOOKED_AT]]
+        version = " ".join(f"{entry.number}:{entry.place}:{entry.state}" for entry in queue.entries())
+    except PalimpsestError as error:  # the page shows the message
+        version = str(error)
+    found = [(run.name, _activity(run)) for run in runs.list_runs()[:_MAX_CHECKED]]
     lines = [f"{name}: {text}" for name, text in found if text]
-    return Update(what, "\n".join(lines[:_SHOWN]))
+    return Update(version, "\n".join(lines[:_MAX_LINES]))
 
 
-def _doing(run: RunDirectory) -> str:
+def _activity(run: RunDirectory) -> str:
     try:
-        status = _at_work(run)
+        status = _active_status(run)
         return (status.message or status.state) if status is not None else ""
     except (PalimpsestError, OSError):  # damaged, or just deleted
         return ""
 
 
 async def _answer(request: Request) -> Response:
-    asked = request.query_params
-    name, seconds, find = "?all", _KEEP_EVERYTHING, _looked_after
-    if "all" not in asked:
-        name, seconds, find = asked.get("run", ""), _KEEP_RUN, partial(_of_run_named, asked.get("run", ""))
-    until = time.monotonic() + _seconds(asked.get("hold", ""))
+    query = request.query_params
+    name, max_age, find = "?all", _CACHE_OVERVIEW, _tended_overview
+    if "all" not in query:
+        name, max_age, find = query.get("run", ""), _CACHE_RUN, partial(_named_run_update, query.get("run", ""))
+    until = time.monotonic() + _seconds(query.get("hold", ""))
     try:
-        found = await _current(name, seconds, find)
-        while found.what == asked.get("seen") and time.monotonic() < until:
-            await asyncio.sleep(_LOOK_AGAIN)
-            found = await _current(name, seconds, find)
-    except (PalimpsestError, OSError):  # whatever is wrong with it, the page says what
+        found = await _current(name, max_age, find)
+        while found.version == query.get("seen") and time.monotonic() < until:
+            await asyncio.sleep(_CHECK_SECONDS)
+            found = await _current(name, max_age, find)
+    except (PalimpsestError, OSError):  # the page shows the message
         return JSONResponse("There is no such run, or it cannot be read.", 404)
     return JSONResponse(asdict(found), headers={"Cache-Control": "no-store"})
 
 
-def _of_run_named(name: str) -> Update:
+def _named_run_update(name: str) -> Update:
     if name in ("", ".", "..") or name != Path(name).name:
         raise RunError(f"“{name}” is no run's name.")
-    return of_run(RunDirectory(paths.runs_root() / name))
+    return run_update(RunDirectory(paths.runs_root() / name))
 
 
-def _looked_after() -> Update:
-    """News of everything; whoever looks also notices a worker that died, and has the next one started."""
+def _tended_overview() -> Update:
+    """The overview, after `queue.tend` has handled workers that died."""
     queue.tend()
-    return of_everything()
+    return overview()
 
 
 def _seconds(text: str) -> float:
-    """How long to hold back the answer, as asked for."""
+    """How long to hold the answer back, as the request asks."""
     try:
-        return min(max(float(text), 0.0), _HOLD_AT_MOST)
+        return min(max(float(text), 0.0), _MAX_HOLD)
     except ValueError:
         return 0.0
 
 
-async def _current(name: str, seconds: float, find: Callable[[], Update]) -> Update:
+async def _current(name: str, max_age: float, find: Callable[[], Update]) -> Update:
+    """The update of this name, from the cache if it is younger than `max_age` seconds."""
     at, found = _answers.get(name, (0.0, None))
-    if found is not None and time.monotonic() - at < seconds:
+    if found is not None and time.monotonic() - at < max_age:
         return found
-    return await run_in_threadpool(_look, name, seconds, find)
+    return await run_in_threadpool(_find, name, max_age, find)
 
 
-def _look(name: str, seconds: float, find: Callable[[], Update]) -> Update:
-    with _lock:  # of those who ask at once, one looks
+def _find(name: str, max_age: float, find: Callable[[], Update]) -> Update:
+    with _lock:  # of the requests that come at once, only one reads files
         at, found = _answers.get(name, (0.0, None))
-        if found is None or time.monotonic() - at >= seconds:
+        if found is None or time.monotonic() - at >= max_age:
             found = find()
             _answers[name] = (time.monotonic(), found)
     return found

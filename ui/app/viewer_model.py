@@ -1,8 +1,8 @@
-"""The viewer's model: one loaded model for the server, never changed, plus a copy of one's own for weight edits.
+"""Loads the model that all sessions of the dashboard share, and gives a session a copy of its own for edits of weights.
 
-Sessions share the viewer's model; previews are hooks under its lock. A session that applies edits to weights gets a
-copy (`workbench`), which ends with the session or on request. Where a job needs the memory, the viewer's model goes, and
-comes back on the CPU at its next need; copies, which hold somebody's edits, stay.
+The shared model is never changed; previews of edits are hooks under its lock. A session that applies edits to weights gets
+a copy (`workbench`), which is dropped with the session or on request. When a job needs the memory, the shared model is
+dropped and loaded again, on the CPU, when a page next needs it. The copies stay, because they hold users' edits.
 """
 
 from __future__ import annotations
@@ -52,29 +52,30 @@ __all__ = [
 
 _CHOICE, _WORKBENCH, _UNLOADED, _DOWNLOAD = "model_choice", "workbench", "unloaded", "may_download"
 _PLACE = "loading_place"
+"""Keys of the session's state."""
 
 
 @dataclass
 class Workbench:
-    """A session's own copy of the model, and the edits made to its weights."""
+    """A session's own copy of the model, with the ledger of edits to its weights."""
 
     choice: Choice
     ledger: Ledger
 
 
 @st.cache_resource(show_spinner=False)
-def _slot() -> ModelHolder:
-    return ModelHolder(_let_go)
+def _holder() -> ModelHolder:
+    return ModelHolder(_drop_references)
 
 
-def _let_go() -> None:
-    """What else holds the model, or tensors on its device."""
+def _drop_references() -> None:
+    """End everything else that refers to the model or to tensors on its device."""
     background.stop_all()
     _scan.clear()
 
 
 def chosen() -> Choice:
-    """The session's choice: from the page, else from the URL (`?model=`), else the default model."""
+    """The session's choice: made on the page, else given by the URL (`?model=`), else the default model."""
     if _CHOICE not in st.session_state:
         reference = st.query_params.get("model", catalog.DEFAULT_MODEL)
         st.session_state[_CHOICE] = Choice(reference=reference)
@@ -82,7 +83,7 @@ def chosen() -> Choice:
 
 
 def choose(choice: Choice) -> None:
-    """Change the session's choice; takes effect at the next use."""
+    """Change the session's choice; the model is loaded when it is next used."""
     if choice != chosen():
         close_workbench()
     st.session_state[_CHOICE] = choice
@@ -96,16 +97,16 @@ def replace(choice: Choice) -> None:
     """Load another model; if that fails, the choice stays what it was.
 
     Raises:
-        PalimpsestError: it cannot be loaded.
+        PalimpsestError: the model cannot be loaded.
     """
-    before, slot = chosen(), _slot()
-    source = catalog.resolve(choice.reference)  # a wrong name must not cost the model that is loaded
-    st.session_state[_DOWNLOAD] = source.reference  # asked for: an address alone never starts a download
+    before, holder = chosen(), _holder()
+    source = catalog.resolve(choice.reference)  # before anything is dropped: the name may be wrong
+    st.session_state[_DOWNLOAD] = source.reference  # the user asked for it; a URL alone never starts a download
     choose(Choice(reference=source.reference, device=choice.device, dtype=choice.dtype))
-    with slot.lock:
-        if slot.left:  # asked for on purpose: the device that was left is tried again
-            slot.clear()
-        slot.left, slot.notice = "", None
+    with holder.lock:
+        if holder.freed_device:  # the user asks for a model: the device that was freed for a job may be used again
+            holder.drop()
+        holder.freed_device, holder.notice = "", None
     try:
         model()
     except PalimpsestError:
@@ -114,17 +115,17 @@ def replace(choice: Choice) -> None:
 
 
 def is_loaded() -> bool:
-    """Whether the session's choice is in memory."""
-    return _slot().model is not None and _slot().choice == chosen()
+    """Whether the session's choice is loaded."""
+    return _holder().model is not None and _holder().choice == chosen()
 
 
 def is_unloaded() -> bool:
-    """Whether the user unloaded the model and has not asked for one since."""
+    """Whether the user unloaded the model and no page has loaded one since."""
     return bool(st.session_state.get(_UNLOADED)) and not is_loaded()
 
 
 def devices() -> list[str]:
-    """What a model can be put on here."""
+    """The devices of this machine that a model can be loaded on."""
     import torch
 
     return [
@@ -136,43 +137,43 @@ def devices() -> list[str]:
 
 
 def describe_state() -> str:
-    """A few words for the sidebar."""
-    model, choice = _slot().model, _slot().choice
+    """Device and precision of the loaded model, for the sidebar."""
+    model, choice = _holder().model, _holder().choice
     if model is None or choice != chosen():
         return "not loaded"
     return f"on {model.device.type}, {model.dtype}"
 
 
 def notice() -> Notice | None:
-    """What users have to be told about the viewer's model, until somebody loads one on purpose."""
-    return _slot().notice
+    """The notice that the model was removed from a device; None if there is none, or once a user has loaded a model again."""
+    return _holder().notice
 
 
 def owner() -> str:
-    """The name of the session's user; empty where nobody has to log in."""
+    """The name of the session's user; empty if the dashboard has no login."""
     return str(st.user.get("name") or st.user.get("email") or "")
 
 
 def reserve_place() -> None:
-    """Keep a place on the page for the progress of `model`, taken up whether or not there is anything to load.
+    """Reserve an element of the page for the loading progress of `model`, whether or not anything is loaded.
 
-    Without it all that follows would move up by one in the next run, and Streamlit's browser part would forget that
-    those widgets belong to the URL.
+    Without it, all elements below would move up by one in the next run of the page, and Streamlit's frontend would lose the
+    connection between those widgets and the URL.
     """
     st.session_state[_PLACE] = st.empty()
 
 
 def model() -> LanguageModel:
-    """The viewer's model for this session's choice, loaded if needed with its progress on the page.
+    """The shared model of this session's choice; if it is not loaded yet, load it and show the progress on the page.
 
     Raises:
         PalimpsestError: it cannot be loaded; the message says why.
     """
-    choice, slot = chosen(), _slot()
+    choice, holder = chosen(), _holder()
     st.session_state[_UNLOADED] = False
-    held = slot.model
-    if slot.choice == choice and held is not None:
-        return held
+    loaded = holder.model
+    if holder.choice == choice and loaded is not None:
+        return loaded
     source = catalog.resolve(choice.reference)
     if not fetch.is_fetched(source) and st.session_state.get(_DOWNLOAD) != choice.reference:
         raise UnknownModelError(
@@ -185,34 +186,34 @@ def model() -> LanguageModel:
         def show(stage: str, share: float) -> None:
             bar.progress(min(share, 1.0), text=stage)
 
-        with slot.lock:
-            if slot.choice != choice or slot.model is None:
-                slot.clear()
+        with holder.lock:
+            if holder.choice != choice or holder.model is None:
+                holder.drop()
                 from transformers.utils import logging
 
                 from analysis import models
 
                 logging.disable_progress_bar()
-                device = slot.device_for(choice)
-                slot.fill(choice, models.load(choice.reference, device=device, dtype=choice.dtype, progress=show))
-            loaded = slot.model
+                device = holder.device_for(choice)
+                holder.put(choice, models.load(choice.reference, device=device, dtype=choice.dtype, progress=show))
+            loaded = holder.model
     place.empty()
     assert loaded is not None  # loaded under the lock
     return loaded
 
 
 def unload() -> None:
-    """Free the viewer's model and this session's copy."""
+    """Drop the shared model and this session's copy."""
     close_workbench()
-    _slot().clear()
+    _holder().drop()
     st.session_state[_UNLOADED] = True
 
 
 def workbench() -> Workbench:
-    """This session's copy of the model with its ledger, made on first use.
+    """This session's copy of the model with its ledger; the copy is made on first use.
 
     Raises:
-        MemoryShortError: there is no room for a copy.
+        MemoryShortError: too little memory is free for a copy.
     """
     bench = st.session_state.get(_WORKBENCH)
     if bench is None or bench.choice != chosen():
@@ -229,17 +230,18 @@ def workbench() -> Workbench:
 
 
 def has_workbench() -> bool:
+    """Whether this session has a copy of the model."""
     return _WORKBENCH in st.session_state
 
 
 def close_workbench() -> None:
-    """Drop this session's copy and with it all edits to its weights."""
+    """Drop this session's copy and all edits of its weights."""
     st.session_state.pop(_WORKBENCH, None)
     gc.collect()
 
 
 def scan(concept: Concept, site: Site = MLP) -> Scan:
-    """The pass over the concept's sentences on the viewer's model, with single activations; the last two are kept.
+    """The activations of the shared model on the concept's sentences; the last two scans are cached.
 
     Raises:
         PalimpsestError: the model cannot be loaded, or the concept has nothing that can be measured.
@@ -255,7 +257,7 @@ def _scan(choice: Choice, content: str, name: str, site: str, _model: LanguageMo
 
 
 def moments(concept: Concept, site: Site = MLP) -> Moments:
-    """The moments of the same pass; kept while the server runs."""
+    """The moments of the activations (`scan`); cached while the server runs."""
     return _moments(chosen(), dump_jsonl(concept), concept.name, site.name, model())
 
 
@@ -265,7 +267,7 @@ def _moments(choice: Choice, content: str, name: str, site: str, _model: Languag
 
 
 def fact_scores(concept: Concept) -> pd.DataFrame:
-    """What the viewer's model knows of the concept's facts (`measure.known_facts`); kept while the server runs."""
+    """How well the shared model knows the concept's facts (`factual_recall.known_facts`); cached while the server runs."""
     return _fact_scores(chosen(), dump_jsonl(concept), concept.name, model())
 
 

@@ -18,11 +18,21 @@ import streamlit as st
 from streamlit.components.v2 import component
 
 from analysis.canvas.assets import MODULE, STYLES
-from analysis.canvas.contents import CanvasConcept, CanvasCurve, CanvasFrame, CanvasScene, CanvasTask, Marks, Ribbons
+from analysis.canvas.contents import (
+    MAX_CONCEPTS,
+    CanvasConcept,
+    CanvasCurve,
+    CanvasFrame,
+    CanvasScene,
+    CanvasTask,
+    Marks,
+    Ribbons,
+)
 from analysis.canvas.wire import pack
 from ui.canvas.browser_copy import BrowserCopy
 
 __all__ = [
+    "MAX_CONCEPTS",
     "CanvasConcept",
     "CanvasCurve",
     "CanvasFrame",
@@ -38,34 +48,34 @@ __all__ = [
 ]
 
 MESSAGE_BYTES = 2 * 2**20
-"""Values in one message: more would keep the socket busy for so long that the picture waits."""
+"""Bytes of values in one message; more would occupy the connection for so long that the canvas has to wait."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Where the canvas gets what the browser lacks; each is called only for that."""
+    """Functions that give the canvas what the browser lacks; they are called for nothing else."""
 
     frames: Callable[[int], Sequence[CanvasFrame]]
-    """The light parts of the snapshots from a number on."""
+    """The frames of the snapshots from this index on."""
     values: Callable[[int], np.ndarray]
     """The values of one snapshot, uint8 [C, L, N]."""
     net: Callable[[int, int], Mapping[int, Sequence[Ribbons]]]
-    """``net(start, control_start)``: flow net of the control, of the snapshots from ``start`` on and of those that the
+    """``net(start, control_start)``: flow minus that of the control, of the snapshots from ``start`` on and of those that the
     control reached only with its snapshots from ``control_start`` on."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What the user of a canvas chose."""
+    """What the user chose in a canvas."""
 
     index: int | None = None
-    """Snapshot on which the playhead rests; None: the newest."""
+    """Snapshot at which the playhead rests; None is the newest."""
     neuron: tuple[int, int] | None = None
     """(layer, neuron) whose card is open."""
 
 
 def chosen(key: str, scene: CanvasScene) -> Chosen:
-    """What was chosen in the canvas of this key, if it shows this scene."""
+    """What was chosen in the canvas with this key, if it shows this scene."""
     state = st.session_state.get(key) or {}
     epoch, _, index = str(state.get("step") or "").rpartition("#")
     layer, _, neuron = str(state.get("neuron") or "").partition(".")
@@ -89,17 +99,17 @@ def migration_canvas(
     card: Mapping[str, Any] | None = None,
     key: str,
 ) -> Any:
-    """Mount the canvas; mount it inside a fragment, so that acknowledgements rerun only that.
+    """Mount the canvas, inside a fragment, so that what the browser says reruns only that.
 
     Args:
-        scene: what is drawn.
-        source: where the missing parts come from.
-        n_frames: snapshots that exist now.
-        control: all snapshots of the control run so far (empty if there is none).
-        live: more snapshots are expected.
-        status: a few words beside the live mark; text that changes at every poll is sent at every poll.
+        scene: What is drawn.
+        source: Where missing parts come from.
+        n_frames: Number of snapshots now.
+        control: All snapshots of the control run so far; empty if there is none.
+        live: Whether more snapshots are expected.
+        status: A few words beside the live mark; it is sent with every rerun.
         half_steps: "retrained" and "held_out" -> step of half recovery, None if not reached.
-        card: what is told of the chosen neuron (`chosen`).
+        card: What the card shows of the chosen neuron (`chosen`).
         key: Streamlit key of this canvas.
 
     Returns:
@@ -107,7 +117,7 @@ def migration_canvas(
     """
     state = st.session_state.get(key)
     browser: BrowserCopy = st.session_state.setdefault(f"{key} browser copy", BrowserCopy())
-    if state is None:  # Streamlit forgets a component that was not on the page: this one has just been mounted
+    if state is None:  # Streamlit forgets a component that is not on the page, so this one was just mounted
         browser.restart(scene.epoch)
     wanted = browser.hear(str((state or {}).get("missing") or ""), scene.epoch)
     if browser.n_frames > n_frames or browser.n_control > len(control):
@@ -151,7 +161,7 @@ def _values_to_send(scene: CanvasScene, new: range, wanted: Sequence[int], live:
 
 
 def _no_callback() -> None:
-    """Streamlit only keeps a state or trigger for which a callback is given."""
+    """Streamlit only keeps states and triggers that have a callback."""
 
 
 _component = component(

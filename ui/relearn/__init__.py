@@ -1,1 +1,1 @@
-"""The parts of the Relearn page: the form of a run, the list of runs, the live view."""
+"""The parts of the Relearn page: the form of a new run, the list of runs, the live view of one run."""

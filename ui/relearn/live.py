@@ -1,7 +1,8 @@
-"""A run on the page: status and stop, the migration canvas, and what belongs to the step it rests on.
+"""Draws one run, live while it is active: its status, the migration canvas, and panels about the step that the canvas shows.
 
-The page only reads. While the run is active a line above the canvas asks for news (`news`) and has the fragment run when
-there is any; the canvas gets only what it does not hold yet, and everything below it follows the step it was left at.
+The page only reads the run's folder. While the run is active, a line above the canvas asks for updates (`ui.app.updates`)
+and has the fragment rerun for each new snapshot. The canvas is sent only what its browser does not hold yet. The panels
+below show the step at which the canvas's playhead rests.
 """
 
 import json
@@ -20,38 +21,37 @@ from ui.app import queue_view, updates
 from ui.app.live_line import live_line
 from ui.app.tokens import escaped
 from ui.app.updates import Update
-from ui.canvas import CanvasScene, Source, chosen, migration_canvas
+from ui.canvas import MAX_CONCEPTS, CanvasScene, Source, chosen, migration_canvas
 from ui.relearn import step_panels, tagging_view
 from ui.saliency import card_drawer
 from ui.surgery.edit_form import use_components
 
-__all__ = ["follow"]
+__all__ = ["run_view"]
 
 _ICONS = {"finished": ":material/check_circle:", "stopped": ":material/stop_circle:", "failed": ":material/error:"}
-_SHOW_AT_ONCE = 3
 _PAUSE_SECONDS, _HOLD_SECONDS = 0.2, 2.0
-"""How the line asks: a snapshot is to be on the screen within a second of being written, the step once it has changed."""
+"""How the line asks for updates: a snapshot is on the screen within a second, the text of a step within two."""
 _POLL_SECONDS = 0.5
-"""How often all is drawn anew where nobody tells what is new."""
+"""How often the fragment reruns if the server does not answer requests for updates."""
 
 
-def follow(run: RunDirectory) -> None:
-    """Everything about one run, live while it is active."""
+def run_view(run: RunDirectory) -> None:
+    """Draw everything about one run, live while it is active."""
     view = _view_controls(run)
-    active = updates.of_run(run).share is not None
+    active = updates.run_update(run).progress is not None
 
-    @st.fragment(run_every=_POLL_SECONDS if active and not updates.address(run) else None)
+    @st.fragment(run_every=_POLL_SECONDS if active and not updates.run_address(run) else None)
     def panel() -> None:
         if not (run.path / "config.json").is_file():
-            st.rerun()  # it was deleted: the page chooses another
+            st.rerun()  # the run was deleted: the page chooses another
         try:
             _panel(run, view, was_active=active)
-        except (PalimpsestError, OSError) as error:  # here, because a fragment reruns without the page around it
+        except (PalimpsestError, OSError) as error:  # caught here: a fragment reruns without the page around it
             st.error(escaped(str(error)), icon=":material/error:")
 
     panel()
     if not active:
-        _afterwards(run)
+        _results(run)
 
 
 def _view_controls(run: RunDirectory) -> View:
@@ -68,38 +68,38 @@ def _view_controls(run: RunDirectory) -> View:
     names = list(tracked)
     if several:
         names = more[0].multiselect(
-            "Concepts", tracked, default=[tracked[0]], key=f"shown {run.name}", max_selections=_SHOW_AT_ONCE
+            "Concepts", tracked, default=[tracked[0]], key=f"shown {run.name}", max_selections=MAX_CONCEPTS
         )
     st.caption(f"{run_data.MODES[mode].capitalize()}. {migration.SCALES[scale]}")
     return View(concepts=tuple(names or tracked[:1]), mode=mode, scale=scale, order=str(order))
 
 
 def _panel(run: RunDirectory, view: View, *, was_active: bool) -> None:
-    shown = updates.of_run(run)  # first: what comes while the rest is read is news again
+    shown = updates.run_update(run)  # before the rest is read: what comes meanwhile then counts as new
     status, control = run.status(), run.control
     control_status = control.status() if control else None
-    # places of their own: an element that comes or goes above the canvas would make the browser mount it anew
-    line, picture = st.container(), st.container()
+    # in containers: an element that comes or goes above the canvas would make the browser mount the canvas anew
+    line, map_place = st.container(), st.container()
     with line:
         _status_line(run, shown, status, control_status)
-    active = shown.share is not None
+    active = shown.progress is not None
     if was_active and not active:
-        st.rerun()  # the last transition: redraw the page once, without polling
+        st.rerun()  # the run has ended: draw the page once more, without updates
     facts, count = run_cache.facts(run), run.n_snapshots()
     if facts is None or not count:
         if active:
             st.info("The map appears with the first snapshot.", icon=":material/hourglass_top:")
         return
-    drawn = run_data.scene(run, view, facts, count)
+    scene = run_data.scene(run, view, facts, count)
     key = f"canvas {run.name}"
-    at = chosen(key, drawn)
-    index = min(at.index, count - 1) if at.index is not None else count - 1
+    choice = chosen(key, scene)
+    index = min(choice.index, count - 1) if choice.index is not None else count - 1
     card = None
-    if at.neuron is not None:
-        card = card_data.neuron_card(run, view, facts, Neuron(*at.neuron), index)
-    with picture:
+    if choice.neuron is not None:
+        card = card_data.neuron_card(run, view, facts, Neuron(*choice.neuron), index)
+    with map_place:
         result = migration_canvas(
-            drawn,
+            scene,
             _source(run, view, facts, count),
             n_frames=count,
             control=control_data.curves(run, view),
@@ -109,7 +109,7 @@ def _panel(run: RunDirectory, view: View, *, was_active: bool) -> None:
             card=card,
             key=key,
         )
-    _execute(getattr(result, "action", None), drawn)
+    _execute(getattr(result, "action", None), scene)
     if run.config.task == "tagging":
         tagging_view.f1_over_steps(run, facts, count)
     if count > 2 and not active:  # while snapshots arrive, the canvas alone shows what changes
@@ -117,7 +117,7 @@ def _panel(run: RunDirectory, view: View, *, was_active: bool) -> None:
 
 
 def _source(run: RunDirectory, view: View, facts: RunFacts, count: int) -> Source:
-    """Where the canvas gets what the browser lacks."""
+    """Functions that give the canvas what the browser lacks."""
     reference = run_data.reference_index(run, view, count)
     return Source(
         frames=lambda start: run_data.frames(run, view, facts, start, count),
@@ -126,11 +126,11 @@ def _source(run: RunDirectory, view: View, facts: RunFacts, count: int) -> Sourc
     )
 
 
-def _execute(action: dict | None, drawn: CanvasScene) -> None:
-    """A button of the neuron's card was pressed."""
+def _execute(action: dict | None, scene: CanvasScene) -> None:
+    """Do what a button of the neuron's card asks for."""
     if not action:
         return
-    neuron = next(iter(NeuronSet.parse(str(action.get("neuron", "")), (drawn.n_layers, drawn.n_neurons))))
+    neuron = next(iter(NeuronSet.parse(str(action.get("neuron", "")), (scene.n_layers, scene.n_neurons))))
     if action.get("do") == "surgery":
         use_components(str(neuron))
         st.switch_page("surgery.py")
@@ -140,12 +140,12 @@ def _execute(action: dict | None, drawn: CanvasScene) -> None:
 
 def _status_line(run: RunDirectory, shown: Update, status: JobStatus, control: JobStatus | None) -> None:
     text, button = st.columns([5, 1], vertical_alignment="center")
-    running = shown.share is not None
-    if running and (address := updates.address(run)):
+    running = shown.progress is not None
+    if running and (address := updates.run_address(run)):
         with text:
             live_line(shown, address, every=_PAUSE_SECONDS, hold=_HOLD_SECONDS, key=f"line {run.name}")
     elif running:
-        text.progress(shown.share or 0.0, text=escaped(shown.text))
+        text.progress(shown.progress or 0.0, text=escaped(shown.text))
     elif status.state in ("crashed", "failed"):
         text.error(f"{status.state.capitalize()}: {escaped(status.message)}", icon=":material/error:")
     else:
@@ -157,19 +157,19 @@ def _status_line(run: RunDirectory, shown: Update, status: JobStatus, control: J
         st.caption(f"The control run was stopped after {control.step} steps.")
     elif control is None and status.state == "finished" and run.has_control() and not running:
         st.warning(
-            f"The control run has not begun. “Go on” starts it; {escaped(str(run.path / 'worker.log'))} may say what kept it."
+            f"The control run has not started. “Go on” starts it; {escaped(str(run.path / 'worker.log'))} may say why."
         )
-    if running and status.state != "queued":  # one that waits is cancelled in the list above
+    if running and status.state != "queued":  # a queued run is cancelled in the list above
         queue_view.stop_button(button, run, "The run stops after its current step.")
 
 
-def _afterwards(run: RunDirectory) -> None:
-    """What only makes sense once the run has ended: its numbers, and downloads."""
+def _results(run: RunDirectory) -> None:
+    """Draw the numbers and downloads of a run that has ended."""
     if run.facts() is None or not run.n_snapshots():
         return
     summary = summarise(run)
     st.subheader("In numbers")
-    _numbers(summary)
+    _summary(summary)
     left, right = st.columns(2)
     left.download_button("Numbers as JSON", json.dumps(summary, indent=2), file_name=f"{run.name}.json")
     right.download_button(
@@ -177,7 +177,7 @@ def _afterwards(run: RunDirectory) -> None:
     )
 
 
-def _numbers(summary: dict) -> None:
+def _summary(summary: dict) -> None:
     known, tagging = summary["known_facts"], summary["tagging"]
     half = summary["half_life_steps"]
     if known:

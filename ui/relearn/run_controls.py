@@ -1,4 +1,4 @@
-"""What can be done with a run that is not at work: go on, give it more steps, branch from one of its checkpoints."""
+"""Buttons for a run that is not active: continue it, give it more steps, or branch from one of its checkpoints."""
 
 import streamlit as st
 
@@ -12,21 +12,21 @@ __all__ = ["run_controls"]
 
 
 def run_controls(run: RunDirectory) -> None:
-    """Draw the buttons that fit the run's state; nothing while it is at work."""
+    """Draw the buttons that fit the run's state; none while it is active."""
     status, control = run.status(), run.control
     if status.active or (control is not None and control.status().active):
         return
     left, middle, right = st.columns(3)
-    undone = not run.is_complete() or (not control.is_complete() if control is not None else run.has_control())
-    if undone and left.button("Go on", icon=":material/play_arrow:", width="stretch", help=_going_on(run)):
+    incomplete = not run.is_complete() or (not control.is_complete() if control is not None else run.has_control())
+    if incomplete and left.button("Go on", icon=":material/play_arrow:", width="stretch", help=_starting_point(run)):
         with shell.shown_errors():
             execution.restart(run, owner=viewer_model.owner())
         st.rerun()
-    if not undone:
+    if not incomplete:
         with left.popover("More steps", icon=":material/fast_forward:", width="stretch"):
             _more(run)
     if run.checkpoints():
-        # drawn anew as it opens: it tells the edit chosen in the form, which is a part of the page by itself
+        # drawn when it opens, because it names the edit chosen in the form, which is another fragment
         opened = middle.popover(
             "Branch", icon=":material/call_split:", width="stretch", key=f"branch {run.name}", on_change="rerun"
         )
@@ -36,13 +36,13 @@ def run_controls(run: RunDirectory) -> None:
         right.caption(f"A branch of **{escaped(run.config.origin.run)}** after step {run.config.origin.step}")
 
 
-def _going_on(run: RunDirectory) -> str:
+def _starting_point(run: RunDirectory) -> str:
     last = max(run.checkpoints(), default=0)
     return f"From the checkpoint after step {last}." if last else "From the edited model: there is no checkpoint yet."
 
 
 def _more(run: RunDirectory) -> None:
-    st.caption("Goes on from the last checkpoint. A schedule of the learning rate is that of all the steps.")
+    st.caption("It continues from the last checkpoint. The learning-rate schedule covers all steps.")
     now = run.config.steps
     steps = int(st.number_input("Steps in all", now + 1, 1_000_000, 2 * now, key=f"more {run.name}"))
     if st.button("Go on", key=f"more of {run.name}", type="primary"):
@@ -67,4 +67,4 @@ def _branch(run: RunDirectory) -> None:
         with shell.shown_errors():
             new = execution.branch(run, int(step), edit=edit if edited else None, steps=steps)
             execution.restart(new, owner=viewer_model.owner())
-        shell.choose(run=new.name)
+        shell.set_widgets(run=new.name)

@@ -1,4 +1,4 @@
-"""The form of a new run: what is trained on what, how, what is tracked, and what that needs before it starts."""
+"""The form of a new run: data, training, tracking and checkpoints, and the memory and disk space that the run needs."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,18 +22,18 @@ __all__ = ["needs", "run_form"]
 
 _TASKS = {"Recall facts": "facts", "Find the words (NER)": "tagging"}
 _CADENCES = {
-    "adaptive": "As often as a tenth of the training time allows (a twentieth on a GPU), and at least eight times.",
-    "steps": "Every so many steps.",
-    "log": "Two at each doubling of the step: most of them early, where most happens.",
+    "adaptive": "As many as a tenth of the training time allows (a twentieth on a GPU), and at least eight.",
+    "steps": "At a fixed number of steps.",
+    "log": "Two for each doubling of the step: most of them early, when most changes.",
 }
 
 
 def run_form(concept: Concept) -> RelearnConfig:
-    """Draw the widgets; the configuration they describe.
+    """Draw the widgets; returns the configuration that they describe.
 
     Raises:
         ConfigError: a value is out of range.
-        ConceptError: the concept labels too few words to find.
+        ConceptError: the concept has too few labelled words for this task.
     """
     what, change = st.columns([3, 1], vertical_alignment="center")
     with change.popover("Change the edit", icon=":material/content_cut:", width="stretch"):
@@ -62,19 +62,21 @@ def run_form(concept: Concept) -> RelearnConfig:
     with training.popover("Training", icon=":material/tune:", width="stretch"):
         how = _training(batch)
     with tracking.popover("Tracking", icon=":material/visibility:", width="stretch"):
-        watched = _tracking(concept)
+        tracked = _tracking(concept)
     with keeping.popover("Checkpoints", icon=":material/save:", width="stretch"):
-        kept = _keeping(steps)
+        checkpoints = _checkpoints(steps)
     control = st.toggle(
         "Control run afterwards", True, key="control", bind="query-params",
-        help="The same training, batch for batch, without the edit: it is drawn as a ghost behind every curve.",
+        help="The same training, batch for batch, without the edit; drawn as a pale curve behind every curve.",
     )  # fmt: skip
     what.markdown(_sentence(concept, edit, str(how["train_only"])))
     config = RelearnConfig(
         model=viewer_model.chosen().reference,
         concept=concept.name,
         task=task,  # type: ignore[arg-type]
-        fine_tune_steps=int(str(how["warmup"])) + 1 if tuned else 0,  # until the number of sentences is known
+        fine_tune_steps=int(str(how["warmup"])) + 1
+        if tuned
+        else 0,  # replaced below, once the number of sentences is known
         edit=edit,
         steps=steps,
         batch_size=batch,
@@ -84,8 +86,8 @@ def run_form(concept: Concept) -> RelearnConfig:
         control=control,
         **mixture,  # type: ignore[arg-type]
         **how,  # type: ignore[arg-type]
-        **watched,  # type: ignore[arg-type]
-        **kept,  # type: ignore[arg-type]
+        **tracked,  # type: ignore[arg-type]
+        **checkpoints,  # type: ignore[arg-type]
     )
     if not tuned:
         return config
@@ -95,7 +97,7 @@ def run_form(concept: Concept) -> RelearnConfig:
 
 
 def needs(config: RelearnConfig) -> None:
-    """What the run needs of memory and disk against what is free; a warning with settings that would fit if it does not."""
+    """Draw the memory and disk space that the run needs; if memory is short, a warning with settings that would fit."""
     source = catalog.resolve(config.model)
     if not fetch.is_fetched(source):
         return
@@ -146,7 +148,7 @@ def _data(concept: Concept, task: str) -> dict[str, object]:
 
 
 def _stored(name: str, content: bytes) -> Path:
-    """Keep an uploaded text in the home folder; a run copies what it uses of it."""
+    """Store an uploaded text in the home folder; a run copies what it uses of it."""
     folder = paths.home() / "texts"
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / Path(name).name
@@ -158,7 +160,7 @@ def _stored(name: str, content: bytes) -> Path:
 def _training(batch: int) -> dict[str, object]:
     train_only = st.text_input(
         "Train only", key="train_only", bind="query-params", placeholder="L5.MLP, L7.H3",
-        help="Components whose weights may move; all others stay as they are. Empty: the whole model.",
+        help="Components whose weights are trained; all others stay as they are. Empty: the whole model.",
     ).strip()  # fmt: skip
     rank = st.number_input(
         "Rank of low-rank factors (LoRA)", 0, 1024, 0, key="lora", bind="query-params",
@@ -171,7 +173,7 @@ def _training(batch: int) -> dict[str, object]:
     warmup = b.number_input("Warm-up, steps", 0, 100_000, 0, key="warmup", bind="query-params")
     parts = st.number_input(
         "Parts of a batch", 1, batch, 1, key="accumulate", bind="query-params",
-        help="Run one after the other to save memory (gradient accumulation); the step is the same.",
+        help="They are computed one after the other to save memory (gradient accumulation); the step is the same.",
     )  # fmt: skip
     return {
         "train_only": train_only,
@@ -216,15 +218,15 @@ def _tracking(concept: Concept) -> dict[str, object]:
     }
 
 
-def _keeping(steps: int) -> dict[str, object]:
-    st.caption("The state to go on from after a stop or a crash. The last step always gets one.")
+def _checkpoints(steps: int) -> dict[str, object]:
+    st.caption("A run continues from them after a stop or a crash. The last step always gets one.")
     every = st.number_input(
         "Steps between checkpoints", 0, 100_000, 50, key="checkpoint_every", bind="query-params",
         help="0: only at a stop and at the end.",
     )  # fmt: skip
     keep = st.toggle(
         "Keep all of them", key="keep_checkpoints", bind="query-params",
-        help="To branch from any of them with another edit. Otherwise the newest alone is kept.",
+        help="Needed to branch from any of them with another edit. Otherwise only the newest is kept.",
     )  # fmt: skip
     if keep and every and steps // every > 20:
         st.caption(f":material/warning: {steps // every} checkpoints will be kept.")

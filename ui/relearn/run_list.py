@@ -1,4 +1,4 @@
-"""All runs as a table, told apart by what was done in them; a click on a row chooses the run."""
+"""Lists all runs with edit, state and steps in a table; a click on a row chooses the run."""
 
 from collections.abc import Sequence
 
@@ -11,17 +11,17 @@ from analysis.runs import RunDirectory
 __all__ = ["run_list"]
 
 _WIDTH = 660
-"""Pixels, as many as a popover has."""
+"""Width of the table in pixels, that of a popover."""
 
 
 def run_list(runs: Sequence[RunDirectory], key: str) -> None:
-    """Draw them.
+    """Draw the table in a popover.
 
     Args:
-        runs: In the order of the rows.
-        key: Of the widget that chooses one.
+        runs: The runs in the order of the rows.
+        key: Key of the widget that chooses a run.
     """
-    # the mark in a table is a row's number: another run needs another table
+    # a selection is a row number, which means another run once the choice changes: each choice gets its own table
     table = f"{key} list {st.session_state.get(key)}"
 
     def pick() -> None:
@@ -52,5 +52,5 @@ def _row(run: RunDirectory) -> dict[str, object]:
             "state": status.state,
             "steps": f"{status.step} of {config.steps}",
         }
-    except (PalimpsestError, OSError) as error:  # the page says so in full where it is chosen
+    except (PalimpsestError, OSError) as error:  # the page shows the whole message if the run is chosen
         return {"run": run.name, "edit": str(error)}

@@ -1,4 +1,4 @@
-"""Below the canvas, at the step it was left at: who carries the concept now, were they primed, where the most salient are."""
+"""Panels below the canvas about one step: which neurons carry the concept, whether they were primed, in which layers they are."""
 
 import numpy as np
 import pandas as pd
@@ -22,14 +22,14 @@ _PANELS = {
 
 
 def draw(run: RunDirectory, view: View, facts: RunFacts, index: int) -> None:
-    """The chosen panel at snapshot `index`."""
+    """Draw the chosen panel for snapshot `index`."""
     concept = view.concepts[0]
     now = run_cache.snapshot(run.path, index)
     moment = {"base": "before the edit", "edited": "just after the edit"}.get(now.phase, f"at step {now.step}")
     title, choice = st.columns([3, 2], vertical_alignment="bottom")
     title.subheader(f"{run.concepts()[concept].title}, {moment}")
     panel = choice.segmented_control(
-        "Panel", list(_PANELS), default="Carriers", required=True, key="moment_panel", label_visibility="collapsed"
+        "Panel", list(_PANELS), default="Carriers", required=True, key="step_panel", label_visibility="collapsed"
     )
     st.caption(_PANELS[str(panel)])
     try:
@@ -47,24 +47,24 @@ def _carriers(run: RunDirectory, view: View, facts: RunFacts, index: int) -> Non
         base, reference, now = (run_cache.snapshot(run.path, at) for at in (0, after_edit, index))
         return migration.carriers_table(base, reference, now, concept, facts.edited, view.scale, titles)
 
-    table = run_cache.kept(
+    table = run_cache.cached(
         run.path,
         ("carriers", view.concepts, view.scale, index),
         make,
         lambda one: int(one.memory_usage(deep=True).sum()),
     )
     if table.empty:
-        st.info("No neuron carries it anew at this step.", icon=":material/info:")
+        st.info("No neuron newly carries the concept at this step.", icon=":material/info:")
         return
     recruits = table[table["role"] == "recruit"]
     rank = f"rank of {concept} before"
-    told = f"{len(recruits)} recruits, {len(table) - len(recruits)} survivors that gained."
+    text = f"{len(recruits)} recruits, {len(table) - len(recruits)} survivors that gained."
     if len(recruits):
-        told += f" The recruits' mean rank for the concept before the edit was {recruits[rank].mean():.2f} (1 = the strongest neuron, 0.5 = chance)."
+        text += f" The recruits' mean rank for the concept before the edit was {recruits[rank].mean():.2f} (1 = the strongest neuron, 0.5 = chance)."
     if len(run.config.tracked) > 1 and len(table):
         shared = (table["also_carries"].str.len() > 0).mean()
-        told += f" {shared:.0%} of them carry another tracked concept, too; chance would be about {_chance(run):.0%}."
-    st.markdown(told)
+        text += f" {shared:.0%} of them also carry another tracked concept; chance would be about {_chance(run):.0%}."
+    st.markdown(text)
     words = table["words_now"].any() or table["words_before"].any()
     ranks = [f"rank of {name} before" for name in run.config.tracked]
     columns = ["neuron", "role", "score_base", "score_edited", "score_now", "also_carries"]
@@ -94,7 +94,7 @@ def _carriers(run: RunDirectory, view: View, facts: RunFacts, index: int) -> Non
 
 
 def _chance(run: RunDirectory) -> float:
-    """That a neuron is among the carriers of one of the other tracked concepts, if rankings were independent."""
+    """Probability that a neuron carries one of the other tracked concepts if the rankings were independent."""
     return 1 - (1 - CARRIER_SHARE) ** (len(run.config.tracked) - 1)
 
 
@@ -132,7 +132,7 @@ def _primed(run: RunDirectory, view: View, facts: RunFacts, index: int) -> migra
             return migration.primed(base, now, concept, view.scale, facts.edited)
 
     key = ("primed", concept, view.scale, index)
-    return run_cache.kept(run.path, key, make, lambda one: 3 * one.before_K.nbytes)
+    return run_cache.cached(run.path, key, make, lambda one: 3 * one.before_K.nbytes)
 
 
 def _marked(run: RunDirectory, view: View, facts: RunFacts, index: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""How well a run's model finds the concept's words: F1 over steps, and what it is measured on."""
+"""Draws how well a run's model finds the concept's words (F1 over steps), and says what that is measured on."""
 
 import streamlit as st
 
@@ -10,7 +10,7 @@ __all__ = ["f1_over_steps", "sizes"]
 
 
 def f1_over_steps(run: RunDirectory, facts: RunFacts, count: int) -> None:
-    """The curve of the run's first `count` snapshots, and of its control."""
+    """Draw the curve of the run's first `count` snapshots, and that of its control."""
     taken = {"this run": [run_cache.snapshot(run.path, index) for index in range(count)]}
     if (control := run.control) is not None:
         taken["control"] = [run_cache.snapshot(control.path, index) for index in range(control.n_snapshots())]

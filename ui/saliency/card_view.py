@@ -184,7 +184,7 @@ def _concepts(unit: Unit, method: str) -> None:
 
     method = method if unit.site != HEADS else MOMENT_METHODS[0]
     every = _readable()
-    found = {one.name: saliency_results.so_far(one, unit.site).get(method) for one in every}
+    found = {one.name: saliency_results.measured(one, unit.site).get(method) for one in every}
     missing = [one for one in every if found[one.name] is None]
     if missing:
         names = ", ".join(one.title for one in missing)

@@ -18,7 +18,7 @@ from ui.saliency.view import Question
 
 __all__ = ["agreement_tab", "compared", "concepts_tab", "layers_tab"]
 
-_QUICK = tuple(method for method in RANKING_METHODS if method not in saliency_results.SLOW)
+_QUICK = tuple(method for method in RANKING_METHODS if method not in saliency_results.SLOW_METHODS)
 
 
 def compared(concept: Concept, result: Saliency, asked: Question, others: Sequence[str]) -> dict[str, Saliency]:
@@ -95,7 +95,7 @@ def agreement_tab(concept: Concept, asked: Question) -> None:
     for method in MOMENT_METHODS:  # they cost nothing once the text has been streamed
         if _is_defined(method, asked.site):
             saliency_results.saliency(concept, method, asked.site)
-    found = saliency_results.so_far(concept, asked.site)
+    found = saliency_results.measured(concept, asked.site)
     missing = [m for m in _QUICK if m not in found and _is_defined(m, asked.site) and _can_be_asked(m, concept)]
     if missing and more.button(
         "Measure the other quick methods", icon=":material/play_arrow:", help=", ".join(missing)
@@ -105,7 +105,7 @@ def agreement_tab(concept: Concept, asked: Question) -> None:
                 saliency_results.saliency(concept, method, asked.site)
             except PalimpsestError as error:
                 st.caption(f"Without {method}: {escaped(str(error))}")
-        found = saliency_results.so_far(concept, asked.site)
+        found = saliency_results.measured(concept, asked.site)
     matrix, halves = st.columns([3, 2], gap="medium")
     with matrix:
         if len(found) < 2:

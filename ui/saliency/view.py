@@ -82,7 +82,7 @@ def answer(concept: Concept, asked: Question) -> Saliency:
         )
         if not st.button(f"Measure {asked.method}", type="primary", icon=":material/play_arrow:"):
             st.stop()
-        saliency_results.begin(concept, asked.method, asked.site)
+        saliency_results.start(concept, asked.method, asked.site)
         st.rerun()
     follow(job)
     st.stop()
@@ -155,7 +155,7 @@ def _map_caption(chosen: selection.Chosen, drawing: bool) -> str:
 
 def strongest_tab(concept: Concept, result: Saliency, asked: Question) -> None:
     """The strongest units in numbers, their exact effects, and everything as a file."""
-    effects = saliency_results.ablated(concept, result, asked.site, ABLATED)
+    effects = saliency_results.ablation(concept, result, asked.site, ABLATED)
     table, metadata = saliency_table(result, effects)
     shown = table.head(_ROWS)
     score = "signed" if "signed" in shown else "score"
@@ -203,7 +203,7 @@ def strongest_tab(concept: Concept, result: Saliency, asked: Question) -> None:
     if job is not None and job.error is not None:
         st.error(escaped(str(job.error)), icon=":material/error:")
     if pressed:
-        saliency_results.begin_ablation(concept, result, asked.site, ABLATED)
+        saliency_results.start_ablation(concept, result, asked.site, ABLATED)
         st.rerun()
     if job is not None and running:
         follow(job)

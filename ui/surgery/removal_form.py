@@ -59,7 +59,7 @@ def start_form(concept: Concept, edit: Edit) -> None:
             recipe = _recipe(concept, edit, maintain, threshold)
             device, owner = viewer_model.chosen().device, viewer_model.owner()
             started = removals.start(recipe, device=device, what=parts, seed=drawn, owner=owner)
-            shell.choose(**{CHOSEN: started.name})
+            shell.set_widgets(**{CHOSEN: started.name})
     st.caption(
         "In a process of its own, on a freshly loaded copy in float32: the unedited model is measured, edited, and "
         "measured again. The page stays free, and may be closed."
@@ -91,7 +91,7 @@ def recipe_form() -> None:
         with shell.shown_errors():
             device, owner = viewer_model.chosen().device, viewer_model.owner()
             started = removals.start(recipe, device=device, what=_chosen_parts(), owner=owner)
-            shell.choose(**{CHOSEN: started.name})
+            shell.set_widgets(**{CHOSEN: started.name})
 
 
 def queue_form(concept: Concept) -> list[Removal]:

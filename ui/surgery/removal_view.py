@@ -44,7 +44,7 @@ def _entry(path: str, written: int) -> Entry:
 def choose(found: Sequence[Removal]) -> Removal:
     """Draw the choice of one removal, and all of them with their headline numbers; a click on a row chooses it."""
     names = [removal.name for removal in found]
-    chosen = shell.one_of("Removal", names, key=CHOSEN)
+    chosen = shell.select_existing("Removal", names, key=CHOSEN)
     table = f"op_list {chosen}"  # the mark in a table is a row's number: another removal needs another table
     with st.expander(f"All removals ({len(names)})"):
 

@@ -28,7 +28,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
         (AppSession, "request_rerun"),
     ):
         monkeypatch.setattr(owner, name, getattr(owner, name))  # put back afterwards
-    streamlit_patches.keep_in_order()
+    streamlit_patches.apply()
 
 
 @pytest.fixture

@@ -28,8 +28,8 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """No answer is kept, and no server answers yet."""
     monkeypatch.setattr(updates, "_answers", {})
     monkeypatch.setattr(updates, "_served", False)
-    monkeypatch.setattr(updates, "_KEEP_RUN", 0.0)
-    monkeypatch.setattr(updates, "_KEEP_EVERYTHING", 0.0)
+    monkeypatch.setattr(updates, "_CACHE_RUN", 0.0)
+    monkeypatch.setattr(updates, "_CACHE_OVERVIEW", 0.0)
 
 
 @pytest.fixture
@@ -60,13 +60,13 @@ def test_a_run_s_answer_changes_with_snapshots_states_and_the_control(run: RunDi
     before = ask(f"run={run.name}")
     execution.execute(run)
     after = ask(f"run={run.name}")
-    assert before == (200, {"what": "0 starting", "text": "starting", "share": 0.0})
+    assert before == (200, {"version": "0 starting", "text": "starting", "progress": 0.0})
     assert run.control is not None
-    what = f"{run.n_snapshots()} finished {run.control.n_snapshots()} finished"
-    assert after == (200, {"what": what, "text": "", "share": None})
-    assert after[1]["what"] == updates.of_run(run).what
+    version = f"{run.n_snapshots()} finished {run.control.n_snapshots()} finished"
+    assert after == (200, {"version": version, "text": "", "progress": None})
+    assert after[1]["version"] == updates.run_update(run).version
     (run.path / "snapshots" / f"{run.n_snapshots() - 1:06d}.safetensors").unlink()
-    assert ask(f"run={run.name}")[1]["what"] != what
+    assert ask(f"run={run.name}")[1]["version"] != version
 
 
 def test_steps_change_the_text_alone(run: RunDirectory, ask: Ask):
@@ -75,15 +75,15 @@ def test_steps_change_the_text_alone(run: RunDirectory, ask: Ask):
         run.write_status(by_me(run, state="running", message=f"Step {step} of 2", step=step, seconds=10.0 * step))
         told.append(ask(f"run={run.name}")[1])
     assert [one["text"] for one in told] == ["Step 0 of 2", "Step 1 of 2 · 10 s"]
-    assert [one["share"] for one in told] == [0.0, 0.5]
-    assert told[0]["what"] == told[1]["what"] == "0 running"
+    assert [one["progress"] for one in told] == [0.0, 0.5]
+    assert told[0]["version"] == told[1]["version"] == "0 running"
 
 
-def test_the_time_between_a_run_and_its_control_is_news(run: RunDirectory, ask: Ask):
+def test_the_time_between_a_run_and_its_control_changes_the_version(run: RunDirectory, ask: Ask):
     run.write_status(by_me(run, state="finished", message="Finished", step=2))
-    assert ask(f"run={run.name}")[1] == {"what": "0 finished due", "text": "Control run: starting", "share": 0.0}
+    assert ask(f"run={run.name}")[1] == {"version": "0 finished due", "text": "Control run: starting", "progress": 0.0}
     run.request_stop()
-    assert ask(f"run={run.name}")[1] == {"what": "0 finished", "text": "", "share": None}
+    assert ask(f"run={run.name}")[1] == {"version": "0 finished", "text": "", "progress": None}
 
 
 @pytest.mark.parametrize("name", ["", "none", ".", "..", "../runs", "/etc", "a/b", "%2e%2e", "n" * 300])
@@ -108,27 +108,27 @@ def test_a_run_with_a_damaged_configuration_is_not_answered(run: RunDirectory, a
 def test_all_that_goes_on_is_told_in_lines(run: RunDirectory, ask: Ask):
     assert ask("all")[1]["text"] == f"{run.name}: starting"
     run.write_status(by_me(run, state="running", message="Step 1 of 2", step=1))
-    assert ask("all")[1] == {"what": "", "text": f"{run.name}: Step 1 of 2", "share": None}
+    assert ask("all")[1] == {"version": "", "text": f"{run.name}: Step 1 of 2", "progress": None}
     run.write_status(by_me(run, state="finished", message="Finished", step=2))
     assert ask("all")[1]["text"] == f"{run.name}: Control run: starting"
     run.request_stop()
     assert ask("all")[1]["text"] == ""
 
 
-def test_what_waits_in_the_queue_is_news(line: Line, ask: Ask):
-    nothing = ask("all")[1]["what"]
+def test_what_waits_in_the_queue_changes_the_version(line: Line, ask: Ask):
+    nothing = ask("all")[1]["version"]
     first = line.submit("first", 60.0)
     wait(lambda: queue.place(first.path) == 0)
-    one = ask("all")[1]["what"]
+    one = ask("all")[1]["version"]
     second = line.job("second")
     queue.submit(second.path, "nap", "cpu")
-    two = ask("all")[1]["what"]
+    two = ask("all")[1]["version"]
     queue.cancel(second.path)
     assert len({nothing, one, two}) == 3
-    assert ask("all")[1]["what"] == one
+    assert ask("all")[1]["version"] == one
 
 
-def test_a_queue_that_cannot_be_read_is_news(run: RunDirectory, ask: Ask):
+def test_a_queue_that_cannot_be_read_changes_the_version(run: RunDirectory, ask: Ask):
     before = ask("all")
     (run.path.parent.parent / "queue.sqlite3").write_bytes(b"no database")
     assert ask("all")[0] == 200
@@ -136,25 +136,25 @@ def test_a_queue_that_cannot_be_read_is_news(run: RunDirectory, ask: Ask):
 
 
 def test_there_is_an_address_only_where_the_server_answers(run: RunDirectory, tmp_path: Path):
-    assert updates.address(run) == ""
-    assert not updates.told()
+    assert updates.run_address(run) == ""
+    assert not updates.is_served()
     route = updates.route()
-    assert updates.address(run) == f"news?run={run.name}"
-    assert updates.told()
-    assert route.path == "/news"
+    assert updates.run_address(run) == f"updates?run={run.name}"
+    assert updates.is_served()
+    assert route.path == "/updates"
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "config.json").write_text("{}")
-    assert updates.address(RunDirectory(elsewhere)) == ""
+    assert updates.run_address(RunDirectory(elsewhere)) == ""
 
 
-def test_an_answer_is_held_back_until_there_is_news(run: RunDirectory, ask: Ask):
+def test_an_answer_is_held_back_until_there_changes_the_version(run: RunDirectory, ask: Ask):
     begun = time.monotonic()
-    assert ask(f"run={run.name}&seen=0+starting&hold=0.6")[1]["what"] == "0 starting"
+    assert ask(f"run={run.name}&seen=0+starting&hold=0.6")[1]["version"] == "0 starting"
     assert 0.6 <= time.monotonic() - begun < 5
     threading.Timer(0.3, lambda: run.write_status(by_me(run, state="running", message="Step 0 of 2"))).start()
     begun = time.monotonic()
-    assert ask(f"run={run.name}&seen=0+starting&hold=9")[1]["what"] == "0 running"
+    assert ask(f"run={run.name}&seen=0+starting&hold=9")[1]["version"] == "0 running"
     assert time.monotonic() - begun < 5
 
 
@@ -166,12 +166,12 @@ def test_who_asks_for_no_time_is_answered_at_once(run: RunDirectory, ask: Ask, h
 
 
 def test_everybody_who_asks_at_once_gets_one_answer(run: RunDirectory, ask: Ask, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(updates, "_KEEP_RUN", 60.0)
+    monkeypatch.setattr(updates, "_CACHE_RUN", 60.0)
     before = ask(f"run={run.name}")
     (run.path / "snapshots").mkdir()
     (run.path / "snapshots" / "000000.safetensors").touch()
     assert ask(f"run={run.name}") == before
-    monkeypatch.setattr(updates, "_KEEP_RUN", 0.0)
+    monkeypatch.setattr(updates, "_CACHE_RUN", 0.0)
     assert ask(f"run={run.name}") != before
 
 

@@ -1,7 +1,7 @@
-"""A line of the page that keeps itself up to date, and tells the page when there is more to draw than this line.
+"""A line of the page that asks the server for updates, shows them, and has its fragment rerun when more has to be drawn.
 
-Drawing a part of the page costs the browser 50 ms (docs/benchmarks.md), whatever changed. A line that asks the server by
-itself and changes its own text costs next to nothing, however many people watch.
+Drawing a fragment costs the browser 50 ms (docs/benchmarks.md), whatever changed. A line that asks the server by itself
+and changes its own text costs next to nothing, however many people watch.
 """
 
 from dataclasses import asdict
@@ -19,22 +19,23 @@ _HERE = Path(__file__).parent
 def live_line(
     shown: Update, address: str, *, every: float, hold: float = 0.0, small: bool = False, quiet: bool = False, key: str
 ) -> None:
-    """Draw the line, inside a fragment: that is what runs again when `News.what` is another.
+    """Draw the line inside a fragment, which reruns whenever `Update.version` changes.
 
     Args:
-        shown: What the page shows now.
-        address: Where to ask for what is new (`news`).
-        every: Seconds from an answer to the next question.
-        hold: Seconds for which the answer is held back while there is nothing to draw; then it brings the text up to date.
-        small: As a caption.
-        quiet: Show nothing, and only tell the page.
+        shown: The update that the page shows now.
+        address: Where to ask for newer ones (`ui.app.updates`).
+        every: Seconds from an answer to the next request.
+        hold: Seconds for which the server holds the answer back while the version stays the same; the answer then brings
+            the text up to date.
+        small: Draw it like a caption.
+        quiet: Show nothing, and only rerun the fragment.
         key: Streamlit key.
     """
     _component(
         key=key,
         data=asdict(shown) | {"address": address, "every": 1000 * every, "hold": hold, "small": small, "quiet": quiet},
         height="content",
-        on_news_change=lambda: None,
+        on_version_change=lambda: None,
     )
 
 
