@@ -12,7 +12,8 @@ HAS_NODE := $(shell command -v npm >/dev/null 2>&1 && command -v node >/dev/null
 PORT ?= 8501
 
 .DEFAULT_GOAL := help
-.PHONY: help app setup setup-dev model test check check-js test-js no-node format bench notebook report screenshots clean
+.PHONY: help app setup setup-dev model test check check-js test-js no-node format bench notebook report screenshots \
+	architecture clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -69,6 +70,9 @@ report: setup-dev model ## measure what docs/removal.md reports; goes on where i
 
 screenshots: setup-dev model ## photograph every page, light and dark, into docs/screenshots
 	$(BIN)/python scripts/screenshots.py
+
+architecture: setup-dev ## draw docs/architecture.svg anew from the imports
+	$(BIN)/python scripts/architecture.py --svg docs/architecture.svg
 
 clean: ## remove the virtual environment and caches (models and runs stay)
 	rm -rf $(VENV) $(JS)/node_modules .pytest_cache .ruff_cache

@@ -355,9 +355,7 @@ def _check_kinds(config: RelearnConfig) -> None:
 def _check_task(config: RelearnConfig) -> None:
     steps = config.fine_tune_steps
     if config.task == "facts":
-        _require(
-            not steps, f"fine_tune_steps is {steps}, and only the task “tagging” begins with fine-tuning; set it to 0"
-        )
+        _require(not steps, f"fine_tune_steps is {steps}, only the task “tagging” begins with fine-tuning; set it to 0")
         return
     _require(
         steps > 0, "fine_tune_steps is 0, so the new head could tag nothing; give at least 1, better several epochs"
