@@ -57,7 +57,7 @@ def probe_forgotten(
     The residual stream is read at the subject's last token. Where answers repeat, a logistic probe names one of the
     maintained facts' answers (Guo et al. 2024), and forgotten facts with another answer are left out; otherwise a ridge map
     takes the residual to the answer's unembedding vector, and the nearest of all answers asked about is the one read.
-    Settings are those of `localize.measure_curve`.
+    Settings are those of `localization.measure_curve`.
 
     Raises:
         ConceptError: there are too few maintained facts, or none of the forgotten answers can be read.
@@ -151,7 +151,7 @@ def lens_depth(model: LanguageModel, concept: Concept, facts: Sequence[Fact]) ->
     lens_depth: the mean over those of the first such layer (-1 is the embedding), absent if they are fewer than two.
 
     Raises:
-        ConceptError, MissingHookError, ModelFileError, UnsupportedArchitectureError: as `lens.depths`.
+        ConceptError, MissingHookError, ModelFileError, UnsupportedArchitectureError: as `logit_lens.depths`.
     """
     table = logit_lens.depths(model, concept, facts)
     found = table["first_decodable"].dropna().astype(int).to_numpy()

@@ -1,6 +1,6 @@
 """Answers token by token: log-probability, and whether the greedy prediction is right.
 
-Prompts are those of `measure.prepare_facts`, so that P(answer) means the same everywhere.
+Prompts are those of `factual_recall.prepare_facts`, so that P(answer) means the same everywhere.
 
 Axes: `B` batch, `P` position, `V` vocabulary, `A` answer token.
 """

@@ -132,7 +132,7 @@ def probe_accuracy(curve: ProbeCurve, layers: Sequence[int] = ()) -> go.Figure:
 
 
 def circuit_overlap(pairs: pd.DataFrame, *, column: str = "components") -> go.Figure:
-    """Jaccard index of every two circuits, from `localize.overlap_table`; hover adds what chance would give.
+    """Jaccard index of every two circuits, from `localization.overlap_table`; hover adds what chance would give.
 
     Args:
         pairs: One row a pair: a, b, components, mlp_layers, mlp_layers_by_chance.

@@ -116,7 +116,7 @@ def lookup_by_paths(
     Args:
         model: The model.
         pairs: Guo et al. use the corruption “random”.
-        metric: One of `prompts.METRICS`.
+        metric: One of `contrast_pairs.METRICS`.
         direction: One of `patching.DIRECTIONS`.
         receivers: One of `paths.RECEIVERS`.
         n_heads: How many heads of the largest |direct effect| are extraction heads.

@@ -37,7 +37,7 @@ class Run:
     Args:
         model: The model.
         batch: Prompts with their twins.
-        metric: One of `prompts.METRICS`.
+        metric: One of `contrast_pairs.METRICS`.
         corrupted: Which of the two runs.
         keep: Names of the hooks whose activations are kept.
 

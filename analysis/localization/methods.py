@@ -108,9 +108,9 @@ def localize(
         model: The model.
         concept: Gives the prompts.
         method: One of `METHODS`.
-        facts: What is asked; by default the facts that the model knows (`measure.known_facts`).
-        metric: One of `prompts.METRICS`; by default the method's own (`DEFAULT_METRIC`). Probes use none.
-        corruption: One of `prompts.CORRUPTIONS`; by default the method's own (`DEFAULT_CORRUPTION`). Probes use none.
+        facts: What is asked; by default the facts that the model knows (`factual_recall.known_facts`).
+        metric: One of `contrast_pairs.METRICS`; by default the method's own (`DEFAULT_METRIC`). Probes use none.
+        corruption: One of `contrast_pairs.CORRUPTIONS`; by default the method's own (`DEFAULT_CORRUPTION`). Probes use none.
         max_prompts: By default `MAX_PAIRS`, for probes `probing.MAX_PROMPTS`.
         kinds: Which components are measured and chosen; by default the method's own (`DEFAULT_KINDS`). ("mlp",) makes
             a method's MLP-only variant; with "head", fact_lookup_paths adds its extraction heads.

@@ -61,7 +61,7 @@ def activation_patching(
     components: Sequence[Component] | None = None,
     progress: Progress | None = None,
 ) -> EffectMap:
-    """The effect of patching each component alone, averaged over prompts, in the unit of `prompts.METRICS`.
+    """The effect of patching each component alone, averaged over prompts, in the unit of `contrast_pairs.METRICS`.
 
     One forward pass a component and batch, from the component's layer on; `normalise` turns the effects into shares of
     what the corruption takes away.
@@ -69,7 +69,7 @@ def activation_patching(
     Args:
         model: The model.
         pairs: Clean prompts with corrupted twins.
-        metric: One of `prompts.METRICS`.
+        metric: One of `contrast_pairs.METRICS`.
         direction: One of `DIRECTIONS`.
         positions: One of `POSITIONS`: where the output is replaced.
         components: What to measure: heads, MLP layers or neurons; by default all heads and MLP layers.
@@ -224,7 +224,7 @@ def all_components(model: LanguageModel) -> tuple[Component, ...]:
 
 
 def check_metric(metric: str) -> None:
-    """Raise `ConfigError` for a metric that is not in `prompts.METRICS`."""
+    """Raise `ConfigError` for a metric that is not in `contrast_pairs.METRICS`."""
     _check(metric, METRICS, "metric")
 
 

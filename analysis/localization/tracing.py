@@ -78,7 +78,7 @@ def trace_states(
     Args:
         model: The model.
         pairs: Clean prompts with corrupted twins; Meng et al. use the corruption “noise”.
-        metric: One of `prompts.METRICS`.
+        metric: One of `contrast_pairs.METRICS`.
         window: MLP and attention outputs are restored in this many layers around each layer (Meng et al.: 10); residual
             states always in one.
         progress: Called with the share done.

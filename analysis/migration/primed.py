@@ -1,6 +1,6 @@
 """Were the neurons that carry a concept now close to it before the edit?
 
-Over all neurons of a model, ranking every bootstrap resample anew takes many seconds (`polysemanticity.priming` does so,
+Over all neurons of a model, ranking every bootstrap resample anew takes many seconds (`concept_profiles.priming` does so,
 and is for chosen neurons). With tens of thousands of neurons a resample's ranks are, up to a common factor, those of the
 whole, so here neurons are ranked once and their pairs of ranks are resampled.
 

@@ -33,7 +33,7 @@ class NeuronCard:
     unit: Unit
     concept: str
     words: pd.DataFrame
-    """Its highest activating words: word, score, n_occurrences, signed_mean (`words.WordScores.table`)."""
+    """Its highest activating words: word, score, n_occurrences, signed_mean (`top_words.WordScores.table`)."""
     contexts: tuple[Context, ...]
     """Where it is active, by sign and quantile."""
     own: np.ndarray

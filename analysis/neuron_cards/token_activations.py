@@ -1,6 +1,6 @@
 """What a few chosen neurons do at every single token of a text.
 
-Streaming (`activations.py`) keeps sums over tokens for all neurons; here it is the other way round: every token is kept,
+Streaming (`saliency.moments`) keeps sums over tokens for all neurons; here it is the other way round: every token is kept,
 for the neurons that were asked for. Words, contexts and error bars start from a trace.
 
 Axes: `T` token of the text (real tokens only, in the order of the sentences), `K` chosen neuron (ascending flat index),

@@ -138,7 +138,7 @@ def similarity_to_words(words: WordScores, targets: Sequence[str], embedding: Em
     """Cosine between the mean embedding of each neuron's words and that of `targets`, float64 [K].
 
     With a concept's own words as `targets`, measured before an edit, it says how close a neuron already was to the
-    concept: what `polysemanticity.priming` compares with later saliency. NaN for a neuron without words.
+    concept: what `concept_profiles.priming` compares with later saliency. NaN for a neuron without words.
 
     Raises:
         ConceptError: no target has a vector.

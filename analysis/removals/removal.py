@@ -170,7 +170,7 @@ def edit_and_evaluate(
         model: The unedited model; its weights change.
         recipe: What to do.
         folder: Where everything is written.
-        what: Parts of the evaluation (`evaluate.parts_of`).
+        what: Parts of the evaluation (`evaluation.parts_of`).
         seed: Of the evaluation: options, neighbours, sampled text.
         progress: Called with a stage's name and its share done.
         on_step: Called after every step of a training, with its number, loss and terms.

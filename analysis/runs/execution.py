@@ -1,4 +1,4 @@
-"""Carries out a relearning run: stores what `relearn.run` yields and keeps the status alive.
+"""Carries out a relearning run: stores what `relearning.run` yields and keeps the status alive.
 
 The control run follows in the same process, in `RUN_DIR/control`. A run that was stopped, or whose worker died, goes on
 where it was when it is carried out again.

@@ -3,8 +3,8 @@
     RUN/config.json               configuration, package versions, creation time; changes only when steps are added
     RUN/concepts/NAME.jsonl       the very concepts the run uses
     RUN/text.jsonl                the further text it trains on (where it has one)
-    RUN/fine_tuned/               the model it begins with, where that was fine-tuned (`relearn.fine_tuning`)
-    RUN/origin/                   what a branch begins with (`relearn.origin`)
+    RUN/fine_tuned/               the model it begins with, where that was fine-tuned (`relearning.fine_tuning`)
+    RUN/origin/                   what a branch begins with (`relearning.branch_weights`)
     RUN/facts.json                the facts chosen, the components edited, digests (written at the start)
     RUN/edits/0000.safetensors    what the edit changed, bit by bit
     RUN/snapshots/000003.safetensors   one a snapshot, written atomically; numbers are in its metadata

@@ -123,7 +123,7 @@ def attribution_patching(
     Args:
         model: The model.
         pairs: Clean and corrupted prompts.
-        metric: One of `prompts.METRICS`.
+        metric: One of `contrast_pairs.METRICS`.
         at: Where the gradient is taken: "corrupted" estimates what restoring the clean value brings back,
             "clean" what breaking it takes away.
         steps: 1 = the gradient at that one point; more = its mean over that many points between the two runs, the

@@ -135,7 +135,7 @@ def priming(
     independent and knows nothing of how the result would differ with another seed, text or edit.
 
     Args:
-        similarity_before: One value a neuron, such as `similarity.similarity_to_words`; NaN are left out.
+        similarity_before: One value a neuron, such as `word_similarity.similarity_to_words`; NaN are left out.
         saliency_after: The score of the same neurons after relearning; NaN are left out.
         level: Confidence level.
         n_resamples: Bootstrap resamples.

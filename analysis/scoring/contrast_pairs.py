@@ -120,7 +120,7 @@ def pair_prompts(
     Args:
         model: Tokenises, and gives the embeddings' standard deviation for the noise.
         concept: Gives templates and names.
-        facts: Usually those the model knows (`measure.known_facts`).
+        facts: Usually those the model knows (`factual_recall.known_facts`).
         corruption: One of `CORRUPTIONS`.
         max_prompts: At most this many prompts.
         noise_scale: Standard deviations of the noise, in those of the subjects' embeddings (Meng et al. 2022: 3).

@@ -100,7 +100,7 @@ def probe_caption(curve: ProbeCurve) -> str:
 
 
 def overlaps(concept: Concept, settings: Settings, circuit: Circuit) -> pd.DataFrame:
-    """`localize.overlap_table` of the session's circuits, with random controls of the size of `circuit` as reference."""
+    """`localization.overlap_table` of the session's circuits, with random controls of the size of `circuit` as reference."""
     circuits = {name: kept for name, (_, kept) in seen(concept).items()}
     if settings.method not in CONTROLS:
         for name in MATCHED:

@@ -118,7 +118,7 @@ def prompt_form(concept: Concept, facts: pd.DataFrame | None) -> tuple[str, str]
 
     Args:
         concept: Its facts are offered, those the model knows first; or its sentences where there are no facts.
-        facts: `host.fact_scores`, None without facts.
+        facts: `viewer_model.fact_scores`, None without facts.
     """
     offered = _offered(concept, facts)
     before = st.session_state.get(_OF, concept.name)

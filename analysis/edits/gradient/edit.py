@@ -3,7 +3,7 @@
 Every objective is a sum of weighted terms, each on texts of its own kind: `forget` (facts to remove), `old` and `update`
 (facts that get another answer: the right one, and the new one), `maintain` (facts to keep), `text` (ordinary sentences)
 and `retain` (the last two together). Facts count at their answer's tokens, sentences at every token.
-`gradient_methods` has the objectives, `descent` carries them out.
+`objectives` has the objectives, `training` carries them out.
 """
 
 from abc import abstractmethod

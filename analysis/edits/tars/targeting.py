@@ -3,7 +3,7 @@
 A prompt makes the model gather what it knows of a concept; the final hidden state of its last token is perturbed with
 noise, and the copies that trigger the concept's token make the targeting vector. The paper is public as an abstract
 only, so most settings of `Tars` are reconstructions: each says so, and docs/tars.md measures each. Two, marked “ours”,
-are no part of the method at all. Which weights are replaced by what is in `tars.py`.
+are no part of the method at all. Which weights are replaced by what is in `replacement`.
 
 Final hidden state means: after the last norm, as the unembedding reads it.
 

@@ -1,6 +1,6 @@
 """One pass over the labelled text for a snapshot: the saliency of every neuron, worked out and kept on the device.
 
-Only the sums that the scores need, where `activations` also keeps what error bars need. Nothing here waits for a CUDA
+Only the sums that the scores need, where `saliency.moments` also keeps what error bars need. Nothing here waits for a CUDA
 device.
 
 Axes: `L` layer, `N` neuron in a layer, `G` label group, `C` concept, `M` saliency method, `B` batch, `P` position,
