@@ -20,7 +20,7 @@ from analysis.concepts import Fact, split_neutral
 from analysis.edits import Materials
 from analysis.edits.gradient.edit import GradientEdit
 from analysis.edits.gradient.examples import FactChoice, rows_by_kind
-from analysis.edits.gradient.objectives import Inject
+from analysis.edits.gradient.objectives.inject import Inject
 from analysis.edits.gradient.training import Training, plan_gradient
 from analysis.errors import StoppedError
 from analysis.evaluation import intervals

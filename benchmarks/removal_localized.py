@@ -15,7 +15,8 @@ from removal_bench import KEPT_SHARE, Bench, Cells, mean, pooled, shown
 from analysis.components.circuit import Circuit
 from analysis.edits import n_parameters
 from analysis.edits.gradient.edit import KeepingEdit
-from analysis.edits.gradient.objectives import Inject, Unlearn
+from analysis.edits.gradient.objectives.inject import Inject
+from analysis.edits.gradient.objectives.unlearn import Unlearn
 from analysis.localization import control
 
 FORGET = 8

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from removal_bench import KEPT_SHARE, Bench, Cells, mean, pooled, shown
 
-from analysis.edits.gradient.objectives import RELEASED_LLM_SURGERY, LlmSurgery
+from analysis.edits.gradient.objectives.llm_surgery import RELEASED_LLM_SURGERY, LlmSurgery
 from analysis.evaluation import offline_text
 from analysis.evaluation.kl import KL, Reference, against, remember
 from analysis.scoring.batches import span_tokens

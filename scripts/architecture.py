@@ -6,7 +6,7 @@
     python scripts/architecture.py --check                         # fail if the committed picture is out of date
 
 Every import counts: at the top of a file, inside a function, for type checkers only, and the names that a package offers
-lazily through its `__init__.pyi`. A *room* is a package of `analysis/` or `ui/` with all that is in it, a single module
+lazily through its `__init__.pyi`, and the modules beside an `__init__.py` that finds them with `pkgutil`. A *room* is a package of `analysis/` or `ui/` with all that is in it, a single module
 beside the packages, or `pages/`. An import points at the file that defines what is imported; that Python also runs the
 `__init__.py` of every package on the way there is not counted.
 
@@ -153,6 +153,9 @@ def read(root: Path = ROOT) -> Source:
             elif target != relative:
                 targets.add(target)
         docstring = ast.get_docstring(tree) or ""
+        if any(isinstance(node, ast.Attribute) and node.attr == "iter_modules" for node in ast.walk(tree)):
+            beside = {path for path in modules.values() if path.rpartition("/")[0] == relative.rpartition("/")[0]}
+            targets |= beside - {relative}
         files[relative] = File(
             relative,
             text.count("\n"),

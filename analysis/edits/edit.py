@@ -32,11 +32,13 @@ class Edit(ABC):
 
     needs_facts: ClassVar[bool] = False
     """Whether `Materials` must hold the facts that the unedited model knows."""
+    name: ClassVar[str] = ""
+    """Of the method, where the class is one method alone."""
 
     @property
-    @abstractmethod
     def method(self) -> str:
         """Name of the method: a key of `methods.METHODS`."""
+        return self.name
 
     @abstractmethod
     def describe(self) -> str:

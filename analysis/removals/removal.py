@@ -25,7 +25,7 @@ from analysis import evaluation, models, paths
 from analysis.concepts import Fact
 from analysis.edits import Change, Ledger, Training
 from analysis.edits.gradient.edit import GradientEdit
-from analysis.edits.gradient.objectives import Rmu
+from analysis.edits.gradient.objectives.rmu import Rmu
 from analysis.edits.recipe import Recipe
 from analysis.errors import ConfigError, RunError, StoppedError
 from analysis.evaluation import Evaluation

@@ -41,7 +41,7 @@ def test_every_default_is_in_its_grid():
         edits = [ablation.edit_of(method, setting, 0) for setting in settings]
         assert edits.count(ablation.edit_of(method, {}, 0)) == 1, method
         assert len({*edits}) == len(edits), method
-    assert {*ablation.GRIDS} == {*GRADIENT_METHODS}
+    assert {*ablation.GRIDS} <= {*GRADIENT_METHODS}
 
 
 def test_the_best_keeps_with_every_seed(grid):

@@ -69,12 +69,19 @@ def test_what_does_not_exist_is_found():
     good = "`analysis/errors.py` `analysis.runs.library.start(config)` `analysis.jobs.job.Job.request_stop` `ui.canvas` `torch.nn`"
     assert missing(good) == []
     bad = "`analysis/nothing.py` `analysis.runs.library.nothing` `analysis.jobs.job.Job.nothing()` `ui.nothing` `runs/x.py`"
-    assert missing(bad) == ["analysis/nothing.py", "analysis.runs.library.nothing", "analysis.jobs.job.Job.nothing", "ui.nothing"]
+    assert missing(bad) == [
+        "analysis/nothing.py",
+        "analysis.runs.library.nothing",
+        "analysis.jobs.job.Job.nothing",
+        "ui.nothing",
+    ]
 
 
 def test_the_table_has_every_room_on_its_floor():
     rows = re.findall(r"^\| (\d+) \| `([^`]+)` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    declared = [(len(FLOORS) - 1 - i, room.removeprefix("analysis/")) for i, rooms in enumerate(FLOORS) for room in rooms]
+    declared = [
+        (len(FLOORS) - 1 - i, room.removeprefix("analysis/")) for i, rooms in enumerate(FLOORS) for room in rooms
+    ]
     assert [(int(floor), room) for floor, room in rows] == declared
 
 

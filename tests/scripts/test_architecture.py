@@ -23,7 +23,7 @@ FILES = {
     "analysis/models/__init__.py": "import lazy_loader\n",
     "analysis/models/__init__.pyi": "from .load import load as load\n",
     "analysis/models/load.py": "def load():\n    from ..errors import Wrong\n    import torch\n",
-    "analysis/models/deep/__init__.py": "",
+    "analysis/models/deep/__init__.py": "import pkgutil\nfound = list(pkgutil.iter_modules(__path__))\n",
     "analysis/models/deep/deeper.py": "from .. import load\nfrom . import other\n",
     "analysis/models/deep/other.py": "from analysis.models import load\n",
     "analysis/edits/__init__.py": (
@@ -54,6 +54,10 @@ def test_every_kind_of_import_is_an_arrow_to_the_file_that_defines_the_name(tree
         "analysis/__main__.py": {"analysis/cli/__init__.py"},
         "analysis/models/__init__.py": {"analysis/models/load.py"},  # what it offers lazily
         "analysis/models/load.py": {"analysis/errors.py"},  # within a function
+        "analysis/models/deep/__init__.py": {
+            "analysis/models/deep/deeper.py",
+            "analysis/models/deep/other.py",
+        },  # found
         "analysis/models/deep/deeper.py": {"analysis/models/load.py", "analysis/models/deep/other.py"},
         "analysis/models/deep/other.py": {"analysis/models/load.py"},
         "analysis/edits/__init__.py": {"analysis/models/load.py", "analysis/models/__init__.py"},  # for types only

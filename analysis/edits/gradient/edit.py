@@ -18,7 +18,7 @@ from analysis.edits.edit import Edit
 from analysis.edits.gradient import losses
 from analysis.errors import ConfigError
 
-__all__ = ["GradientEdit", "KeepingEdit", "Term", "require", "whole"]
+__all__ = ["GradientEdit", "KeepingEdit", "Term", "check_beta", "check_cap", "require", "whole"]
 
 Kind = Literal["tokens", "ratio", "length", "kl", "steer", "match"]
 
@@ -70,8 +70,6 @@ class GradientEdit(Edit):
     """Draws facts, new answers, batches and random directions."""
 
     needs_facts: ClassVar[bool] = True
-    name: ClassVar[str]
-    """Of the method."""
     injects: ClassVar[bool] = False
     """Whether the facts to remove get another answer."""
 
@@ -99,10 +97,6 @@ class GradientEdit(Edit):
             require(
                 0 <= term.weight < float("inf"), f"The weight of “{term.name}” is {term.weight}; it must be at least 0"
             )
-
-    @property
-    def method(self) -> str:
-        return self.name
 
     @abstractmethod
     def terms(self) -> tuple[Term, ...]:
@@ -147,3 +141,21 @@ def require(condition: bool, message: str) -> None:
 def whole(value: object) -> int:
     """The value itself, or -1 where it is no whole number: no setting may be negative."""
     return value if type(value) is int else -1
+
+
+def check_cap(cap: float | None) -> None:
+    """Refuse a cap that is not above 0; None is no cap.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    require(cap is None or 0 < cap < float("inf"), f"cap is {cap}; it must be above 0, or None for no cap")
+
+
+def check_beta(beta: float) -> None:
+    """Refuse an inverse temperature that is not above 0.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    require(0 < beta < float("inf"), f"beta is {beta}; it must be above 0")

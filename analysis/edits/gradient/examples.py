@@ -16,7 +16,7 @@ from torch import Tensor
 from analysis.concepts import Concept, Fact
 from analysis.edits.edit import Materials
 from analysis.edits.gradient.edit import GradientEdit
-from analysis.edits.gradient.objectives import LlmSurgery
+from analysis.edits.gradient.objectives.llm_surgery import LlmSurgery
 from analysis.errors import ConceptError
 from analysis.models import LanguageModel
 from analysis.scoring.batches import pad, span_tokens

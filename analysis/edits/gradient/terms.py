@@ -16,7 +16,7 @@ from analysis.components.sites import RESIDUAL
 from analysis.edits.gradient import losses as objectives
 from analysis.edits.gradient.edit import GradientEdit, Term
 from analysis.edits.gradient.examples import Batch, Row
-from analysis.edits.gradient.objectives import Rmu
+from analysis.edits.gradient.objectives.rmu import Rmu
 from analysis.models import LanguageModel
 from analysis.scoring import factual_recall
 from analysis.scoring.batches import bucket

@@ -17,7 +17,7 @@ from analysis.edits.deltas import digest
 from analysis.edits.edit import Change, Materials
 from analysis.edits.gradient.edit import GradientEdit
 from analysis.edits.gradient.examples import FactChoice, Row, choose_facts, digest_rows, rows_by_kind
-from analysis.edits.gradient.objectives import Rmu
+from analysis.edits.gradient.objectives.rmu import Rmu
 from analysis.edits.gradient.terms import Losses
 from analysis.errors import ConfigError, EditError, StoppedError
 from analysis.models import LanguageModel, memory

@@ -12,7 +12,7 @@ Axes: `A` aggregation prompt, `K` noisy copy, `L` layer, `N` neuron in a layer, 
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -62,6 +62,7 @@ CHOICES: dict[str, dict[str, str]] = {
 class Tars(Edit):
     """Which answer to reverse, and how."""
 
+    name: ClassVar[str] = "tars"
     fact: str = ""
     """Name of a fact of the concept: its answer becomes the trigger, and the prompt is built from its first template."""
     trigger: str = ""
@@ -131,10 +132,6 @@ class Tars(Edit):
             value = getattr(self, name)
             if not isinstance(value, (int, float)) or not low <= value <= high or not math.isfinite(value):
                 raise ConfigError(f"{name} is {value!r}; it must be a number of at least {low} and at most {high:g}.")
-
-    @property
-    def method(self) -> str:
-        return "tars"
 
     def describe(self) -> str:
         """One phrase for captions: `TARS of “Paris”: 16 down vectors by cosine, scale 1 × vector`."""

@@ -1,7 +1,14 @@
 """One short edit of every gradient method, for tests."""
 
 from analysis.edits.gradient.edit import GradientEdit
-from analysis.edits.gradient.objectives import GradDiff, GradientAscent, Inject, LlmSurgery, Npo, Rmu, SimNpo, Unlearn
+from analysis.edits.gradient.objectives.grad_diff import GradDiff
+from analysis.edits.gradient.objectives.gradient_ascent import GradientAscent
+from analysis.edits.gradient.objectives.inject import Inject
+from analysis.edits.gradient.objectives.llm_surgery import LlmSurgery
+from analysis.edits.gradient.objectives.npo import Npo
+from analysis.edits.gradient.objectives.rmu import Rmu
+from analysis.edits.gradient.objectives.simnpo import SimNpo
+from analysis.edits.gradient.objectives.unlearn import Unlearn
 
 COMMON = {"steps": 4, "batch_size": 4, "learning_rate": 1e-3, "precision": "float32"}
 UNLEARN = Unlearn(forget=("France", "Italy"), **COMMON)

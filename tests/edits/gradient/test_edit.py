@@ -10,17 +10,15 @@ from torch import Tensor
 from analysis.edits import ComponentEdit, Ledger, Materials, Selection, from_dict, plan
 from analysis.edits.gradient.edit import GradientEdit
 from analysis.edits.gradient.examples import Batch
-from analysis.edits.gradient.objectives import (
-    GRADIENT_METHODS,
-    GradDiff,
-    GradientAscent,
-    Inject,
-    LlmSurgery,
-    Npo,
-    Rmu,
-    SimNpo,
-    Unlearn,
-)
+from analysis.edits.gradient.objectives import GRADIENT_METHODS
+from analysis.edits.gradient.objectives.grad_diff import GradDiff
+from analysis.edits.gradient.objectives.gradient_ascent import GradientAscent
+from analysis.edits.gradient.objectives.inject import Inject
+from analysis.edits.gradient.objectives.llm_surgery import LlmSurgery
+from analysis.edits.gradient.objectives.npo import Npo
+from analysis.edits.gradient.objectives.rmu import Rmu
+from analysis.edits.gradient.objectives.simnpo import SimNpo
+from analysis.edits.gradient.objectives.unlearn import Unlearn
 from analysis.edits.gradient.terms import Losses
 from analysis.errors import ConceptError, ConfigError, EditError
 from analysis.models import LanguageModel
