@@ -200,7 +200,10 @@ def test_heads_that_write_nothing_have_no_paths(tiny_model: LanguageModel, tiny_
     with torch.no_grad():
         tiny_model.head_weights(2)[-1].parameter[:, d_head : 2 * d_head] = 0
     pairs = favourable(tiny_model, tiny_concept)
-    assert direct_effects(tiny_model, pairs).heads_LH[2, 1] == 0
+    effects_LH = np.abs(direct_effects(tiny_model, pairs).heads_LH)
+    # the exchange adds its output to the float32 stream and takes the same output off again, which rounds: some 1e-7 of
+    # the logits, where the other heads move them by tenths
+    assert effects_LH[2, 1] < 1e-5 * effects_LH.max()
     assert np.abs(path_effects(tiny_model, pairs, [(2, 1)]).mlps_L[:2]).max() < 1e-6
 
 

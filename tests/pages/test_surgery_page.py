@@ -12,6 +12,7 @@ from analysis import concepts, removals
 from analysis.concepts import Concept
 from analysis.edits import METHODS, Edit, from_settings
 from analysis.edits.recipe import Recipe
+from analysis.errors import RunError
 from analysis.jobs import JobStatus, queue, queue_rules
 from analysis.models import load
 from analysis.removals.removal import Removal
@@ -69,7 +70,7 @@ def test_every_method_has_a_form_and_starts_as_set(open_page, monkeypatch: pytes
 
     def start(recipe: Recipe, **options: object) -> Removal:
         started.append(recipe)
-        raise removals.RunError("Not today")
+        raise RunError("Not today")
 
     monkeypatch.setattr(removals, "start", start)
     app = open_page("surgery")

@@ -139,7 +139,7 @@ def test_a_failing_evaluation_takes_the_edits_back(
     def broken(*arguments: object, **options: object) -> None:
         raise EditError("no evaluation today")
 
-    monkeypatch.setattr("analysis.removals.removal.evaluate.evaluate", broken)
+    monkeypatch.setattr("analysis.removals.removal.evaluation.evaluate", broken)
     recipe = recipe_of(tiny_model, tiny_concept, from_settings("prune", {}))
     removal = removals.create(recipe, tmp_path / "op", what=PARTS)
     with pytest.raises(EditError, match="no evaluation today"):
