@@ -11,7 +11,7 @@ import pytest
 import typer.testing
 
 from analysis import concepts, models, saliency
-from analysis.cli import app
+from analysis.cli import app, main
 from analysis.concepts import dump_jsonl
 from analysis.errors import PalimpsestError
 from analysis.models import catalog
@@ -101,38 +101,62 @@ def test_relearn_takes_heads_and_mlp_layers(tiny_folder, concept_file, tmp_path:
     assert "training only L2.MLP, L1.H0" in shown.stdout
 
 
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["saliency", "--model", "smolm2"], "Did you mean"),
-        (["saliency", "--concept", "capitls"], "Did you mean"),
-        (["saliency", "--method", "magic"], "no saliency method"),
-        (["saliency", "--out", "/no/such/folder/x.parquet"], "does not exist"),
-        (["relearn", "--prune-top", "1.5"], "at most 1"),
-        (["relearn", "--prune-top", "0.1", "--reverse-top", "0.1"], "not several"),
-        (["relearn", "--steps", "0"], "steps is 0"),
-        (["relearn", "--prune", ""], "empty"),
-        (["relearn", "--prune", "L5.MLP, everything"], "“everything” is no component"),
-        (["relearn", "--train-only", "all"], "“all” is no component"),
-        (["relearn", "--pick", "best"], "no control"),
-        (["relearn", "--fill", "ones"], "no fill"),
-        (["relearn", "--model", "/no/such/model"], "neither a folder"),
-        (["relearn", "--concept", "/no/such/file.jsonl"], "cannot be read"),
-        (["relearn", "--learning-rate", "nan"], "learning_rate"),
-        (["show", "nothing"], "no run"),
-        (["runs", "--root", "/no/such/folder"], "no folder"),
-        (["fetch", "nonsense"], "no model of the catalog"),
-        (["--no-such-option"], "No such option"),
-        (["relearn", "--steps", "many"], "Invalid value"),
-    ],
-)
-def test_bad_input_is_one_line_and_exit_code_2(arguments, says, empty_home: Path, tmp_path: Path):
+BAD_INPUT = [
+    (["saliency", "--model", "smolm2"], "Did you mean"),
+    (["saliency", "--concept", "capitls"], "Did you mean"),
+    (["saliency", "--method", "magic"], "no saliency method"),
+    (["saliency", "--out", "/no/such/folder/x.parquet"], "does not exist"),
+    (["relearn", "--prune-top", "1.5"], "at most 1"),
+    (["relearn", "--prune-top", "0.1", "--reverse-top", "0.1"], "not several"),
+    (["relearn", "--steps", "0"], "steps is 0"),
+    (["relearn", "--prune", ""], "empty"),
+    (["relearn", "--prune", "L5.MLP, everything"], "“everything” is no component"),
+    (["relearn", "--train-only", "all"], "“all” is no component"),
+    (["relearn", "--pick", "best"], "no control"),
+    (["relearn", "--fill", "ones"], "no fill"),
+    (["relearn", "--model", "/no/such/model"], "neither a folder"),
+    (["relearn", "--concept", "/no/such/file.jsonl"], "cannot be read"),
+    (["relearn", "--learning-rate", "nan"], "learning_rate"),
+    (["show", "nothing"], "no run"),
+    (["runs", "--root", "/no/such/folder"], "no folder"),
+    (["fetch", "nonsense"], "no model of the catalog"),
+    (["--no-such-option"], "No such option"),
+    (["relearn", "--steps", "many"], "Invalid value"),
+]
+IN_A_PROCESS_OF_ITS_OWN = [
+    (["saliency", "--concept", "capitls"], "Did you mean"),
+    (["relearn", "--steps", "0"], "steps is 0"),
+    (["runs", "--root", "/no/such/folder"], "no folder"),
+    (["--no-such-option"], "No such option"),
+]
+"""Every way an error takes, with the imports of a fresh interpreter, which take seconds."""
+
+
+def assert_one_line(stderr: str, says: str, home: Path) -> None:
+    assert says in " ".join(stderr.split())
+    assert stderr.splitlines()[-1].startswith("Error: ")  # a bar of progress may come before
+    assert "Traceback" not in stderr
+    assert not (home / "runs").exists() or list((home / "runs").iterdir()) == []
+
+
+@pytest.mark.parametrize(("arguments", "says"), BAD_INPUT)
+def test_bad_input_is_one_line_and_exit_code_2(
+    arguments: list[str], says: str, empty_home: Path, monkeypatch, capsys, unchecked_types
+):
+    monkeypatch.setattr(sys, "argv", ["python -m analysis", *arguments])
+    with pytest.raises(SystemExit) as left:
+        main()
+    printed = capsys.readouterr()
+    assert (left.value.code, printed.out) == (2, "")
+    assert_one_line(printed.err, says, empty_home)
+
+
+@pytest.mark.parametrize(("arguments", "says"), IN_A_PROCESS_OF_ITS_OWN)
+def test_bad_input_in_a_process_of_its_own(arguments: list[str], says: str, empty_home: Path):
     command = [sys.executable, "-m", "analysis", *arguments]
     result = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2], timeout=120)
-    assert result.returncode == 2, result.stdout + result.stderr
-    assert says in " ".join(result.stderr.split())
-    assert "Traceback" not in result.stderr
-    assert not (empty_home / "runs").exists() or list((empty_home / "runs").iterdir()) == []
+    assert (result.returncode, result.stdout) == (2, "")
+    assert_one_line(result.stderr, says, empty_home)
 
 
 def test_a_bad_row_of_a_concept_names_its_line(tmp_path: Path):
