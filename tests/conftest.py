@@ -28,6 +28,7 @@ from analysis.concepts import Concept, Fact, Sentence
 from analysis.models import LanguageModel
 from analysis.models import load as load_model
 from analysis.models.catalog import DEFAULT_MODEL
+from tests.shared_models import lent
 
 _REAL_HOME = Path(os.environ.get("PALIMPSEST_HOME") or Path.home() / ".palimpsest").expanduser()
 
@@ -179,15 +180,17 @@ def tiny_gpt2_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTra
 
 
 @pytest.fixture
-def tiny_model(tiny_folder: Path) -> LanguageModel:
-    """A fresh tiny Llama, free to be changed."""
-    return load_model(str(tiny_folder), device="cpu")
+def tiny_model(tiny_folder: Path) -> Iterator[LanguageModel]:
+    """A tiny Llama as if freshly loaded, free to be changed."""
+    with lent(tiny_folder) as model:
+        yield model
 
 
 @pytest.fixture
-def tiny_gpt2(tiny_gpt2_folder: Path) -> LanguageModel:
-    """A fresh tiny GPT-2, free to be changed."""
-    return load_model(str(tiny_gpt2_folder), device="cpu")
+def tiny_gpt2(tiny_gpt2_folder: Path) -> Iterator[LanguageModel]:
+    """A tiny GPT-2 as if freshly loaded, free to be changed."""
+    with lent(tiny_gpt2_folder) as model:
+        yield model
 
 
 @pytest.fixture(params=["llama", "gpt2"])
