@@ -4,6 +4,7 @@ The tiny models are random: they know nothing, but every path through the librar
 marked `slow_model` use the real default model if it was converted before, and are skipped otherwise.
 """
 
+import gc
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -70,6 +71,12 @@ _NEUTRAL = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let `slow_model` tests come last, so that a failure of a cheap test is seen first."""
     items.sort(key=lambda item: item.get_closest_marker("slow_model") is not None)
+
+
+def pytest_collection_finish() -> None:
+    """Take what is imported by now out of the garbage collector's sight, which a page calls whenever a model leaves."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -57,12 +57,14 @@ class _Restorable:
         return True
 
     def _modules(self) -> list[torch.nn.Module]:
-        found = {id(one): one for top in (self.model.bridge, self.model.inner) for one in top.modules()}
-        return list(found.values())
+        tops = [one for one in vars(self.model).values() if isinstance(one, torch.nn.Module)]
+        return list({id(one): one for top in tops for one in top.modules()}.values())
 
     def _parts(self) -> list[object]:
         """What the model, its modules, configuration and tokenizer hold, and where their weights lie."""
-        objects = [self.model, self.model.tokenizer, self.model.inner.config, *self._modules()]
+        modules = self._modules()
+        configs = {id(one.config): one.config for one in modules if hasattr(getattr(one, "config", None), "__dict__")}
+        objects = [self.model, self.model.tokenizer, *configs.values(), *modules]
         return [[one.data_ptr() for one in self._tensors], *([type(one), _contents(vars(one))] for one in objects)]
 
 
