@@ -1,4 +1,4 @@
-"""Board: every finished removal of the chosen concept and model on one table and one radar."""
+"""Board: all finished removals of the chosen concept and model in one table and one radar chart."""
 
 import streamlit as st
 
@@ -8,7 +8,7 @@ from analysis.removals import board
 from ui.app import shell, viewer_model
 from ui.surgery import board_view, removal_form, removal_view
 
-shell.page_header("Board", "Ways to remove the concept, side by side: what each forgot, and what it cost.")
+shell.page_header("Board", "Ways to remove the concept, side by side: what each removed, and what it cost.")
 with shell.shown_errors():
     concept = shell.chosen_concept()
 

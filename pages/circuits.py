@@ -1,4 +1,4 @@
-"""Circuits: which attention heads and MLP layers a concept's facts depend on, by several methods, for surgery."""
+"""Circuits: find the attention heads and MLP layers that a concept's facts depend on, and use them for an edit."""
 
 import streamlit as st
 
@@ -24,13 +24,13 @@ form, shown = st.columns([3, 8], gap="large")
 with form:
     settings = search.settings_form(concept)
     with shell.shown_errors():
-        ready = search.answer(concept, settings)
+        ready = search.find(concept, settings)
 
 with shown:
     before = st.container()
     if ready is None:
         with before:
-            search.seen_pills(concept, settings)
+            search.session_pills(concept, settings)
         st.info(
             "The map of all attention heads and MLPs, coloured by what each does for the answer, appears here after the "
             "search.",
@@ -40,9 +40,9 @@ with shown:
     result = ready.result
     with shell.shown_errors():
         circuit = view.cut_form(result)
-    search.remember(concept, settings, circuit)
+    search.keep_in_session(concept, settings, circuit)
     with before:
-        search.seen_pills(concept, settings)
+        search.session_pills(concept, settings)
     lookup = view.lookup_layers(concept)
     st.plotly_chart(circuit_map(circuit, result.effects, lookup=lookup), key="circuit_map")
     st.caption(view.map_caption(result, lookup))

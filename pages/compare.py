@@ -1,11 +1,11 @@
-"""Compare: two runs side by side."""
+"""Compare: two runs side by side, in numbers, recovery curves, and changes by layer."""
 
-import pandas as pd
 import streamlit as st
 
 from analysis import figures, migration, runs
 from analysis.runs.summary import summarise
 from ui.app import shell
+from ui.compare import tables
 
 shell.page_header(
     "Compare", "Two runs side by side: how much was forgotten, what it cost, and how well it resisted relearning."
@@ -29,30 +29,7 @@ with shell.shown_errors():
     summaries = {letter: summarise(run) for letter, run in chosen.items()}
     snapshots = {letter: run.snapshots() for letter, run in chosen.items()}
 
-rows = {}
-for letter, summary in summaries.items():
-    base, edited, final = (summary[moment] or {} for moment in ("base", "edited", "final"))
-    rows[f"{letter}: {chosen[letter].name}"] = {
-        "state": summary["state"],
-        "edit": summary["edit"] or "none",
-        "seed": summary["seed"],
-        "P retrained: before": base.get("retrained"),
-        "P retrained: after the edit": edited.get("retrained"),
-        "P retrained: at the end": final.get("retrained"),
-        "P held out: before": base.get("held_out"),
-        "P held out: after the edit": edited.get("held_out"),
-        "P held out: at the end": final.get("held_out"),
-        "half-life (steps)": summary["half_life_steps"],
-        "neutral loss: before (nats per token)": base.get("neutral_loss"),
-        "neutral loss: after the edit": edited.get("neutral_loss"),
-        "neutral loss: at the end": final.get("neutral_loss"),
-        "centre of mass, d': after the edit (layer)": summary["center_of_mass_standardised"]["edited"],
-        "centre of mass, d': at the end (layer)": summary["center_of_mass_standardised"]["final"],
-        "steps": summary["steps"],
-    }
-table = pd.DataFrame(rows).map(
-    lambda value: "–" if value is None else f"{value:.3f}" if isinstance(value, float) else str(value)
-)
+table = tables.comparison_table({f"{letter}: {chosen[letter].name}": summaries[letter] for letter in chosen})
 st.dataframe(table)
 st.download_button("Table as CSV", table.to_csv(), file_name="comparison.csv", mime="text/csv")
 
@@ -65,9 +42,5 @@ st.caption(f"Change of each layer's mass from right after the edit to the end. {
 changes = {}
 for letter, taken in snapshots.items():
     concept = chosen[letter].config.concept
-    start = next((one for one in taken if one.phase == "edited"), taken[0])
-    changes[f"{letter}: {concept}"] = (
-        migration.scaled(start, concept, scale),
-        migration.scaled(taken[-1], concept, scale),
-    )
+    changes[f"{letter}: {concept}"] = tables.start_and_end(taken, concept, scale)
 st.plotly_chart(figures.layer_shift(changes, scale), key="layer_shift")

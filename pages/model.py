@@ -1,4 +1,4 @@
-"""Model: choose and load a model, see what it is, choose or upload a concept, see what the model knows of it."""
+"""Model: choose and load a model, choose or upload a concept, and see what the model knows about it."""
 
 import streamlit as st
 
@@ -107,7 +107,7 @@ with st.expander("Upload a concept"):
             )
             concepts.save(parsed)
             st.session_state["kept"] = parsed
-            st.rerun()  # the sidebar offers it, too
+            st.rerun()  # the sidebar offers it then
     kept = st.session_state.get("kept") if uploads else st.session_state.pop("kept", None)
     if uploads and kept is not None:
         labelled = sum(bool(sentence.spans) for sentence in kept.sentences)

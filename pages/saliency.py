@@ -12,29 +12,29 @@ with shell.shown_errors():
     concept = shell.chosen_concept()
     viewer_model.model()
 card_drawer.sidebar()
-asked = view.question()
+settings = view.settings_form()
 with shell.shown_errors():
-    result = view.answer(concept, asked)
+    result = view.scores(concept, settings)
 st.caption(view.summary(result))
 
 on_map, strongest, layers, methods, pair = st.tabs(
     ["Map", "Strongest", "Layers", "Agreement", "Two concepts"], key="view", bind="query-params", on_change="rerun"
 )
-# a tab that is not open is not drawn: nothing is computed for it
+# only the open tab is drawn, so that nothing is computed for the others
 with shell.shown_errors():
     if on_map.open:
         with on_map:
-            view.map_tab(result, asked)
+            view.map_tab(result, settings)
     elif strongest.open:
         with strongest:
-            view.strongest_tab(concept, result, asked)
+            view.strongest_tab(concept, result, settings)
     elif layers.open:
         with layers:
-            compare.layers_tab(concept, result, asked)
+            compare.layers_tab(concept, result, settings)
     elif methods.open:
         with methods:
-            compare.agreement_tab(concept, asked)
+            compare.agreement_tab(concept, settings)
     elif pair.open:
         with pair:
-            compare.concepts_tab(concept, result, asked)
+            compare.concepts_tab(concept, result, settings)
 card_drawer.show()

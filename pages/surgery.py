@@ -1,4 +1,4 @@
-"""Surgery: choose a method and what it is done to, carry it out, see what it really did, and undo it exactly."""
+"""Surgery: choose an edit, try or execute it, measure what it did, and undo it exactly."""
 
 import streamlit as st
 
@@ -13,12 +13,11 @@ shell.page_header(
 with shell.shown_errors():
     concept = shell.chosen_concept()
     model = viewer_model.model()
-    facts = viewer_model.fact_scores(concept) if concept.facts else None
-known = [] if facts is None else [fact for fact, is_known in zip(concept.facts, facts["known"]) if is_known]
+    known = viewer_model.known_facts(concept)
 
 edit_form.edit_form(concept)
 edit = None
-with shell.shown_errors(stop=False):  # ledger and removals below must stay in sight
+with shell.shown_errors(stop=False):  # the ledger and the removals below stay visible after an error
     edit = edit_form.chosen_edit()
 if isinstance(edit, ComponentEdit):
     quick_edit.quick_edit(concept, edit, known)

@@ -1,1 +1,5 @@
-"""The dashboard's parts, in rooms by page; beside the pages themselves the only code that imports Streamlit."""
+"""The dashboard: one package for each page, `app` for what all pages share, `canvas` for the migration canvas.
+
+Only `ui/`, `pages/` and `app.py` import Streamlit; the library in `analysis/` does not. A few modules here do without it too
+(`ui.app.model_holder`, `ui.app.token_strip`, `ui.canvas.browser_copy`, `ui.compare.tables`).
+"""

@@ -133,7 +133,7 @@ def test_a_probe_runs_beside_the_page(open_page):
     _button(app, "Measure probe").click().run()
     app = _wait(app)
     assert _errors(app) == ""
-    assert "A probe's skill is not the model's" in _text(app)
+    assert "A probe shows what can be read from a layer" in _text(app)
 
 
 def test_a_job_that_fails_says_why(open_page):
@@ -207,7 +207,7 @@ def test_an_address_that_is_understood_is_not_commented(open_page):
 
 
 def test_a_damaged_outline_is_told(open_page):
-    assert "is no outline" in _errors(open_page(select="drawn", drawn="b1,2,x"))
+    assert "is not an outline" in _errors(open_page(select="drawn", drawn="b1,2,x"))
 
 
 def test_a_card_opens_from_the_address_and_by_name(open_page):

@@ -1,1 +1,1 @@
-"""What every page of the dashboard shares: the shell, the viewer's model, background work, updates, links."""
+"""What all pages share: the frame around a page, the shared model, background work, updates, links, patches of Streamlit."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import numpy as np
 import streamlit as st
 
 from analysis.components.sites import MLP, Site
@@ -166,10 +165,7 @@ def _score(scan: Any, concept: str, method: str, progress: ShareDone) -> Salienc
 
 def _known(concept: Concept) -> Sequence[Fact] | None:
     """The facts that the model knows; None if there are none: `causal` then asks for words, or raises the error."""
-    if not concept.facts:
-        return None
-    known = np.flatnonzero(viewer_model.fact_scores(concept)["known"])
-    return [concept.facts[i] for i in known] or None
+    return viewer_model.known_facts(concept) or None
 
 
 def _strongest(result: Saliency, count: int) -> list[tuple[int, int]]:

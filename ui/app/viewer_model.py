@@ -15,7 +15,7 @@ import pandas as pd
 import streamlit as st
 
 from analysis.components.sites import MLP, Site, site_named
-from analysis.concepts import Concept, dump_jsonl, parse
+from analysis.concepts import Concept, Fact, dump_jsonl, parse
 from analysis.errors import PalimpsestError, UnknownModelError
 from analysis.models import catalog, fetch, memory
 from ui.app import background
@@ -39,6 +39,7 @@ __all__ = [
     "has_workbench",
     "is_loaded",
     "is_unloaded",
+    "known_facts",
     "model",
     "moments",
     "notice",
@@ -269,6 +270,13 @@ def _moments(choice: Choice, content: str, name: str, site: str, _model: Languag
 def fact_scores(concept: Concept) -> pd.DataFrame:
     """How well the shared model knows the concept's facts (`factual_recall.known_facts`); cached while the server runs."""
     return _fact_scores(chosen(), dump_jsonl(concept), concept.name, model())
+
+
+def known_facts(concept: Concept) -> list[Fact]:
+    """The concept's facts that the shared model knows."""
+    if not concept.facts:
+        return []
+    return [fact for fact, is_known in zip(concept.facts, fact_scores(concept)["known"]) if is_known]
 
 
 @st.cache_data(show_spinner="Asking the model the concept's facts …", max_entries=24)

@@ -1,7 +1,7 @@
-"""The search for a circuit: its settings as widgets, the search with its progress, and what was found before.
+"""Searches for a circuit in the background: settings as widgets, the progress, and a cache of results.
 
-A result is kept while the server runs, under the model, the concept and the settings it belongs to, so the page shows
-it whenever these are chosen. A session remembers the circuits it has seen, as they were cut last.
+Results are cached while the server runs, by model, concept and settings, and shown whenever these are chosen. A session
+also keeps the circuits that it has shown, as they were cut last.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ __all__ = [
     "KINDS",
     "MATCHED",
     "PROBE",
-    "Found",
     "Settings",
-    "answer",
-    "found",
-    "remember",
-    "seen",
-    "seen_pills",
+    "TimedResult",
+    "cached_result",
+    "find",
+    "keep_in_session",
+    "session_circuits",
+    "session_pills",
     "settings_form",
 ]
 
@@ -47,34 +47,34 @@ KINDS: dict[str, tuple[Kind, ...]] = {
     "heads": ("head",),
     "neurons": ("neuron",),
 }
-"""Which components: as a widget's option, and as the library names them."""
+"""Option of a widget -> the kinds of components that the library measures."""
 PROBE = "fact_lookup_probe"
 MATCHED = ("random_components", "random_mlps")
-"""Controls that take their size from a circuit."""
+"""Random controls that have as many parameters as a given circuit."""
 
 _DEFAULT_METHOD = "attribution_patching"
 _EXACT = ("activation_patching", "causal_tracing")
-_KEPT = 48
+_MAX_RESULTS = 48
 _USUAL = "usual"
-_SEEN = "circuits_seen"
+_SESSION_KEY = "circuits_seen"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a search depends on; None = the method's own."""
+    """What a search depends on; None stands for the method's default."""
 
     method: str
     metric: str | None = None
     corruption: str | None = None
     prompts: int | None = None
     kinds: str | None = None
-    """Only where measuring fewer kinds saves time: one of `KINDS`."""
+    """One of `KINDS`; only for methods in which measuring fewer kinds saves time."""
     like: str = ""
-    """The circuit whose size a random control takes."""
+    """The circuit whose number of parameters a random control takes."""
     seed: int = 0
 
     def label(self) -> str:
-        """The method, and what differs from its own settings."""
+        """The method, and the settings that differ from its defaults."""
         prompts = None if self.prompts is None else f"n = {self.prompts}"
         like = f"like {self.like[:20]}…" if len(self.like) > 21 else f"like {self.like}" if self.like else None
         seed = f"seed {self.seed}" if self.seed else None
@@ -82,8 +82,8 @@ class Settings:
         return " · ".join(part for part in parts if part)
 
 
-class Found(NamedTuple):
-    """A result and how long it took."""
+class TimedResult(NamedTuple):
+    """A result, and how many seconds it took."""
 
     result: Localization
     seconds: float
@@ -91,15 +91,15 @@ class Found(NamedTuple):
 
 @dataclass
 class _Store:
-    """Results of all sessions, the oldest dropped first."""
+    """Results of all sessions; the oldest are dropped first."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    results: OrderedDict[tuple, Found] = field(default_factory=OrderedDict)
+    results: OrderedDict[tuple, TimedResult] = field(default_factory=OrderedDict)
 
-    def put(self, key: tuple, result: Found) -> None:
+    def put(self, key: tuple, result: TimedResult) -> None:
         with self.lock:
             self.results[key] = result
-            while len(self.results) > _KEPT:
+            while len(self.results) > _MAX_RESULTS:
                 self.results.popitem(last=False)
 
 
@@ -109,7 +109,7 @@ def _store() -> _Store:
 
 
 def settings_form(concept: Concept) -> Settings:
-    """Draw the widgets of a search; every one is bound to the URL."""
+    """Draw the widgets of a search, all bound to the URL; returns what they are set to."""
     methods = list(localization.METHODS)
     links.check("find_by", methods)
     every = "\n".join(f"- `{name}`: {what}" for name, what in localization.METHODS.items())
@@ -150,56 +150,56 @@ def settings_form(concept: Concept) -> Settings:
     )
 
 
-def answer(concept: Concept, settings: Settings) -> Found | None:
-    """What these settings give, if it was searched for; else draws the button, or the search that is under way.
+def find(concept: Concept, settings: Settings) -> TimedResult | None:
+    """Draw the button or the progress of a search; returns the result of these settings, or None before there is one.
 
     Raises:
-        PalimpsestError: the model cannot be loaded, or a random control has no size to take.
+        PalimpsestError: the model cannot be loaded, or a random control has no circuit to take its size from.
     """
-    result = found(concept, settings)
+    result = cached_result(concept, settings)
     if settings.method in CONTROLS:
-        return result or _draw_control(concept, settings)
+        return result or _random_control(concept, settings)
     job = background.find(_key(concept, settings))
     running = job is not None and job.error is None and result is None
     pressed = st.button(
         "Find the circuit", type="primary", width="stretch", icon=":material/search:", disabled=running or bool(result)
     )
     if pressed:
-        _begin(concept, settings)
+        _start(concept, settings)
         st.rerun()
     if result is not None:
         st.caption(f"Found in {_duration(result.seconds)}; kept while the server runs.")
     elif running and job is not None:
-        _follow(job)
+        _show_progress(job)
     elif job is not None:
         st.error(escaped(str(job.error)), icon=":material/error:")
     else:
-        st.caption("Exact methods take minutes without a GPU. The search runs beside the page.")
+        st.caption("Exact methods take minutes without a GPU. The search runs in the background.")
     return result
 
 
-def found(concept: Concept, settings: Settings) -> Found | None:
-    """What a search with these settings gave, in whichever session."""
+def cached_result(concept: Concept, settings: Settings) -> TimedResult | None:
+    """The result of a search with these settings in any session; None if there is none."""
     return _store().results.get(_key(concept, settings))
 
 
-def seen(concept: Concept) -> dict[str, tuple[Settings, Circuit]]:
-    """The circuits of the chosen model and this concept that the session has seen, by a label of their settings."""
-    kept = _seen(concept)
-    return {settings.label(): (settings, circuit) for settings, circuit in kept.items()}
+def session_circuits(concept: Concept) -> dict[str, tuple[Settings, Circuit]]:
+    """Label of the settings -> settings and circuit, of all circuits that this session has shown for this model and concept."""
+    shown = _session_results(concept)
+    return {settings.label(): (settings, circuit) for settings, circuit in shown.items()}
 
 
-def remember(concept: Concept, settings: Settings, circuit: Circuit) -> None:
-    """Keep a circuit for comparison, in place of an earlier cut of the same result."""
-    _seen(concept)[settings] = circuit
+def keep_in_session(concept: Concept, settings: Settings, circuit: Circuit) -> None:
+    """Keep a circuit for comparison; it replaces an earlier cut of the same result."""
+    _session_results(concept)[settings] = circuit
 
 
-def seen_pills(concept: Concept, settings: Settings) -> None:
-    """Draw what the session has found; a click brings its settings back."""
-    names = {name: kept for name, (kept, _) in seen(concept).items()}
+def session_pills(concept: Concept, settings: Settings) -> None:
+    """Draw the circuits of this session; a click on one restores its settings."""
+    names = {name: kept for name, (kept, _) in session_circuits(concept).items()}
     if not names:
         return
-    # the settings decide what is shown, whichever way they were chosen
+    # the settings decide which circuit is marked, however they were chosen
     st.session_state["found_before"] = next((name for name, kept in names.items() if kept == settings), None)
 
     def restore() -> None:
@@ -217,12 +217,11 @@ def seen_pills(concept: Concept, settings: Settings) -> None:
     st.pills("Found so far", list(names), key="found_before", on_change=restore)
 
 
-def _begin(concept: Concept, settings: Settings) -> None:
-    """Start a search beside the page."""
-    model, table, key = viewer_model.model(), viewer_model.fact_scores(concept), _key(concept, settings)
-    known = [fact for fact, is_known in zip(concept.facts, table["known"]) if is_known]
+def _start(concept: Concept, settings: Settings) -> None:
+    """Start a search in the background."""
+    model, key = viewer_model.model(), _key(concept, settings)
     options: dict = {
-        "facts": known or None,  # None: the library says what is missing
+        "facts": viewer_model.known_facts(concept) or None,  # None lets the library raise the error
         "metric": settings.metric,
         "corruption": settings.corruption,
         "max_prompts": settings.prompts,
@@ -230,26 +229,26 @@ def _begin(concept: Concept, settings: Settings) -> None:
         "seed": settings.seed,
     }
 
-    def work(progress: ShareDone) -> Found:
+    def work(progress: ShareDone) -> TimedResult:
         started, shown = time.monotonic(), lambda stage, share: progress(share)
         result = localization.localize(model, concept, settings.method, progress=shown, **options)
-        return Found(result, time.monotonic() - started)
+        return TimedResult(result, time.monotonic() - started)
 
     background.start(key, settings.label(), work, then=partial(_store().put, key))
 
 
-def _draw_control(concept: Concept, settings: Settings) -> Found:
+def _random_control(concept: Concept, settings: Settings) -> TimedResult:
     if settings.method in MATCHED and not settings.like:
         raise ConfigError("A random control takes its size from a circuit. Find one first, or name components.")
     model = viewer_model.model()
     match = Circuit.parse(settings.like, model.component_shape) if settings.like else None
-    drawn = Found(localization.localize(model, concept, settings.method, match=match, seed=settings.seed), 0.0)
+    drawn = TimedResult(localization.localize(model, concept, settings.method, match=match, seed=settings.seed), 0.0)
     _store().put(_key(concept, settings), drawn)
     return drawn
 
 
-def _follow(job: background.Job) -> None:
-    """The search's progress, looked at every second, and a button that stops it; redraws the page when it ends."""
+def _show_progress(job: background.Job) -> None:
+    """Draw the search's progress, updated every second, and a button that stops it; redraw the page when it ends."""
 
     @st.fragment(run_every=1.0)
     def bar() -> None:
@@ -267,12 +266,12 @@ def _key(concept: Concept, settings: Settings) -> tuple:
     return viewer_model.chosen(), dump_jsonl(concept), settings
 
 
-def _seen(concept: Concept) -> dict[Settings, Circuit]:
-    return st.session_state.setdefault(_SEEN, {}).setdefault((viewer_model.chosen(), dump_jsonl(concept)), {})
+def _session_results(concept: Concept) -> dict[Settings, Circuit]:
+    return st.session_state.setdefault(_SESSION_KEY, {}).setdefault((viewer_model.chosen(), dump_jsonl(concept)), {})
 
 
 def _choice(label: str, options: dict[str, str], usual: str, key: str) -> str | None:
-    """A choice that may be left to the method, with its meaning below."""
+    """Draw a choice with its meaning below; returns None if it is left to the method."""
     links.check(key, [_USUAL, *options])
     chosen = st.selectbox(label, [_USUAL, *options], key=key, bind="query-params")
     if chosen in (_USUAL, usual):
@@ -287,9 +286,9 @@ def _seed(place: DeltaGenerator) -> int:
 
 
 def _suggest_like(concept: Concept) -> None:
-    """Fill in the circuit that was found last, where none is named."""
-    measured = [circuit for settings, circuit in _seen(concept).items() if settings.method not in CONTROLS]
-    if measured and not st.session_state.get("like") and "like" not in st.query_params:  # the URL is not told by itself
+    """Fill in the circuit that was found last, if none is named."""
+    measured = [circuit for settings, circuit in _session_results(concept).items() if settings.method not in CONTROLS]
+    if measured and not st.session_state.get("like") and "like" not in st.query_params:  # code has to write the URL too
         st.session_state["like"] = st.query_params["like"] = measured[-1].format()
 
 

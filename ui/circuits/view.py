@@ -1,6 +1,6 @@
-"""The parts of the Circuits page that show a result: the cut, what the map means, and how circuits overlap.
+"""Draws a result on the Circuits page: where the circuit is cut, what the map means, how circuits overlap.
 
-A change of the cut computes nothing anew: effects are measured once, by `ui.circuits.search`.
+A change of the cut measures nothing again: effects are measured once, by `ui.circuits.search`.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from analysis.figures.circuits import short_unit
 from analysis.localization import CONTROLS, Localization, ProbeCurve
 from analysis.localization.fact_lookup import MIN_EFFECT, N_HEADS
 from ui.app import viewer_model
-from ui.circuits.search import KINDS, MATCHED, PROBE, Settings, found, seen
+from ui.circuits.search import KINDS, MATCHED, PROBE, Settings, cached_result, session_circuits
 
 __all__ = ["cut_form", "lookup_layers", "map_caption", "overlaps", "probe", "probe_caption", "size", "table"]
 
-_MOST = 300
-"""Components that the slider of the strongest goes up to."""
+_MAX_STRONGEST = 300
+"""Largest number of components on the slider."""
 
 
 def cut_form(result: Localization) -> Circuit:
-    """Draw the widgets that say how much of the result is the circuit, and cut it; all bound to the URL.
+    """Draw the widgets that decide how much of the result is the circuit, all bound to the URL; returns the circuit.
 
     Raises:
         ConceptError: the probe's accuracy does not rise.
@@ -50,7 +50,7 @@ def cut_form(result: Localization) -> Circuit:
 
 
 def map_caption(result: Localization, lookup: Sequence[int] = ()) -> str:
-    """What the colours, the outlines and the numbers of the map are, and on how much they were measured."""
+    """What the colours and outlines of the map mean, and on how many prompts the effects were measured."""
     bracket = " Green bracket: layers that look the facts up, by the probe below." if lookup else ""
     if result.probe is not None:
         return f"Blue: the accuracy that each chosen MLP layer adds. Outlined: in the circuit.{bracket}"
@@ -76,16 +76,16 @@ def map_caption(result: Localization, lookup: Sequence[int] = ()) -> str:
 
 
 def probe(concept: Concept) -> tuple[ProbeCurve, Circuit] | None:
-    """The session's last probe of the concept, and the layers that were chosen from it."""
-    for settings, circuit in reversed(list(seen(concept).values())):
-        kept = found(concept, settings) if settings.method == PROBE else None
+    """The last probe of the concept in this session, and the layers chosen from it; None if there is none."""
+    for settings, circuit in reversed(list(session_circuits(concept).values())):
+        kept = cached_result(concept, settings) if settings.method == PROBE else None
         if kept is not None and kept.result.probe is not None:
             return kept.result.probe, circuit
     return None
 
 
 def probe_caption(curve: ProbeCurve) -> str:
-    """What the probe did, on how much."""
+    """What the probe reads, and on how many subjects it was trained and tested."""
     what = (
         f"names one of {len(curve.answers)} answers"
         if curve.kind == "class"
@@ -95,13 +95,13 @@ def probe_caption(curve: ProbeCurve) -> str:
         f"A probe reads the residual stream at the subject's last token and {what}. n = {curve.n_subjects} subjects, "
         f"{curve.n_prompts} prompts, each tested by a probe that never saw it. Band: 95% interval over subjects. "
         "Dashed: the same with shuffled answers (what is above chance there is leakage). Shaded: the layers chosen. "
-        "Readable is not yet used: a probe does not show that the model takes the answer from there."
+        "What a probe can read is not necessarily what the model uses."
     )
 
 
 def overlaps(concept: Concept, settings: Settings, circuit: Circuit) -> pd.DataFrame:
-    """`localization.overlap_table` of the session's circuits, with random controls of the size of `circuit` as reference."""
-    circuits = {name: kept for name, (_, kept) in seen(concept).items()}
+    """`localization.overlap_table` of the session's circuits, with random controls of the size of `circuit` for reference."""
+    circuits = {name: kept for name, (_, kept) in session_circuits(concept).items()}
     if settings.method not in CONTROLS:
         for name in MATCHED:
             drawn = localization.control(viewer_model.model(), name, match=circuit, seed=settings.seed)
@@ -110,7 +110,7 @@ def overlaps(concept: Concept, settings: Settings, circuit: Circuit) -> pd.DataF
 
 
 def table(result: Localization, circuit: Circuit) -> pd.DataFrame:
-    """Every measured component, and whether it is in the circuit; the circuit alone where nothing was measured."""
+    """Every measured component, and whether it is in the circuit; only the circuit if nothing was measured."""
     rows = circuit.table()
     if result.effects is not None:
         rows = pd.concat([result.effects.table(), circuit.only("neuron").table()])
@@ -140,14 +140,14 @@ def _effects_cut(effects: EffectMap) -> Circuit:
     kinds = KINDS[name]
     if cut == "threshold":
         return effects.circuit(threshold=_threshold(effects, kinds), kinds=kinds)
-    most = min(len(effects.ranked(kinds)), _MOST)
+    most = min(len(effects.ranked(kinds)), _MAX_STRONGEST)
     usual = min(localization.DEFAULT_TOP, most)
     top = st.slider("Strongest components", 1, max(most, 2), usual, key="keep", bind="query-params")
     return effects.circuit(top=top, kinds=kinds)
 
 
 def _paths_cut(effects: EffectMap) -> Circuit:
-    """MLP layers by threshold, as the method does; its heads have another kind of effect and come all or none."""
+    """Cut MLP layers by a threshold, as the method does; its heads have another kind of effect and are added all or none."""
     mlps = effects.circuit(threshold=_threshold(effects, ("mlp",), MIN_EFFECT), kinds=("mlp",))
     if not st.toggle(f"With the {N_HEADS} heads that write the answer", key="with_heads", bind="query-params"):
         return mlps
@@ -161,7 +161,7 @@ def _paths_cut(effects: EffectMap) -> Circuit:
 
 
 def _threshold(effects: EffectMap, kinds: tuple[Kind, ...], usual: float | None = None) -> float:
-    """A slider over |effect| in round steps, which always leaves the strongest component."""
+    """Draw a slider over |effect| in round steps; at any value the strongest component is left."""
     strengths = [abs(effect) for effect in effects.ranked(kinds).values()]
     step = float(10 ** np.floor(np.log10(max(strengths[0], 1e-9))) / 50)
     most = max(np.floor(strengths[0] / step), 1) * step
@@ -174,7 +174,7 @@ def _threshold(effects: EffectMap, kinds: tuple[Kind, ...], usual: float | None 
 
 
 def _measured(effects: EffectMap) -> list[str]:
-    """The options of `KINDS` of which this method measured every kind."""
+    """The options of `KINDS` whose kinds were all measured."""
     has = {
         "head": bool(np.isfinite(effects.heads_LH).any()),
         "mlp": bool(np.isfinite(effects.mlps_L).any()),
@@ -184,6 +184,6 @@ def _measured(effects: EffectMap) -> list[str]:
 
 
 def lookup_layers(concept: Concept) -> tuple[int, ...]:
-    """The layers that the session's last probe chose."""
+    """The layers chosen from the session's last probe."""
     probed = probe(concept)
     return () if probed is None else probed[1].mlp_layers

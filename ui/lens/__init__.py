@@ -1,1 +1,1 @@
-"""The parts of the Logit lens page."""
+"""The parts of the Logit lens page: prompt form, cached results, table and figures."""

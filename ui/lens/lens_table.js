@@ -1,6 +1,6 @@
 // The logit-lens table: a row for each layer, the last layer on top, a column for each position.
-// Knows how a cell looks and how one walks through the cells; which colour is strong is decided in Python.
-// Tokens are whatever a model can say: they only ever become text nodes.
+// Draws the cells and moves between them by keys; the strength of each colour is computed in Python.
+// A token can be any text, so tokens only become text nodes.
 
 /**
  * What Python decided: texts as they are shown; lists are per layer and position, `shade` is 0 to 100.
@@ -73,7 +73,7 @@ function draw(view, data) {
   table.append(body, drawTokens(data));
   table.style.minWidth = `${64 + 66 * data.tokens.length}px`;
   view.frame.replaceChildren(table);
-  // the last position is where the answer is due
+  // the answer follows the last position
   view.frame.scrollLeft = samePrompt ? left : view.frame.scrollWidth;
   const first = view.cells[data.layers.length - 1][data.tokens.length - 1];
   first.tabIndex = 0;
@@ -164,7 +164,7 @@ function showCard(view, cell) {
 }
 
 /**
- * Beside the cell, on the side where there is room, so that it never lies under the pointer.
+ * Placed beside the cell, on the side with enough space, so that it never lies under the pointer.
  * @type {(view: View, cell: HTMLElement) => void}
  */
 function place({ root, card }, cell) {

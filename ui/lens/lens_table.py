@@ -1,7 +1,7 @@
-"""The logit lens on the page: cached results, and a table of layers and positions with the top token in every cell.
+"""Draws the logit lens: cached results, and a table of layers and positions with the top token in every cell.
 
-What a cell's ground means is chosen by name (`COLOURS`); its strength is worked out here, as a share of 100, and drawn
-in one hue by `lens_table.js`. Tokens travel as text and are only ever shown as text.
+`COLOURS` names what the colour of a cell can show. Its strength, 0 to 100, is computed here; `lens_table.js` draws it in one
+hue. Tokens are sent as text and shown as text, never as HTML.
 
 Axes: `R` depth row (the embedding, then the layers), `P` position, `K` top prediction.
 """
@@ -43,10 +43,10 @@ __all__ = [
 ]
 
 OWN = "own prompt"
-_OF = "lens_concept"
+_FORM_CONCEPT = "lens_concept"
 _SENTENCES = 20
 _LONGEST = 10_000
-"""Characters of a prompt; all of them must fit into the address."""
+"""Characters of a prompt; all of them must fit into the URL."""
 
 COLOURS = {
     "probability": "of the token shown",
@@ -54,7 +54,7 @@ COLOURS = {
     "rank": "of the answer's first token, log scale",
     "KL": "divergence from the layer's prediction to the model's output",
 }
-"""What the cells' colour can tell; P(answer) and rank need an answer."""
+"""What the cells' colour can show; P(answer) and rank need an answer."""
 
 DEPTH_COLUMNS = {
     "depth": st.column_config.NumberColumn("on top from layer", help="And from there to the last; empty: not on top."),
@@ -62,13 +62,13 @@ DEPTH_COLUMNS = {
     "p_answer": st.column_config.NumberColumn("P(answer) at the output", format="%.3f"),
     "rank": st.column_config.NumberColumn("rank at the output", help="1 = the model's prediction."),
 }
-"""How the columns of `depths` are shown."""
+"""Titles and formats of the columns of `depths`."""
 
 _HERE = Path(__file__).parent
 
 
 def lens(prompt: str, answer: str) -> LogitLens:
-    """The logit lens of the viewer's model; an empty answer means none. Kept while the server runs.
+    """The logit lens of the shared model; an empty answer means none. Cached while the server runs.
 
     Raises:
         PalimpsestError: the model cannot be loaded, or the prompt or the answer cannot be used.
@@ -84,7 +84,7 @@ def _lens(choice: viewer_model.Choice, prompt: str, answer: str, _model: Languag
 
 
 def depths(concept: Concept) -> pd.DataFrame:
-    """Depth of every fact that the viewer's model knows (`analysis.lens.logit_lens.depths`); kept while the server runs."""
+    """Depth of every fact that the shared model knows (`analysis.lens.logit_lens.depths`); cached while the server runs."""
     known = tuple(np.flatnonzero(viewer_model.fact_scores(concept)["known"]).tolist())
     return _depths(viewer_model.chosen(), dump_jsonl(concept), concept.name, known, viewer_model.model())
 
@@ -100,10 +100,10 @@ def _depths(
 
 
 def neuron_vocabulary(name: str) -> VocabularyEffect:
-    """What the neuron called `name` (`L5.N123`) writes; of several names the first.
+    """The tokens that the neuron `name` (`L5.N123`) promotes and suppresses; the first of several names.
 
     Raises:
-        PalimpsestError: it is no neuron of the viewer's model.
+        PalimpsestError: it is not a neuron of the shared model.
     """
     from analysis.components.neurons import NeuronSet
     from analysis.lens import unembedding
@@ -114,23 +114,23 @@ def neuron_vocabulary(name: str) -> VocabularyEffect:
 
 
 def prompt_form(concept: Concept, facts: pd.DataFrame | None) -> tuple[str, str]:
-    """The widgets for prompt and answer, bound to the URL, filled from the concept's facts; returns what they hold.
+    """Draw the widgets for prompt and answer, bound to the URL and filled from the concept; returns what they hold.
 
     Args:
-        concept: Its facts are offered, those the model knows first; or its sentences where there are no facts.
-        facts: `viewer_model.fact_scores`, None without facts.
+        concept: Its facts are offered, known ones first; or its sentences if it has no facts.
+        facts: `viewer_model.fact_scores`; None without facts.
     """
     offered = _offered(concept, facts)
-    before = st.session_state.get(_OF, concept.name)
-    st.session_state[_OF] = concept.name
+    before = st.session_state.get(_FORM_CONCEPT, concept.name)
+    st.session_state[_FORM_CONCEPT] = concept.name
     linked = {"prompt", "answer"} & set(st.query_params)
-    is_first = "prompt" not in st.session_state
-    if before != concept.name or (is_first and not linked):
+    is_first_run = "prompt" not in st.session_state
+    if before != concept.name or (is_first_run and not linked):
         st.session_state["prompt"], st.session_state["answer"] = first = next(iter(offered.values()))
-        if is_first:  # Streamlit writes what code gives a widget into the URL only once the widget has been drawn
+        if is_first_run:  # Streamlit writes a value set by code into the URL only once the widget was drawn
             st.query_params.update(prompt=first[0], answer=first[1])
     choice, text, word = st.columns([3, 7, 3])
-    # an area, because prompts may have several lines
+    # a text area, because prompts may have several lines
     prompt = text.text_area(
         "Prompt", key="prompt", bind="query-params", height="content", max_chars=_LONGEST,
         placeholder="The beginning of a sentence; the lens shows what each layer would say next",
@@ -157,12 +157,12 @@ def _offered(concept: Concept, facts: pd.DataFrame | None) -> dict[str, tuple[st
 
 
 def _use(offered: dict[str, tuple[str, str]]) -> None:
-    """Callback: fill the widgets from what was chosen; empty them for a prompt of one's own."""
+    """Callback: fill the widgets from the chosen fact; empty them for the user's own prompt."""
     st.session_state["prompt"], st.session_state["answer"] = offered.get(st.session_state["lens_fact"], ("", ""))
 
 
 def finding(result: LogitLens) -> str:
-    """What the lens says of the answer, in two sentences of Markdown."""
+    """What the lens shows about the answer, as two sentences of Markdown."""
     from analysis.lens.logit_lens import DECODABLE_RANK, layer_label
     from ui.app.tokens import escaped
 
@@ -180,13 +180,13 @@ def finding(result: LogitLens) -> str:
     text += f" At the output P = {_share(float(result.p_answer_RP[-1, -1]))}, rank {result.rank_answer_RP[-1, -1]:,}."
     if len(result.answer_tokens) > 1:
         whole = " ".join(escaped(part) for part in result.answer_tokens)
-        text += f" The answer has {len(result.answer_tokens)} tokens ({whole}); the first is looked for."
+        text += f" The answer has {len(result.answer_tokens)} tokens ({whole}); this is about the first."
     return text
 
 
 def answer_figure(result: LogitLens) -> go.Figure:
     """P(answer) at the last position after each layer; layer -1 is the embedding."""
-    assert result.p_answer_RP is not None  # the page draws this only where there is an answer
+    assert result.p_answer_RP is not None  # the page draws this only if there is an answer
     layers = np.arange(len(result.layers)) - 1
     figure = go.Figure(go.Scatter(x=layers, y=result.p_answer_RP[:, -1], mode="lines+markers", marker={"size": 5}))
     figure.update_traces(line={"color": HUES[0], "width": 2}, hovertemplate="layer %{x}: P = %{y:.3g}<extra></extra>")
@@ -222,12 +222,12 @@ def depth_summary(table: pd.DataFrame) -> str:
 
 
 def lens_table(result: LogitLens, colour: str, *, vocabulary_size: int, key: str) -> None:
-    """Draw the table, layer 0 at the bottom; hover or arrow keys show a cell's top predictions."""
+    """Draw the table with layer 0 at the bottom; hover or arrow keys show a cell's top predictions."""
     _component(key=key, data=cells(result, colour, vocabulary_size))
 
 
 def cells(result: LogitLens, colour: str, vocabulary_size: int) -> dict[str, Any]:
-    """What the browser draws, as JSON: texts, numbers as texts, and each cell's strength of colour from 0 to 100."""
+    """What the browser draws, as JSON: texts, numbers as texts, and the strength of each cell's colour, 0 to 100."""
     shade_RP, low, high = _shade(result, colour, vocabulary_size)
     has_answer = result.rank_answer_RP is not None
     return {
@@ -250,9 +250,11 @@ def cells(result: LogitLens, colour: str, vocabulary_size: int) -> dict[str, Any
 
 
 def _shade(result: LogitLens, colour: str, vocabulary_size: int) -> tuple[np.ndarray, str, str]:
-    """Strength of each cell's colour in [0, 1], and what its two ends stand for."""
+    """Strength of each cell's colour in [0, 1], and the labels of its two ends."""
     if colour == "KL":
-        worst = max(float(result.kl_RP[1:].max()), 1e-6)  # without the embedding, which dwarfs every layer
+        worst = max(
+            float(result.kl_RP[1:].max()), 1e-6
+        )  # without the embedding, whose divergence is far larger than that of any layer
         return np.minimum(result.kl_RP / worst, 1), "0", f"{worst:.1f} nats or more"
     if colour != "probability" and result.p_answer_RP is not None and result.rank_answer_RP is not None:
         if colour == "rank":

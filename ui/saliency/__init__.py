@@ -1,1 +1,1 @@
-"""The parts of the Saliency page: maps, cards, comparisons, selections."""
+"""The parts of the Saliency page: the map and its selection, neuron cards, comparisons."""

@@ -1,7 +1,7 @@
-"""The neuron card: a drawer with everything known of one neuron, opened from wherever a neuron is named.
+"""Opens the neuron card, a drawer with everything known about one neuron, from any place that names a neuron.
 
-`offer` draws names to click; `open_card` is for callbacks of charts and tables; `?card=L5.N123` in the URL opens one too.
-Pinned neurons are kept in the session and in the URL (`?pins=`), and listed in the sidebar.
+`card_pills` draws names to click, `open_card` is for callbacks of charts and tables, and `?card=L5.N123` in the URL opens a
+card too. Pinned neurons are kept in the session and in the URL (`?pins=`), and listed in the sidebar.
 """
 
 from collections.abc import Sequence
@@ -15,16 +15,20 @@ from ui.app import viewer_model
 from ui.app.tokens import escaped
 from ui.saliency import card_view
 
-__all__ = ["offer", "open_card", "pinned", "show", "sidebar"]
+__all__ = ["card_pills", "open_card", "pinned", "show", "sidebar"]
 
 _CARD, _PINS = "card", "pins"
 _MOST_PINS = 30
 
 
-def offer(names: Sequence[str], key: str, *, label: str = "Neuron cards", at_once: bool = True) -> None:
-    """Names to click; a click opens that neuron's card. Works on any page, once or several times.
+def card_pills(names: Sequence[str], key: str, *, label: str = "Neuron cards", at_once: bool = True) -> None:
+    """Draw names; a click on one opens its card. It may be called several times on a page.
 
-    With `at_once` off the page calls `show` itself, after everything that should be on the screen first.
+    Args:
+        names: Names of units.
+        key: Part of the widget's key.
+        label: Label above the names.
+        at_once: Draw an open card at once; if False, the page calls `show` after everything else.
     """
     if names:
         st.pills(label, list(names), key=f"offer {key}", on_change=_clicked, args=(f"offer {key}",), wrap=True)
@@ -33,7 +37,7 @@ def offer(names: Sequence[str], key: str, *, label: str = "Neuron cards", at_onc
 
 
 def open_card(name: str) -> None:
-    """Callback: the card of this name is open when the page is drawn (by `offer` or `show`)."""
+    """Callback: open the card with this name when the page is drawn next (by `card_pills` or `show`)."""
     st.query_params[_CARD] = name
 
 
@@ -42,12 +46,12 @@ def pinned() -> list[str]:
     if _PINS not in st.session_state:
         named = st.query_params.get(_PINS, "").split(",")
         names = dict.fromkeys(name.strip() for name in named if Unit.is_name(name.strip()))
-        st.session_state[_PINS] = list(names)[:_MOST_PINS]  # pills draw Markdown: nothing else may get into them
+        st.session_state[_PINS] = list(names)[:_MOST_PINS]  # pills draw Markdown, so only names may get into them
     return st.session_state[_PINS]
 
 
 def show() -> None:
-    """Draw the card that is open, if any. A second call in one run of the page does nothing."""
+    """Draw the open card, if any; a second call in the same run of the page does nothing."""
     context = get_script_run_ctx()
     name = st.query_params.get(_CARD, "")
     if not name or context is None or context.has_dialog_opened:
@@ -56,14 +60,14 @@ def show() -> None:
         unit = Unit.parse(name, viewer_model.model())
     except PalimpsestError as error:
         st.query_params.pop(_CARD, None)
-        # in sight wherever the page is scrolled to: the name may have been typed at its top, the card is drawn at its end
+        # in the sidebar, which is visible wherever the page is scrolled to
         st.sidebar.error(escaped(str(error)), icon=":material/error:")
         return
     st.dialog(str(unit), width=760, position="right", on_dismiss=_closed)(_card)(unit)
 
 
 def sidebar() -> None:
-    """A box for a neuron's name, and the pinned neurons; a click opens a card."""
+    """Draw a box for a neuron's name, and the pinned neurons; a click on one opens its card."""
     pins = pinned()
     if pins:
         st.query_params[_PINS] = ",".join(pins)
@@ -79,7 +83,7 @@ def sidebar() -> None:
 
 
 def _card(unit: Unit) -> None:
-    """The drawer's content; runs by itself when something in it is used."""
+    """Draw the drawer's content, a fragment."""
     name = str(unit)
     hook, pin = st.columns([4, 1], vertical_alignment="center")
     hook.code(unit.hook, language=None)

@@ -1,4 +1,4 @@
-"""What a neuron card shows: words in context, activations, what the neuron writes, its other concepts, a text of one's own."""
+"""Draws the content of a neuron card: words in context, activations, output vocabulary, ranks for all concepts, the user's text."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _TOP = f"top {CARRIER_SHARE:.0%}"
 
 
 def draw(unit: Unit) -> None:
-    """Everything about one unit, on the sentences of the concept chosen in the sidebar.
+    """Draw everything about one unit, measured on the sentences of the concept chosen in the sidebar.
 
     Raises:
         PalimpsestError: the model or the concept cannot be used.
@@ -40,7 +40,7 @@ def draw(unit: Unit) -> None:
     concept, method = shell.chosen_concept(), _method()
     st.markdown(_place(unit, concept, method))
     if unit.site == HEADS:
-        st.info("A head writes a vector, not a number: it has no activation whose words could be listed.")
+        st.info("The output of a head is a vector, so it has no single activation by which words could be ranked.")
         _concepts(unit, method)
         return
     card = _card(concept, unit)
@@ -58,7 +58,7 @@ def draw(unit: Unit) -> None:
 
 
 def _method() -> str:
-    """The page's method where every concept can be ranked by it at once."""
+    """The page's method if it is computed from moments, which are cheap for every concept; else the default method."""
     method = st.session_state.get("method", MOMENT_METHODS[0])
     return method if method in MOMENT_METHODS else MOMENT_METHODS[0]
 
@@ -179,7 +179,7 @@ def _writes(card: NeuronCard) -> None:
 
 
 def _concepts(unit: Unit, method: str) -> None:
-    """The unit's place for every concept that has been measured."""
+    """Draw the unit's rank for every concept for which the method was computed."""
     from analysis.neuron_cards.card import concept_places
 
     method = method if unit.site != HEADS else MOMENT_METHODS[0]
@@ -192,7 +192,7 @@ def _concepts(unit: Unit, method: str) -> None:
             for one in missing:
                 try:
                     found[one.name] = saliency_results.saliency(one, method, unit.site)
-                except PalimpsestError as error:  # the others can be measured all the same
+                except PalimpsestError as error:  # the other concepts can be measured all the same
                     st.caption(f"Without {escaped(one.title)}: {escaped(str(error))}")
     results: list[Saliency] = [result for result in found.values() if result is not None]
     table = concept_places(results, unit)
@@ -214,7 +214,7 @@ def _concepts(unit: Unit, method: str) -> None:
 
 
 def _readable() -> list[Concept]:
-    """All concepts but those whose file is damaged, which are named."""
+    """All concepts, without those whose file is damaged, which are named in a caption."""
     every = []
     for name in concepts.available():
         try:
@@ -225,7 +225,7 @@ def _readable() -> list[Concept]:
 
 
 def _signed(value: float) -> str:
-    """Three digits and always a sign, so that numbers line up."""
+    """A number with three digits and always a sign, so that numbers line up."""
     return f"{value:+#.3g}".rstrip(".").replace("-", "−")
 
 

@@ -1,4 +1,4 @@
-"""The Saliency page's comparing parts: layers, agreement of methods, and two concepts against each other."""
+"""Draws the comparisons of the Saliency page: layers, agreement of methods, two concepts."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,32 +14,34 @@ from analysis.saliency.carriers import carried_ranks
 from ui.app import links, saliency_results, viewer_model
 from ui.app.tokens import escaped
 from ui.saliency import card_drawer
-from ui.saliency.view import Question
+from ui.saliency.view import Settings
 
-__all__ = ["agreement_tab", "compared", "concepts_tab", "layers_tab"]
+__all__ = ["agreement_tab", "concepts_tab", "layers_tab", "scores_by_concept"]
 
 _QUICK = tuple(method for method in RANKING_METHODS if method not in saliency_results.SLOW_METHODS)
 
 
-def compared(concept: Concept, result: Saliency, asked: Question, others: Sequence[str]) -> dict[str, Saliency]:
-    """Title -> scores of the page's concept and of the others; a slow method only where it has been measured."""
+def scores_by_concept(
+    concept: Concept, result: Saliency, settings: Settings, others: Sequence[str]
+) -> dict[str, Saliency]:
+    """Title -> scores of the page's concept and of the others; others are left out if a slow method was not computed for them."""
     series = {concept.title: result}
     for name in others:
         other = concepts.load(name)
         try:
-            found = saliency_results.saliency(other, asked.method, asked.site)
-        except PalimpsestError as error:  # one concept that cannot be measured must not hide the others
+            found = saliency_results.saliency(other, settings.method, settings.site)
+        except PalimpsestError as error:  # the other concepts are shown all the same
             st.caption(f"Without {escaped(other.title)}: {escaped(str(error))}")
             continue
         if found is None:
-            st.caption(f"Without {escaped(other.title)}: choose it in the sidebar to measure {asked.method} for it.")
+            st.caption(f"Without {escaped(other.title)}: choose it in the sidebar to measure {settings.method} for it.")
         else:
             series[other.title] = found
     return series
 
 
-def layers_tab(concept: Concept, result: Saliency, asked: Question) -> None:
-    """How the scores are spread over layers, and where the units above a rank are."""
+def layers_tab(concept: Concept, result: Saliency, settings: Settings) -> None:
+    """Draw how the scores are distributed in each layer, and in which layers the units above a rank are."""
     left, middle, right = st.columns([2, 2, 3], vertical_alignment="bottom")
     kind = left.segmented_control(
         "In each layer", ["mean", "quartiles"], default="mean", required=True, key="spread", bind="query-params"
@@ -50,33 +52,33 @@ def layers_tab(concept: Concept, result: Saliency, asked: Question) -> None:
     others = [name for name in concepts.available() if name != concept.name]
     links.check("compare", others)
     names = right.multiselect("Compare with", others, key="compare", bind="query-params", placeholder="other concepts")
-    series = compared(concept, result, asked, names)
+    series = scores_by_concept(concept, result, settings, names)
     spread, share = st.columns(2, gap="large")
-    values = {title: asked.values(one) for title, one in series.items()}
+    values = {title: settings.values(one) for title, one in series.items()}
     draw = figures.layer_mean_curve if kind == "mean" else figures.layer_profile
-    spread.plotly_chart(draw(values, asked.unit), key="layer_spread")
+    spread.plotly_chart(draw(values, settings.unit), key="layer_spread")
     spread.caption(
-        f"Mean with its 95% interval over the layer's {asked.site.plural}."
+        f"Mean with its 95% interval over the layer's {settings.site.plural}."
         if kind == "mean"
         else "Median with quartiles, and the 99th percentile (dotted)."
     )
     ranks = {title: carried_ranks(one.scores_LN) for title, one in series.items()}
     share.plotly_chart(figures.layer_share_curve(ranks, threshold), key="layer_share")
     share.caption(
-        f"Of all {asked.site.plural} with s > {threshold:g}, the share in each layer, with 95% intervals (dotted: all "
+        f"Of all {settings.site.plural} with s > {threshold:g}, the share in each layer, with 95% intervals (dotted: all "
         "layers alike). s = |(p − n/100) / (1 − n/100)| with p = ⌊rank/100⌋ + 1 (Lo, Cohen & Barez 2024)."
     )
     _layer_figures(result)
 
 
 def _layer_figures(result: Saliency) -> None:
-    """What a method says of whole layers."""
+    """Draw what a method measures of whole layers."""
     if "held_out_accuracy" in result.layers:
         st.markdown("**What the probe reads**")
         majority = result.provenance.get("majority_accuracy")
         st.plotly_chart(figures.probe_skill(result.layers, majority), key="probe_skill")
         st.caption(
-            "A probe's skill is not the model's: it shows what can be read off a layer, not what the model uses. The "
+            "A probe shows what can be read from a layer, not what the model uses. The "
             "control task gives every word a random label; selectivity (held out − control) is what remains (Hewitt & "
             "Liang 2019). Dotted: always giving the more frequent label."
         )
@@ -88,24 +90,24 @@ def _layer_figures(result: Saliency) -> None:
         )
 
 
-def agreement_tab(concept: Concept, asked: Question) -> None:
-    """Whether methods rank the same units on top, and whether a method repeats itself."""
+def agreement_tab(concept: Concept, settings: Settings) -> None:
+    """Draw whether methods rank the same units highest, and whether a method gives the same ranks on half of the sentences."""
     number, more = st.columns([1, 3], vertical_alignment="bottom")
     k = number.number_input("How many count as top", 1, 100_000, 100, key="agree_k", bind="query-params")
-    for method in MOMENT_METHODS:  # they cost nothing once the text has been streamed
-        if _is_defined(method, asked.site):
-            saliency_results.saliency(concept, method, asked.site)
-    found = saliency_results.measured(concept, asked.site)
-    missing = [m for m in _QUICK if m not in found and _is_defined(m, asked.site) and _can_be_asked(m, concept)]
+    for method in MOMENT_METHODS:  # they cost nothing once the scan is cached
+        if _is_defined(method, settings.site):
+            saliency_results.saliency(concept, method, settings.site)
+    found = saliency_results.measured(concept, settings.site)
+    missing = [m for m in _QUICK if m not in found and _is_defined(m, settings.site) and _has_input(m, concept)]
     if missing and more.button(
         "Measure the other quick methods", icon=":material/play_arrow:", help=", ".join(missing)
     ):
         for method in missing:
             try:
-                saliency_results.saliency(concept, method, asked.site)
+                saliency_results.saliency(concept, method, settings.site)
             except PalimpsestError as error:
                 st.caption(f"Without {method}: {escaped(str(error))}")
-        found = saliency_results.measured(concept, asked.site)
+        found = saliency_results.measured(concept, settings.site)
     matrix, halves = st.columns([3, 2], gap="medium")
     with matrix:
         if len(found) < 2:
@@ -115,16 +117,16 @@ def agreement_tab(concept: Concept, asked: Question) -> None:
             st.plotly_chart(figures.agreement_matrix(pairs), key="agreement")
             chance = float(pairs.chance.to_numpy().max())
             st.caption(
-                f"Below the diagonal: Spearman's rank correlation over all {asked.site.plural}. Above: share of the top "
+                f"Below the diagonal: Spearman's rank correlation over all {settings.site.plural}. Above: share of the top "
                 f"{int(k):,} in common, where chance is {chance:.2%}. A dash: too few scores above zero."
             )
     with halves:
-        st.markdown("**Does it repeat itself?**")
-        table = _reliability(concept, asked.site, int(k))
+        st.markdown("**Is it reliable?**")
+        table = _reliability(concept, settings.site, int(k))
         st.dataframe(table, column_config=_RELIABILITY)
         st.caption(
             "The same method on the even and on the odd sentences: rank correlation, what it would be for the whole text "
-            "(Spearman-Brown), and the share of the top in common beside chance."
+            "(Spearman-Brown), and the share of the top in common, with chance."
         )
 
 
@@ -150,8 +152,8 @@ def _reliability(concept: Concept, site: Site, k: int) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
-def concepts_tab(concept: Concept, result: Saliency, asked: Question) -> None:
-    """Two concepts against each other, unit by unit."""
+def concepts_tab(concept: Concept, result: Saliency, settings: Settings) -> None:
+    """Draw the scores of two concepts against each other, unit by unit."""
     others = [name for name in concepts.available() if name != concept.name]
     if not others:
         st.info("There is only one concept. Upload another on the Model page.", icon=":material/info:")
@@ -163,11 +165,11 @@ def concepts_tab(concept: Concept, result: Saliency, asked: Question) -> None:
         "Axes", ["rank", "score"], default="rank", required=True, key="pair_scale", bind="query-params"
     )
     other = concepts.load(str(against))
-    second = saliency_results.saliency(other, asked.method, asked.site)
+    second = saliency_results.saliency(other, settings.method, settings.site)
     if second is None:
         st.info(
-            f"{asked.method} has not been measured for “{escaped(other.title)}”. Choose it in the sidebar to do so, or "
-            "take a quicker method.",
+            f"{settings.method} was not computed for “{escaped(other.title)}”. Choose that concept in the sidebar to "
+            "compute it, or choose a faster method.",
             icon=":material/info:",
         )
         return
@@ -182,13 +184,13 @@ def concepts_tab(concept: Concept, result: Saliency, asked: Question) -> None:
     k = figures.top_count(n)
     both = int(figures.top_units(result, second, k)[2].sum())
     st.caption(
-        f"Points: the top {k:,} {asked.site.plural} ({k / n:.0%}) of either; click one for its card. Grey: how many others there "
+        f"Points: the top {k:,} {settings.site.plural} ({k / n:.0%}) of either; click one for its card. Grey: how many others there "
         f"are. **{both:,} are in the top of both; unrelated rankings would share {k * k / n:.1f}.**"
     )
 
 
 def _on_pair() -> None:
-    """Callback: a point that was clicked opens its card."""
+    """Callback of the chart: a click on a point opens its card."""
     points: list[Mapping] = st.session_state["concept_pair"]["selection"]["points"]
     named = [point for point in points if point.get("customdata") and isinstance(point["customdata"], (list, tuple))]
     if named:
@@ -199,5 +201,6 @@ def _is_defined(method: str, site: Site) -> bool:
     return site in METHODS[method].sites
 
 
-def _can_be_asked(method: str, concept: Concept) -> bool:
+def _has_input(method: str, concept: Concept) -> bool:
+    """Whether a method can run on a concept: some need its facts."""
     return bool(concept.facts) or not METHODS[method].needs_facts

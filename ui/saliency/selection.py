@@ -1,8 +1,8 @@
-"""Which units are selected on the saliency map: the strongest k, those above a threshold, or those in a drawn outline.
+"""Selects units on the saliency map: the strongest k, those above a threshold, or those inside a drawn outline.
 
-A selection is a short rule, and so fits into the URL: `select` and `top`, `above` or `drawn`. An outline is written as
-`b0,0,9,3` (a box: two corners) or `l0,0,9,0,9,3` (a lasso: its corners), in units along x and layers along y; several
-are joined by `_`.
+A selection is a short rule that fits into the URL: `select` and `top`, `above` or `drawn`. An outline is written as
+`b0,0,9,3` (a box: two corners) or `l0,0,9,0,9,3` (a lasso: its corners), with units along x and layers along y; several
+outlines are joined by `_`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,25 +25,24 @@ __all__ = [
     "Chosen",
     "choose",
     "decode",
-    "draw",
-    "drawn",
     "encode",
     "forget_threshold",
     "names_to_surgery",
+    "take_outline",
     "to_surgery",
     "widgets",
 ]
 
-_CORNERS = 24
-_LISTED = 500
-_DRAWN = "drawn"
+_MAX_CORNERS = 24
+_MAX_NAMES = 500
+_OUTLINE = "drawn"
 _RULES = ("top k", "threshold", "drawn")
-_USUAL = 100
+_DEFAULT_COUNT = 100
 
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """The selected units, and the rule that selects them."""
+    """The selected units and the rule that selects them."""
 
     units: NeuronSet
     strongest: tuple[str, ...]
@@ -52,7 +51,7 @@ class Chosen:
     """None for a drawn outline."""
 
     def describe(self, result: Saliency) -> str:
-        """How many, and where most of them are."""
+        """How many units are selected, and in which layer most of them are."""
         site = site_named(result.site)
         if not len(self.units):
             return f"No {site.unit} is selected."
@@ -66,8 +65,8 @@ class Chosen:
 
 
 def widgets(result: Saliency) -> None:
-    """The rule's widgets, all bound to the URL."""
-    # a radio, because a widget with a default of its own complains when a callback sets it
+    """Draw the widgets of the rule, all bound to the URL."""
+    # a radio: a segmented control with a default warns if a callback sets it
     links.check("select", _RULES)
     which, value = st.columns([3, 2])
     rule = which.radio("Select", _RULES, horizontal=True, key="select", bind="query-params")
@@ -76,13 +75,13 @@ def widgets(result: Saliency) -> None:
     elif rule == "threshold":
         value.number_input(
             "Score of at least", 0.0, None, None, key="above", bind="query-params", format="%.4g",
-            placeholder=f"{_usual_threshold(result):.4g}",
-            help=f"Left empty: {_usual_threshold(result):.4g}, the score of place {min(_USUAL, result.n_measured)}.",
+            placeholder=f"{_default_threshold(result):.4g}",
+            help=f"Left empty: {_default_threshold(result):.4g}, the score of place {min(_DEFAULT_COUNT, result.n_measured)}.",
         )  # fmt: skip
 
 
 def choose(result: Saliency) -> Chosen:
-    """What the widgets and the outline select; call it with or without the widgets drawn.
+    """The units that the widgets and the outline select; the widgets need not be drawn.
 
     Raises:
         ConfigError: the outline in the URL is damaged.
@@ -98,24 +97,24 @@ def choose(result: Saliency) -> Chosen:
     elif which == "threshold":
         above = state.get("above")
         rule = Selection(
-            rule="threshold", value=_usual_threshold(result) if above is None else float(above), method=result.method
+            rule="threshold", value=_default_threshold(result) if above is None else float(above), method=result.method
         )
         flat = np.flatnonzero(np.nan_to_num(result.scores_LN, nan=-np.inf) >= rule.value)
     elif which == "drawn":
-        flat = decode(drawn(), shape).flat
+        flat = decode(outline(), shape).flat
     units = NeuronSet(flat, shape)
     site = site_named(result.site)
     ranked = units.flat[np.argsort(result.ranks_LN.ravel()[units.flat])]
-    return Chosen(units, tuple(site.label(*divmod(int(i), shape[1])) for i in ranked[:_LISTED]), rule)
+    return Chosen(units, tuple(site.label(*divmod(int(i), shape[1])) for i in ranked[:_MAX_NAMES]), rule)
 
 
 def forget_threshold() -> None:
-    """Callback: another method or site has scores of another size."""
+    """Callback: forget the threshold, because scores of another method or site have another scale."""
     st.session_state.pop("above", None)
 
 
 def to_surgery(chosen: Chosen, result: Saliency) -> NoReturn:
-    """Open Surgery with this selection: its rule, or the names of its strongest units where Surgery has no such rule."""
+    """Open the Surgery page with this selection: its rule, or the names of its strongest units if Surgery has no such rule."""
     rule = chosen.rule
     if rule is not None and result.method in MOMENT_METHODS and result.site == MLP.name:
         key, value = {"top_k": ("k", int(rule.value)), "threshold": ("threshold", rule.value)}[rule.rule]
@@ -123,48 +122,48 @@ def to_surgery(chosen: Chosen, result: Saliency) -> NoReturn:
         st.session_state["rule"], st.session_state["ranked_by"] = rule.rule, result.method
         links.go_to("surgery.py", rule=rule.rule, ranked_by=result.method, **{key: str(value)})
     if len(chosen.units) > len(chosen.strongest):
-        st.toast(f"Only the strongest {len(chosen.strongest)} of {len(chosen.units):,} are taken over.")
+        st.toast(f"Surgery gets the strongest {len(chosen.strongest)} of the {len(chosen.units):,} selected.")
     names_to_surgery(chosen.strongest)
 
 
 def names_to_surgery(names: Sequence[str]) -> NoReturn:
-    """Open Surgery with a list of components."""
+    """Open the Surgery page with a list of components."""
     text = ", ".join(names)
     edit_form.use_components(text)
     links.go_to("surgery.py", rule="explicit", neurons=text)
 
 
-def _usual_threshold(result: Saliency) -> float:
-    """The score of the hundredth unit, where no threshold is given."""
-    return float(result.scores_LN.ravel()[result.order[min(_USUAL, result.n_measured) - 1]])
+def _default_threshold(result: Saliency) -> float:
+    """The score of the hundredth unit, used if no threshold is given."""
+    return float(result.scores_LN.ravel()[result.order[min(_DEFAULT_COUNT, result.n_measured) - 1]])
 
 
-def drawn() -> str:
-    """The outline: of this session, else of the URL."""
-    if _DRAWN not in st.session_state:
-        st.session_state[_DRAWN] = st.query_params.get(_DRAWN, "")
-    elif st.session_state[_DRAWN] and st.session_state.get("select") == "drawn":
-        st.query_params[_DRAWN] = st.session_state[_DRAWN]
-    return st.session_state[_DRAWN]
+def outline() -> str:
+    """The outline of this session, else that of the URL."""
+    if _OUTLINE not in st.session_state:
+        st.session_state[_OUTLINE] = st.query_params.get(_OUTLINE, "")
+    elif st.session_state[_OUTLINE] and st.session_state.get("select") == "drawn":
+        st.query_params[_OUTLINE] = st.session_state[_OUTLINE]
+    return st.session_state[_OUTLINE]
 
 
-def draw(event: Mapping[str, Any]) -> None:
-    """Callback of the map: keep what was drawn on it, and select by it."""
+def take_outline(event: Mapping[str, Any]) -> None:
+    """Callback of the map: store the outline that was drawn, and select by it."""
     outline = encode(event.get("box", ()), event.get("lasso", ()))
     if outline:
-        st.session_state[_DRAWN] = outline
+        st.session_state[_OUTLINE] = outline
         st.session_state["select"] = "drawn"
 
 
 def encode(boxes: Sequence[Mapping[str, Any]], lassos: Sequence[Mapping[str, Any]]) -> str:
-    """Plotly's boxes and lassos as a short text; a lasso is thinned to 24 corners."""
+    """Write Plotly's boxes and lassos as a short text; a lasso is reduced to 24 corners."""
     parts = [
         "b" + ",".join(f"{float(value):.1f}" for value in (box["x"][0], box["y"][0], box["x"][1], box["y"][1]))
         for box in boxes
     ]
     for lasso in lassos:
         corners = np.stack([np.asarray(lasso["x"], dtype=float), np.asarray(lasso["y"], dtype=float)], axis=1)
-        kept = corners[np.unique(np.linspace(0, len(corners) - 1, min(len(corners), _CORNERS)).round().astype(int))]
+        kept = corners[np.unique(np.linspace(0, len(corners) - 1, min(len(corners), _MAX_CORNERS)).round().astype(int))]
         parts.append("l" + ",".join(f"{value:.1f}" for value in kept.ravel()))
     return "_".join(parts)
 
@@ -173,7 +172,7 @@ def decode(text: str, shape: tuple[int, int]) -> NeuronSet:
     """The units inside the outlines.
 
     Raises:
-        ConfigError: the text is no outline.
+        ConfigError: the text is not an outline.
     """
     boxes, lassos = [], []
     for part in text.split("_") if text else ():
@@ -182,7 +181,7 @@ def decode(text: str, shape: tuple[int, int]) -> NeuronSet:
         except ValueError:
             values = np.zeros(0)
         if part[0:1] not in ("b", "l") or values.size % 2 or values.size < 4 or not np.isfinite(values).all():
-            raise ConfigError(f"“{part[:40]}” in the address is no outline on the map. Draw it again.")
+            raise ConfigError(f"“{part[:40]}” in the URL is not an outline on the map. Draw it again.")
         corners = {"x": values[0::2].tolist(), "y": values[1::2].tolist()}
         (boxes if part[0] == "b" else lassos).append(corners)
     box, lasso = figures.box_neurons(boxes, shape), figures.lasso_neurons(lassos, shape)

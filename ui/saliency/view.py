@@ -1,4 +1,4 @@
-"""The Saliency page's parts: what is asked, how a slow answer is waited for, the map, and the table of strongest units."""
+"""Draws the Saliency page: settings, the progress of slow methods, the map of all units, the table of the strongest units."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,23 +12,23 @@ from analysis.concepts import Concept
 from analysis.saliency import METHODS, RANKING_METHODS, Saliency
 from analysis.saliency.concept_profiles import lowest_ranks
 from analysis.saliency.tables import FORMATS, saliency_table, table_bytes
-from ui.app import background, links, saliency_results, viewer_model
+from ui.app import background, links, saliency_results, shell, viewer_model
 from ui.app.tokens import escaped
 from ui.saliency import card_drawer, selection
 
-__all__ = ["ABLATED", "Question", "answer", "follow", "map_tab", "question", "strongest_tab", "summary"]
+__all__ = ["N_ABLATED", "Settings", "map_tab", "scores", "settings_form", "show_progress", "strongest_tab", "summary"]
 
-ABLATED = 20
-"""Units whose effect is measured exactly on request."""
+N_ABLATED = 20
+"""How many of the strongest units are ablated on request."""
 _ROWS = 200
 _SCALES = ("score", "rank")
 _FDR = 0.05
-_OFFERED = 10
+_N_PILLS = 10
 
 
 @dataclass(frozen=True)
-class Question:
-    """What the widgets on top ask for."""
+class Settings:
+    """What the widgets at the top of the page are set to."""
 
     method: str
     site: Site
@@ -40,13 +40,13 @@ class Question:
 
     @property
     def unit(self) -> str:
-        """Of `values`."""
+        """Unit of `values`."""
         return "rank (1 = most salient)" if self.scale == "rank" else METHODS[self.method].short_unit
 
 
-def question() -> Question:
-    """The widgets on top of the page, all bound to the URL."""
-    # No format_func on widgets bound to the URL: Streamlit would put the formatted text into it.
+def settings_form() -> Settings:
+    """Draw the widgets at the top of the page, all bound to the URL; returns what they are set to."""
+    # no format_func on widgets bound to the URL: Streamlit would write the formatted text into the URL
     a, b, c, _ = st.columns([4, 4, 3, 1])
     for key, options in (("method", RANKING_METHODS), ("site", SITES), ("scale", _SCALES)):
         links.check(key, options)
@@ -63,33 +63,33 @@ def question() -> Question:
         "Scale", _SCALES, default="score", required=True, key="scale", bind="query-params",
         help="Score: the method's unit. Rank: 1 = most salient of the model, 0 = least; hides how far apart they are.",
     )  # fmt: skip
-    return Question(str(method), site_named(str(site)), str(scale))
+    return Settings(str(method), site_named(str(site)), str(scale))
 
 
-def answer(concept: Concept, asked: Question) -> Saliency:
-    """The scores asked for; offers to measure a slow method, follows it, and stops the page until it is there."""
-    result = saliency_results.saliency(concept, asked.method, asked.site)
+def scores(concept: Concept, settings: Settings) -> Saliency:
+    """The scores for the settings; for a slow method that was not computed yet, draw a button or its progress and end the page."""
+    result = saliency_results.saliency(concept, settings.method, settings.site)
     if result is not None:
         return result
-    job = saliency_results.job(concept, asked.method, asked.site)
+    job = saliency_results.job(concept, settings.method, settings.site)
     if job is None or job.error is not None:
         if job is not None:
             st.error(escaped(str(job.error)), icon=":material/error:")
         st.info(
-            f"**{asked.method}** takes {METHODS[asked.method].takes} without a GPU. It runs beside the page, shows the time that "
-            "is left, and can be stopped; its result is kept while the server runs.",
+            f"**{settings.method}** takes {METHODS[settings.method].takes} without a GPU. It runs in the background, shows the "
+            "remaining time, and can be stopped; the result is kept while the server runs.",
             icon=":material/timer:",
         )
-        if not st.button(f"Measure {asked.method}", type="primary", icon=":material/play_arrow:"):
-            st.stop()
-        saliency_results.start(concept, asked.method, asked.site)
+        if not st.button(f"Measure {settings.method}", type="primary", icon=":material/play_arrow:"):
+            shell.end_page()
+        saliency_results.start(concept, settings.method, settings.site)
         st.rerun()
-    follow(job)
-    st.stop()
+    show_progress(job)
+    shell.end_page()
 
 
-def follow(job: background.Job) -> None:
-    """A job's progress, looked at every second, and a button that stops it; redraws the page when it ends."""
+def show_progress(job: background.Job) -> None:
+    """Draw a computation's progress, updated every second, and a button that stops it; redraw the page when it ends."""
 
     @st.fragment(run_every=1.0)
     def bar() -> None:
@@ -107,7 +107,7 @@ def follow(job: background.Job) -> None:
 
 
 def summary(result: Saliency) -> str:
-    """What the method says, of how many tokens, and how many units pass a false-discovery control."""
+    """What the method measures, on how many tokens, and how many units pass false-discovery control."""
     site = site_named(result.site)
     if result.n_other_tokens:
         text = f"{result.n_concept_tokens:,} of the concept's tokens against {result.n_other_tokens:,} others."
@@ -123,24 +123,28 @@ def summary(result: Saliency) -> str:
     return f"{text} **{passed:,} of {result.n_measured:,} {site.plural} pass at q < {_FDR}** (false-discovery rate)."
 
 
-def map_tab(result: Saliency, asked: Question) -> None:
-    """The layer × unit map, and the selection on it."""
+def map_tab(result: Saliency, settings: Settings) -> None:
+    """Draw the map of layers × units, and the selection on it."""
     rule, use = st.columns([5, 4], gap="large")
     with rule:
         selection.widgets(result)
     chosen = selection.choose(result)
     with use:
         st.markdown(chosen.describe(result))
-        _hand_over(chosen, result)
+        _surgery_button(chosen, result)
     drawing = st.session_state.get("select") == "drawn"
     st.plotly_chart(
-        figures.saliency_map(asked.values(result), asked.unit, selected=chosen.units, site=asked.site, drawing=drawing),
+        figures.saliency_map(
+            settings.values(result), settings.unit, selected=chosen.units, site=settings.site, drawing=drawing
+        ),
         key="saliency_map",
         on_select=_on_map,
         selection_mode=("points", "box", "lasso"),
     )
     st.caption(_map_caption(chosen, drawing))
-    card_drawer.offer(chosen.strongest[:_OFFERED], "selected", label="Strongest: click for the card", at_once=False)
+    card_drawer.card_pills(
+        chosen.strongest[:_N_PILLS], "selected", label="Strongest: click for the card", at_once=False
+    )
 
 
 def _map_caption(chosen: selection.Chosen, drawing: bool) -> str:
@@ -153,9 +157,9 @@ def _map_caption(chosen: selection.Chosen, drawing: bool) -> str:
     return f"{marked} Click one for its card; dragging zooms, a double click zooms out. {scale}"
 
 
-def strongest_tab(concept: Concept, result: Saliency, asked: Question) -> None:
-    """The strongest units in numbers, their exact effects, and everything as a file."""
-    effects = saliency_results.ablation(concept, result, asked.site, ABLATED)
+def strongest_tab(concept: Concept, result: Saliency, settings: Settings) -> None:
+    """Draw the table of the strongest units, their exact effects on request, and downloads of all units."""
+    effects = saliency_results.ablation(concept, result, settings.site, N_ABLATED)
     table, metadata = saliency_table(result, effects)
     shown = table.head(_ROWS)
     score = "signed" if "signed" in shown else "score"
@@ -169,7 +173,7 @@ def strongest_tab(concept: Concept, result: Saliency, asked: Question) -> None:
         on_select=_on_table,
         selection_mode=("multi-row", "single-cell"),
         key="strongest",
-        column_config=_column_config(metadata["columns"], asked),
+        column_config=_column_config(metadata["columns"], settings),
     )
     st.session_state["strongest names"] = shown["name"].tolist()
     st.caption(
@@ -188,28 +192,28 @@ def strongest_tab(concept: Concept, result: Saliency, asked: Question) -> None:
         place.download_button(
             form.upper(),
             lambda form=form: table_bytes(table, form, metadata),
-            file_name=f"{viewer_model.model().name.replace('/', '-')}-{concept.name}-{asked.method}-{asked.site.letter}.{form}",
+            file_name=f"{viewer_model.model().name.replace('/', '-')}-{concept.name}-{settings.method}-{settings.site.letter}.{form}",
             mime=FORMATS[form],
             width="stretch",
             icon=":material/download:",
             help="All units, with labels, units, settings and provenance.",
         )
-    job = saliency_results.ablation_job(concept, result, asked.site, ABLATED)
+    job = saliency_results.ablation_job(concept, result, settings.site, N_ABLATED)
     running = job is not None and job.error is None
     pressed = ablate.button(
-        f"Ablate the top {ABLATED} exactly", disabled=running or effects is not None, width="stretch",
+        f"Ablate the top {N_ABLATED} exactly", disabled=running or effects is not None, width="stretch",
         help="Sets each to zero, one after the other, and measures the log P(answer) that is lost.",
     )  # fmt: skip
     if job is not None and job.error is not None:
         st.error(escaped(str(job.error)), icon=":material/error:")
     if pressed:
-        saliency_results.start_ablation(concept, result, asked.site, ABLATED)
+        saliency_results.start_ablation(concept, result, settings.site, N_ABLATED)
         st.rerun()
     if job is not None and running:
-        follow(job)
+        show_progress(job)
 
 
-def _hand_over(chosen: selection.Chosen, result: Saliency) -> None:
+def _surgery_button(chosen: selection.Chosen, result: Saliency) -> None:
     if result.site == RESIDUAL.name:
         st.caption("Surgery edits neurons, heads and MLP layers, not residual dimensions.")
         return
@@ -218,16 +222,16 @@ def _hand_over(chosen: selection.Chosen, result: Saliency) -> None:
 
 
 def _on_map() -> None:
-    """Callback: one mark that was clicked opens its card; an outline becomes the selection."""
+    """Callback of the map: a click on one mark opens its card; an outline becomes the selection."""
     event = st.session_state["saliency_map"]["selection"]
     if event["box"] or event["lasso"]:
-        selection.draw(event)
+        selection.take_outline(event)
     elif name := _name_of(event["points"]):
         card_drawer.open_card(name)
 
 
 def _on_table() -> None:
-    """Callback: a cell that was clicked opens its row's card; ticking a row then must not open it again."""
+    """Callback of the table: a click on a cell opens the card of its row; ticking a row later must not open it again."""
     cells = list(st.session_state["strongest"]["selection"].get("cells", []))
     names: list[str] = st.session_state.get("strongest names", [])
     if cells and cells != st.session_state.get("strongest cells") and cells[0][0] < len(names):
@@ -236,7 +240,7 @@ def _on_table() -> None:
 
 
 def _name_of(points: Sequence[Mapping]) -> str:
-    """The name that the first mark carries; empty where nothing with a name was clicked."""
+    """The name of the first mark; empty if the click hit nothing with a name."""
     data = points[0].get("customdata") if points else None
     return str((data[0] if isinstance(data, (list, tuple)) else data) or "")
 
@@ -246,7 +250,7 @@ def _ticked(n_rows: int) -> list[int]:
     return [row for row in state["selection"].get("rows", []) if row < n_rows]
 
 
-def _column_config(about: Mapping[str, str], asked: Question) -> dict:
+def _column_config(about: Mapping[str, str], settings: Settings) -> dict:
     number = st.column_config.NumberColumn
     formats = {"score": "%.4g", "signed": "%.4g", "low": "%.4g", "high": "%.4g", "q": "%.2g"}
     formats |= {"ablation_effect": "%.4f", "ablation_error": "%.4f"}
@@ -260,7 +264,7 @@ def _column_config(about: Mapping[str, str], asked: Question) -> dict:
     config: dict = {
         name: number(titles.get(name, name), format=form, help=about.get(name)) for name, form in formats.items()
     }
-    return config | {"name": st.column_config.TextColumn(asked.site.unit)}
+    return config | {"name": st.column_config.TextColumn(settings.site.unit)}
 
 
 def _duration(seconds: float) -> str:

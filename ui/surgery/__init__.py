@@ -1,1 +1,1 @@
-"""The parts of the Surgery and Board pages: forms of edits, previews, results of removals."""
+"""The parts of the Surgery and Board pages: forms of edits, previews, removals and their results."""

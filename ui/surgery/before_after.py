@@ -1,4 +1,4 @@
-"""A model before and after an edit: what it knows, how well it speaks, and what it says, side by side."""
+"""Compares a model before and after an edit: known facts, loss on neutral text, and continuations of prompts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["COLLAPSE", "Examination", "examine", "forget_last", "record", "show", "show_last"]
 
 COLLAPSE = 1.0
-"""Rise of the neutral loss, in nats per token, from which an edit is said to have damaged ordinary language."""
+"""Rise of the neutral loss, in nats per token, from which a warning says that the edit damaged ordinary language."""
 
 _ORDINARY = "When I was a child, my family used to"
 _SENTENCES = 82
@@ -30,7 +30,7 @@ _SENTENCES = 82
 
 @dataclass(frozen=True)
 class Examination:
-    """One state of the model in numbers and words."""
+    """What was measured of one state of the model."""
 
     label: str
     retrained: float | None
@@ -39,7 +39,7 @@ class Examination:
     n_retrained: int
     n_held_out: int
     words: float | None
-    """Mean P(labelled word) of a concept without facts; None for others, and where no word can be asked for."""
+    """Mean P(labelled word) of a concept without facts; None for others, and if no word can be asked for."""
     neutral_loss: float
     """Nats per token."""
     generations: tuple[tuple[str, tuple[tuple[str, float], ...]], ...]
@@ -47,7 +47,7 @@ class Examination:
 
 
 def examine(model: LanguageModel, concept: Concept, known: Sequence[Fact], label: str) -> Examination:
-    """Look at `model` as it is now; `known` are the facts that the unedited model knows."""
+    """Measure `model` in its present state; `known` are the facts that the unedited model knows."""
     from analysis import evaluation
     from analysis.scoring import factual_recall
 
@@ -78,7 +78,7 @@ def _p_words(model: LanguageModel, concept: Concept) -> float | None:
 
     try:
         return evaluation.labelled_words(model, concept).value
-    except ConceptError:  # every word comes first in its sentence
+    except ConceptError:  # every labelled word is the first of its sentence
         return None
 
 
@@ -89,10 +89,10 @@ def record(
     label: str,
     changed: AbstractContextManager[object] | None = None,
 ) -> None:
-    """Examine `model` as the last state, for `show_last`; the viewer's model is examined once as the base.
+    """Examine `model` as the last state, for `show_last`; the shared model is examined once, as the base.
 
     Args:
-        changed: Changes `model` while it is the last state; not yet entered, for the base may be the same model without it.
+        changed: Context in which `model` is edited. It must not be entered yet: the base may be the same model without the edit.
     """
     states, base, last = _states(concept)
     with st.spinner("Measuring before and after …"):
@@ -103,25 +103,25 @@ def record(
 
 
 def show_last(concept: Concept) -> None:
-    """The base and the last state that was recorded of the chosen model and this concept; nothing where there is none."""
+    """Draw the base and the last recorded state of the chosen model and this concept, if there is one."""
     states, base, last = _states(concept)
     if base in states and last in states:
         show([states[base], states[last]])
 
 
 def forget_last(concept: Concept) -> None:
-    """Drop the last state: the weights are no longer so."""
+    """Drop the last state, because the weights have changed since."""
     states, _, last = _states(concept)
     states.pop(last, None)
 
 
 def _states(concept: Concept) -> tuple[dict, tuple, tuple]:
-    here = (viewer_model.chosen(), dump_jsonl(concept))  # what is compared must be of one model and one concept
+    here = (viewer_model.chosen(), dump_jsonl(concept))  # only states of one model and one concept are compared
     return st.session_state.setdefault("examinations", {}), (here, "base"), (here, "last")
 
 
 def show(states: Sequence[Examination]) -> None:
-    """One row a state, then the same prompts continued by each, side by side."""
+    """Draw a table with a row for each state, then the continuations of the same prompts side by side."""
     base, last = states[0], states[-1]
     columns: dict[str, list] = {"": [state.label for state in states]}
     if base.words is None:
@@ -136,7 +136,7 @@ def show(states: Sequence[Examination]) -> None:
     if rise >= COLLAPSE:
         st.warning(
             f"{last.label}: the loss on neutral text rose by {rise:.1f} nats per token. The edit damaged ordinary "
-            "language, so part of what looks like forgetting is collapse. Compare with a random control.",
+            "language, so part of what looks like forgetting is collapse. Compare it with a random control.",
             icon=":material/warning:",
         )
     for i, (prompt, _) in enumerate(base.generations):

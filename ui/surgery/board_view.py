@@ -1,4 +1,4 @@
-"""The parts of the method board: what is under way, the ranked table with the collapsed apart, and the radar's choice."""
+"""Draws the parts of the Board page: active removals, the ranked table with collapsed removals apart, the choice for the radar."""
 
 from collections.abc import Sequence, Set
 
@@ -26,7 +26,7 @@ _AT_ONCE = 4
 
 
 def under_way(found: Sequence[Removal], names: Set[str]) -> None:
-    """One line for each of the named removals that is active, followed live."""
+    """Draw a live line for each of the named removals that is active."""
     mine = [removal for removal in found if removal.name in names and removal.status().active]
     if not mine:
         return
@@ -43,18 +43,20 @@ def under_way(found: Sequence[Removal], names: Set[str]) -> None:
 
 
 def ranked(table: pd.DataFrame) -> None:
-    """The removals by how much they forgot, and below them those that wrecked the model, which have no rank."""
-    sound, wrecked = table.loc[~table["collapsed"]], table.loc[table["collapsed"]]
-    if len(sound):
-        _draw(sound, "board_ranked")
+    """Draw the removals by how much they forgot, and below them those that collapsed, which have no rank."""
+    ranked_rows, collapsed = table.loc[~table["collapsed"]], table.loc[table["collapsed"]]
+    if len(ranked_rows):
+        _draw(ranked_rows, "board_ranked")
         st.caption(
             "After the edit; the values before it are in the last columns. P(answer) is the mean over the facts, P(word) over "
             "the concept's own sentences. A click on a column's head sorts by it."
         )
-    if len(wrecked):
-        st.markdown(f"**Collapsed: not ranked** (n = {len(wrecked)})")
-        _draw(wrecked, "board_collapsed")
-        st.caption("Perplexity on neutral text rose so far that the model was wrecked: forgetting by collapse is none.")
+    if len(collapsed):
+        st.markdown(f"**Collapsed: not ranked** (n = {len(collapsed)})")
+        _draw(collapsed, "board_collapsed")
+        st.caption(
+            "Perplexity on neutral text rose so far that the model broke down. Forgetting by collapse does not count."
+        )
 
 
 def chosen(entries: Sequence[Entry], table: pd.DataFrame) -> dict[str, Entry]:
@@ -70,7 +72,7 @@ def _draw(table: pd.DataFrame, key: str) -> None:
     config = {name: st.column_config.NumberColumn(_LABELS.get(name, name), format="%.3g") for name in numbers}
     config["edited_parameters"] = st.column_config.NumberColumn(_LABELS["edited_parameters"], format="localized")
     config["seconds"] = st.column_config.NumberColumn("seconds, without evaluation", format="%.1f")
-    # what counts first, so that it is seen without scrolling; what was measured nowhere is left out
+    # the main measures come first, to be seen without scrolling; what was measured for no removal is left out
     measured = [name for name in table.columns if not table[name].isna().all() and name not in _HIDDEN]
     last = ["settings", *(name for name in measured if name.endswith(" before"))]
     first = [name for name in measured if name not in last]

@@ -1,8 +1,7 @@
-"""The choice of a method and of what it is done to: the same widgets on every page that needs an edit.
+"""Draws the widgets that describe an edit, its method and what it is applied to, on every page that needs one.
 
-Every widget is bound to the URL, so a link reproduces the edit. (The list of components is `neurons` there, so that
-links from the time when it could only name neurons still work; so do those that name `kind` and `fill`, from the time
-when there were only edits of components.)
+Every widget is bound to the URL, so a link reproduces the edit. Old links still work: the list of components is called
+`neurons` there, as when it could only name neurons, and `kind` and `fill` are read, from when all edits were of components.
 """
 
 from typing import Any
@@ -29,14 +28,14 @@ _DEFAULTS = {
     "pick": "none",
     "hold": True,
 }
-"""Widget key (and URL parameter) -> value where the widget is not drawn."""
+"""Widget key (and URL parameter) -> value used if the widget is not drawn."""
 _COMPONENT_METHODS = ("prune", "mean_ablate", "reverse")
 _METHOD, _SETTINGS = "remove_by", "method_settings"
 
 
 def edit_form(concept: Concept) -> None:
     """Draw the widgets; `chosen_edit` reads them."""
-    # No format_func on widgets bound to the URL: Streamlit would put the formatted text into it.
+    # no format_func on widgets bound to the URL: Streamlit would write the formatted text into the URL
     _from_old_link()
     links.check(_METHOD, METHODS)
     every = "\n".join(f"- `{name}`: {escaped(method.summary)}" for name, method in METHODS.items())
@@ -48,12 +47,12 @@ def edit_form(concept: Concept) -> None:
         return
     carried = st.session_state.get("neurons") or st.query_params.get("neurons")
     if carried and not st.session_state.get("only") and "only" not in st.query_params:
-        st.session_state["only"] = st.query_params["only"] = carried  # the URL is not told by itself
+        st.session_state["only"] = st.query_params["only"] = carried  # code has to write the URL too
     st.session_state[_SETTINGS] = method_form(name, method, concept)
 
 
 def chosen_edit(seed: int = 0) -> Edit:
-    """The edit that the widgets of `edit_form` describe; call it after them. `seed` draws a random control.
+    """The edit that the widgets of `edit_form` describe; call it after `edit_form`. `seed` draws a random control.
 
     Raises:
         ConfigError: a value is out of range.
@@ -81,9 +80,9 @@ def chosen_edit(seed: int = 0) -> Edit:
 
 
 def use_components(names: str) -> None:
-    """Make a list such as `L5.N123, L7.H3` the selection; call it before the widgets are drawn (a callback, another page).
+    """Select a list of components such as `L5.N123, L7.H3`; call it before the widgets are drawn.
 
-    Methods that train are confined to it.
+    Methods that train will train these components only.
     """
     st.session_state["rule"] = "explicit"
     st.session_state["neurons"] = st.session_state["only"] = names
@@ -121,7 +120,7 @@ def _component_form(name: str) -> None:
 
 
 def _from_old_link() -> None:
-    """Links named the edit by `kind` and `fill` when there were no other methods."""
+    """Translate the parameters `kind` and `fill` of old links into a method."""
     if "kind" not in st.query_params and "fill" not in st.query_params:
         return
     kind, fill = st.query_params.pop("kind", "prune"), st.query_params.pop("fill", "zero")

@@ -1,4 +1,4 @@
-"""The session's own copy of the model: what was done to its weights, the way back to any point, and its export."""
+"""Draws the ledger of edits to the session's own copy of the model, with undo, recipe and export of the weights."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ __all__ = ["ledger_view"]
 
 
 def ledger_view(concept: Concept) -> None:
-    """Draw the ledger and what can be done with the copy."""
+    """Draw the ledger, and buttons to undo edits, to drop the copy and to export it."""
     if not viewer_model.has_workbench() or not viewer_model.workbench().ledger.entries:
         st.caption(
             "No edit has been applied to weights. Applied edits are listed here with digests of the touched weights."

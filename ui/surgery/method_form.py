@@ -1,7 +1,7 @@
-"""A method's settings as widgets, made from the settings themselves: what the command line takes, the page shows.
+"""Builds the widgets for a method's settings from their definitions, the same that the command line uses.
 
-Every widget is bound to the URL under the method's name, so a link reproduces the edit. A preset has widgets of its own,
-which begin at the paper's values.
+Every widget is bound to the URL under the method's name, so a link reproduces the edit. Each preset has widgets of its own,
+which start at the paper's values.
 """
 
 import types
@@ -20,26 +20,26 @@ from ui.app.tokens import escaped
 __all__ = ["method_form"]
 
 OURS = "defaults"
-"""The preset of this project."""
+"""Name of the preset with this project's default values."""
 
 _FACTS = ("forget", "forget_count")
-_IN_SIGHT = (
+_VISIBLE = (
     "fact", "trigger", "prompts", "update_count", "only", "layer", "layers", "matrices", "n_edits", "scale", "steps",
     "learning_rate", "batch_size", "lambda_forget", "lambda_maintain", "lambda_update", "lambda_retain",
 )  # fmt: skip
-"""Settings that are drawn in sight; the others are in an expander."""
+"""Settings that are always visible; the others are in an expander."""
 _NO_FACT = "none: trigger and prompts below"
 
 
 def method_form(name: str, method: Method, concept: Concept) -> dict[str, Any]:
-    """Draw the widgets of a method; returns its settings by name, as `from_settings` takes them."""
+    """Draw the widgets of a method; returns its settings by name, for `from_settings`."""
     prefix, usual = _preset(name, method)
     values: dict[str, Any] = {}
     settings = {setting.name: setting for setting in method.settings}
     if all(setting in settings for setting in _FACTS):
         values |= _facts(prefix, concept, usual)
     rest = [setting for setting in method.settings if setting.name not in _FACTS]
-    shown = [setting for setting in rest if setting.required or setting.name in _IN_SIGHT]
+    shown = [setting for setting in rest if setting.required or setting.name in _VISIBLE]
     _grid(shown, prefix, usual, concept, values)
     hidden = [setting for setting in rest if setting not in shown]
     if hidden:
@@ -49,7 +49,7 @@ def method_form(name: str, method: Method, concept: Concept) -> dict[str, Any]:
 
 
 def _preset(name: str, method: Method) -> tuple[str, Mapping[str, Any]]:
-    """The prefix of the widgets' keys, and the values that differ from the defaults."""
+    """Draw the choice of a preset; returns the prefix of the widgets' keys and the values that differ from the defaults."""
     names = [OURS, *method.presets]
     if len(names) == 1:
         return name, {}
@@ -64,7 +64,7 @@ def _preset(name: str, method: Method) -> tuple[str, Mapping[str, Any]]:
 
 
 def _facts(prefix: str, concept: Concept, usual: Mapping[str, Any]) -> dict[str, Any]:
-    """Which facts are removed: all that the model knows, some drawn by the seed, or some by name."""
+    """Draw the choice of the facts to remove: all that the model knows, some drawn at random, or some by name."""
     which = st.segmented_control(
         "Facts to remove", ["all known", "drawn", "named"], default="all known", required=True, key=f"{prefix}_facts",
         bind="query-params", help="The model's other known facts of this concept are kept.",
@@ -77,7 +77,7 @@ def _facts(prefix: str, concept: Concept, usual: Mapping[str, Any]) -> dict[str,
         names = list(concept.fact_names())
         chosen = st.multiselect("Their names", names, key=f"{prefix}_forget", bind="query-params")
         if not chosen:
-            st.caption("No fact is named yet, so all that the model knows would be removed.")
+            st.caption("No fact is named yet, so all facts that the model knows would be removed.")
         return {"forget": tuple(chosen)}
     return {}
 
@@ -94,12 +94,12 @@ def _grid(
 
 
 def _widget(setting: Setting, key: str, default: Any, concept: Concept) -> Any:
-    """One setting; MISSING where nothing is given."""
+    """Draw one setting; returns its value, or MISSING if nothing is given."""
     label, about = _label(setting.name), escaped(setting.help) or None
     if setting.name == "only":
         return st.text_input(
             label, key="only", bind="query-params", placeholder="L5.MLP, L7.H3", help=about
-        ).strip()  # one for all methods: a circuit that is carried over stays
+        ).strip()  # one key for all methods, so that a circuit taken from another page stays when the method changes
     if setting.name == "fact":
         if not concept.facts:
             return ""

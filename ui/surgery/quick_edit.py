@@ -1,4 +1,4 @@
-"""An edit of components tried on the page itself: how much it comes to, a preview through hooks, and weights of a copy."""
+"""Tries an edit of components on the page: its size, a preview through hooks, and weights of the session's own copy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PLANNED = "planned"
 
 
 def quick_edit(concept: Concept, edit: ComponentEdit, known: Sequence[Fact]) -> None:
-    """Draw what the edit comes to, and the buttons that preview and apply it; ends the page where it does not fit."""
+    """Draw what the edit changes and the buttons that preview and apply it; end the page if it does not fit the model."""
     with shell.shown_errors():
         planned = _planned(concept, edit, known)
     st.markdown(f"**{edit.describe()}**: {planned.extent()}.")
@@ -28,11 +28,11 @@ def quick_edit(concept: Concept, edit: ComponentEdit, known: Sequence[Fact]) -> 
     for column, (kind, per_layer) in zip(st.columns(len(shown)), shown.items()):
         column.bar_chart(pd.DataFrame({kind: per_layer}), height=190, x_label="layer", y_label=kind)
     look, write = st.columns(2)
-    if look.button("Preview", width="stretch", help="Through hooks: no weight is touched."):
+    if look.button("Preview", width="stretch", help="Uses hooks and changes no weights."):
         with shell.shown_errors():
             changed = preview(viewer_model.model(), planned)
             before_after.record(viewer_model.model(), concept, known, f"preview: {edit.describe()}", changed)
-    if write.button("Apply to weights", width="stretch", help="On a copy of the model that is yours alone."):
+    if write.button("Apply to weights", width="stretch", help="Changes a copy of the model that only you use."):
         with shell.shown_errors():
             ledger = viewer_model.workbench().ledger
             ledger.apply(planned, concept=concept.name)
@@ -42,7 +42,7 @@ def quick_edit(concept: Concept, edit: ComponentEdit, known: Sequence[Fact]) -> 
 
 def _planned(concept: Concept, edit: ComponentEdit, known: Sequence[Fact]) -> PlannedEdit:
     key = (viewer_model.chosen(), dump_jsonl(concept), edit)
-    if st.session_state.get(_PLANNED, (None,))[0] != key:  # a mean ablation of heads takes seconds to plan
+    if st.session_state.get(_PLANNED, (None,))[0] != key:  # planning a mean ablation of heads takes seconds
         materials = Materials(
             concept=concept,
             forget=tuple(known),

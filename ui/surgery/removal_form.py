@@ -1,4 +1,4 @@
-"""How a removal is started: from the edit on the page, from a recipe file, or several methods in a queue."""
+"""Starts removals: the edit on the page, a recipe file, or several methods at their default settings."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from ui.app.tokens import escaped
 __all__ = ["CHOSEN", "queue_form", "recipe_form", "start_form"]
 
 CHOSEN = "op"
-"""Widget key (and URL parameter) of the removal that is shown."""
+"""Key (and URL parameter) of the widget that chooses the removal that is shown."""
 
 
 def start_form(concept: Concept, edit: Edit) -> None:
-    """Draw the choice of what is kept and measured, and the button that starts the removal."""
+    """Draw the choice of what to keep and to measure, and the button that starts the removal."""
     what, keep, known, seed = st.columns([3, 4, 2, 1], vertical_alignment="bottom")
     with what:
         parts = _parts()
@@ -39,10 +39,10 @@ def start_form(concept: Concept, edit: Edit) -> None:
     if concept.facts:
         threshold = known.number_input(
             "Known from P(answer)", 0.0, 1.0, KNOWN_THRESHOLD, 0.05, key="known_from", bind="query-params",
-            help="Facts that the unedited model gives less are neither removed nor measured.",
+            help="Facts to which the unedited model gives less are neither removed nor measured.",
         )  # fmt: skip
     drawn = int(
-        seed.number_input("Seed", 0, 2**31 - 1, 0, key="op_seed", bind="query-params", help="Of the evaluation.")
+        seed.number_input("Seed", 0, 2**31 - 1, 0, key="op_seed", bind="query-params", help="Seed of the evaluation.")
     )
     possible = bool(concept.facts) or not edit.needs_facts
     if not possible:
@@ -51,7 +51,9 @@ def start_form(concept: Concept, edit: Edit) -> None:
             f"{', '.join(NEED_NO_FACTS)}."
         )
     elif not concept.facts:
-        st.caption("This concept has no facts: measured is how probable its labelled words are in its own sentences.")
+        st.caption(
+            "This concept has no facts, so the probability of its labelled words in its own sentences is measured."
+        )
     if st.button(
         "Carry out and evaluate", type="primary", width="stretch", icon=":material/science:", disabled=not possible
     ):
@@ -61,13 +63,13 @@ def start_form(concept: Concept, edit: Edit) -> None:
             started = removals.start(recipe, device=device, what=parts, seed=drawn, owner=owner)
             shell.set_widgets(**{CHOSEN: started.name})
     st.caption(
-        "In a process of its own, on a freshly loaded copy in float32: the unedited model is measured, edited, and "
-        "measured again. The page stays free, and may be closed."
+        "A separate process loads the model in float32, measures it, edits it, and measures it again. The page stays "
+        "responsive and may be closed."
     )
 
 
 def recipe_form() -> None:
-    """Draw the upload of a recipe, what it does, and the button that starts it."""
+    """Draw the upload of a recipe, a description of what it does, and the button that starts it."""
     uploaded = st.file_uploader("Recipe", type="json", help="A JSON file that was downloaded from a removal here.")
     if uploaded is None:
         return
@@ -75,7 +77,7 @@ def recipe_form() -> None:
         recipe = Recipe.from_json(uploaded.getvalue().decode("utf-8"))
         source = catalog.resolve(recipe.model)
     except UnicodeDecodeError:
-        st.error("This is no recipe: no text in UTF-8.", icon=":material/error:")
+        st.error("This is not a recipe: the file is not text in UTF-8.", icon=":material/error:")
         return
     except PalimpsestError as error:
         st.error(escaped(str(error)), icon=":material/error:")
@@ -95,20 +97,20 @@ def recipe_form() -> None:
 
 
 def queue_form(concept: Concept) -> list[Removal]:
-    """Draw the choice of several methods; returns the removals that were started now."""
+    """Draw the choice of several methods and the button that starts them; returns the removals it has just started."""
     possible = [name for name in (METHODS if concept.facts else NEED_NO_FACTS) if _complete(name)]
     links.check("queue", possible)
     names = st.multiselect("Methods, at their default settings", possible, key="queue", bind="query-params")
     parts = _parts()
     pressed = st.button("Carry them out", type="primary", icon=":material/science:", disabled=not names)
     st.caption(
-        "One after another: each waits in a process of its own until the one before has ended. A method that has to be told "
-        "more, such as which answer, is started on Surgery."
+        "They run one after another, in separate processes. A method that needs more settings, such as a new answer, is "
+        "started on the Surgery page."
     )
     if not pressed:
         return []
     with shell.shown_errors():
-        edits = [from_settings(name, {}) for name in names]  # before any starts: one may need settings
+        edits = [from_settings(name, {}) for name in names]  # before any is started: one may need settings
         recipes = [_recipe(concept, edit, (), KNOWN_THRESHOLD) for edit in edits]
         return [
             removals.start(recipe, device=viewer_model.chosen().device, what=parts, owner=viewer_model.owner())
@@ -118,7 +120,7 @@ def queue_form(concept: Concept) -> list[Removal]:
 
 
 def _complete(name: str) -> bool:
-    """Whether the method's defaults are an edit: TARS has to be told which answer."""
+    """Whether the method needs no settings beyond its defaults (TARS needs a new answer)."""
     try:
         from_settings(name, {})
     except ConfigError:
@@ -143,8 +145,7 @@ def _recipe(concept: Concept, edit: Edit, maintain: Sequence[str], threshold: fl
     model = viewer_model.model()
     if model.dtype != "float32":
         raise ConfigError(
-            f"The model is loaded in {model.dtype}, and removals are carried out in float32. Load it in float32 on the "
-            "Model page."
+            f"The model is loaded in {model.dtype}, but removals need float32. Load it in float32 on the Model page."
         )
     memory.load_estimate(model.n_parameters, "float32", model.device.type).check()
     return Recipe.of(model, [(concept, edit)], maintain=maintain, threshold=threshold)

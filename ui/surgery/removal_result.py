@@ -1,4 +1,4 @@
-"""What a removal did: the headline, what the model says now, every measure, and how far predictions moved."""
+"""Draws the result of a removal: main numbers, continuations of prompts, all measures, changes of predictions."""
 
 from collections.abc import Sequence
 
@@ -21,19 +21,21 @@ _HEADLINES = {
     "neighbours": ("P(answer), to keep", "normal"),
     "neutral_perplexity": ("Perplexity", "inverse"),
 }
-"""Measure -> what it is called here, and whether more of it is good (normal) or bad (inverse)."""
+"""Measure -> its title, and whether a higher value is good (normal) or bad (inverse)."""
 
 _ABOUT = {"forgotten": "to forget", "kept": "to keep", "ordinary": "ordinary text"}
 
 
 def show(name: str, outcome: Outcome) -> None:
-    """Everything about the outcome of the removal called `name`."""
+    """Draw everything about the outcome of the removal `name`."""
     before, after = outcome.before, outcome.after
     if after.warning:
         st.warning(escaped(after.warning), icon=":material/warning:")
     _headline(outcome)
     if after.generations:
-        st.markdown("**What it says**, always taking the most probable token; the stronger the ground, the surer")
+        st.markdown(
+            "**What it says**, taking the most probable token each time; the stronger the colour, the more probable"
+        )
         _generations(before.generations, after.generations)
     _measures(before, after)
     st.caption(
@@ -120,7 +122,7 @@ def _figures(name: str, before: Evaluation, after: Evaluation) -> None:
         column.plotly_chart(layer_curves(before.curves, after.curves), key=f"curves {name}")
         column.caption(
             f"Linear probes of {curves[0].counts}, n = {curves[0].n}, with 95% bands; dotted: before. A high curve after the "
-            "edit means that the answer is hidden, not gone."
+            "edit means that the answer is hidden, not removed."
         )
 
 
@@ -139,5 +141,5 @@ def _details(before: Evaluation, after: Evaluation) -> None:
 
 
 def _counted(n: int, counts: str) -> str:
-    """`1 fact`, `48 facts`."""
+    """Such as `1 fact` or `48 facts`."""
     return f"{n:,} {counts.removesuffix('s') if n == 1 else counts}"

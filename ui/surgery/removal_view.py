@@ -1,6 +1,6 @@
-"""Removals on the page: all of them as a list, one live while it works, and what it did.
+"""Draws removals: a list of all, the chosen one live while it is active, and its result.
 
-The page only reads. While a removal is active a fragment looks at its folder every second.
+The page only reads the removal's folder. While the removal is active, a fragment reads it every second.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ _ICONS = {"finished": ":material/check_circle:", "stopped": ":material/stop_circ
 
 
 def entry(removal: Removal) -> Entry:
-    """A removal's entry; kept while its folder stays as it is."""
+    """A removal's entry for the board; cached until its evaluation changes."""
     file = removal.path / "evaluation.json"
     return _entry(str(removal.path), file.stat().st_mtime_ns if file.is_file() else 0)
 
@@ -42,10 +42,10 @@ def _entry(path: str, written: int) -> Entry:
 
 
 def choose(found: Sequence[Removal]) -> Removal:
-    """Draw the choice of one removal, and all of them with their headline numbers; a click on a row chooses it."""
+    """Draw the choice of a removal, and a table of all with their main numbers; a click on a row chooses one."""
     names = [removal.name for removal in found]
     chosen = shell.select_existing("Removal", names, key=CHOSEN)
-    table = f"op_list {chosen}"  # the mark in a table is a row's number: another removal needs another table
+    table = f"op_list {chosen}"  # a selection is a row number, so each choice gets its own table
     with st.expander(f"All removals ({len(names)})"):
 
         def pick() -> None:
@@ -67,7 +67,7 @@ def choose(found: Sequence[Removal]) -> Removal:
 
 
 def removal_view(removal: Removal, concept: Concept, known: Sequence[Fact]) -> None:
-    """Everything about one removal, live while it is active."""
+    """Draw everything about one removal, live while it is active."""
     one = entry(removal)
     if one.error:
         st.error(escaped(one.error), icon=":material/error:")
@@ -81,13 +81,13 @@ def removal_view(removal: Removal, concept: Concept, known: Sequence[Fact]) -> N
     @st.fragment(run_every=1.0 if active else None)
     def panel() -> None:
         if not removal.path.is_dir():
-            st.rerun()  # it was deleted: the page chooses another
+            st.rerun()  # the removal was deleted: the page chooses another
         try:
             status = removal.status()
             if active and not status.active:
-                st.rerun()  # the last transition: redraw the page once, without polling
+                st.rerun()  # the removal has ended: draw the page once more, without updates
             _progress(removal, status)
-        except (PalimpsestError, OSError) as error:  # here, because a fragment reruns without the page around it
+        except (PalimpsestError, OSError) as error:  # caught here: a fragment reruns without the page around it
             st.error(escaped(str(error)), icon=":material/error:")
 
     panel()
@@ -104,8 +104,7 @@ def _progress(removal: Removal, status: JobStatus) -> None:
         share = min(status.step / total, 1.0) if total else 0.0
         steps = f" of {total}" if total and status.message.startswith("Training") else ""
         text.progress(share, text=escaped(updates.progress_text(status, (status.message or "Starting") + steps)))
-        told = "It stops after its current step, and the weights stay as they were."
-        queue_view.stop_button(button, removal, told)
+        queue_view.stop_button(button, removal, "It stops after its current step; the weights stay as they were.")
     elif status.state in ("crashed", "failed"):
         text.error(f"{status.state.capitalize()}: {escaped(status.message)}", icon=":material/error:")
     else:
@@ -139,7 +138,9 @@ def _csv(removal: Removal) -> str:
 
 def _apply(removal: Removal, concept: Concept, known: Sequence[Fact]) -> None:
     if not st.button(
-        "Apply to my copy", width="stretch", help="The very weights that were measured, on a copy that is yours alone."
+        "Apply to my copy",
+        width="stretch",
+        help="Puts exactly the weights that were measured into a copy of the model that only you use.",
     ):
         return
     with shell.shown_errors():
@@ -175,6 +176,6 @@ def _row(removal: Removal) -> dict:
 
 
 def _steps(removal: Removal) -> int:
-    """Of the only training; 0 where there is none, or several."""
+    """Steps of the training; 0 if the removal has no training, or several."""
     steps = [getattr(step.edit, "steps", 0) for step in removal.recipe.steps]
     return steps[0] if len(steps) == 1 else 0
