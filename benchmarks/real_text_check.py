@@ -116,7 +116,7 @@ def _direct(
         def keep(module: object, arguments: tuple, layer: int = layer) -> None:
             seen[layer] = arguments[0][0].double().numpy()
 
-        handles.append(model.output_linear(layer).register_forward_pre_hook(keep))
+        handles.append(model.blocks[layer].mlp_output.register_forward_pre_hook(keep))
     try:
         for tokens, labels in zip(token_lines, label_lines, strict=True):
             text = " ".join(tokens)

@@ -38,6 +38,7 @@ from analysis.models.catalog import DEFAULT_MODEL
 from analysis.saliency import from_moments, from_sample
 from analysis.saliency.moments import stream
 from analysis.scoring.batches import LabelledText, label_concepts
+from tests.raw_model import bridge
 
 
 def main() -> None:
@@ -153,7 +154,7 @@ def _cached(model: LanguageModel, text: LabelledText) -> list[np.ndarray]:
     labels = []
     with torch.inference_mode():
         for batch in text.batches:
-            _, cache = model.bridge.run_with_cache(batch.tokens_BP, names_filter=names)
+            _, cache = bridge(model).run_with_cache(batch.tokens_BP, names_filter=names)
             for name in names:
                 kept[name].append(cache[name].flatten(0, 1).numpy())
             labels.append(batch.weights_GBP.flatten(1).numpy())

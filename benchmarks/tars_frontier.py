@@ -38,6 +38,7 @@ from analysis.edits.tars.targeting import Target, Tars, targeting
 from analysis.errors import EditError
 from analysis.models.catalog import DEFAULT_MODEL
 from analysis.scoring.batches import pad
+from tests.raw_model import raw
 
 PARTS = ("frontier", "sequential", "ablation")
 PUBLISHED: dict[str, Any] = {}
@@ -177,9 +178,8 @@ class Bench:
         written, cache = [current], None
         with torch.inference_mode():
             for _ in range(length):
-                out = self.model.inner(input_ids=current, past_key_values=cache, use_cache=True)
-                cache = out.past_key_values
-                current = torch.multinomial(out.logits[:, -1].softmax(-1), 1, generator=generator)
+                logits_BPV, cache = self.model.logits_and_cache(current, cache)
+                current = torch.multinomial(logits_BPV[:, -1].softmax(-1), 1, generator=generator)
                 written.append(current)
         return torch.cat(written, dim=1).tolist()
 
@@ -194,7 +194,7 @@ class Bench:
             text.streams.append((args[0], given[-1]))
 
         handles = []
-        for layer in self.model.inner.model.layers:
+        for layer in raw(self.model).model.layers:
             handles.append(layer.register_forward_pre_hook(keep_rest, with_kwargs=True))
             handles.append(layer.post_attention_layernorm.register_forward_pre_hook(keep_stream))
         with torch.inference_mode():
@@ -208,7 +208,7 @@ class Bench:
 
     def _final(self, text: _Text, start: int) -> Tensor:
         """Final hidden states at the places that are read, from the MLP of layer `start` on."""
-        body = self.model.inner.model
+        body = raw(self.model).model
         is_last = start == self.model.n_layers - 1
         stream, kwargs = text.streams[start]
         with torch.inference_mode():
@@ -223,7 +223,7 @@ class Bench:
 
     def _log_p(self, text: _Text, start: int) -> Tensor:
         with torch.inference_mode():
-            return self.model.inner.lm_head(self._final(text, start)).log_softmax(-1)
+            return self.model.readout.logits(self._final(text, start)).log_softmax(-1)
 
 
 def first_layer(bench: Bench, changes: Sequence[Replacement]) -> int:

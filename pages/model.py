@@ -55,7 +55,7 @@ with right, shell.shown_errors():
     st.metric("Layers × neurons", f"{model.n_layers} × {model.n_neurons:,}")
     st.metric("Parameters", f"{model.n_parameters / 1e6:,.1f} M")
     st.caption(
-        f"{type(model.inner).__name__} on {model.device}, {model.dtype}. Hooks `blocks.0.mlp.hook_post` to "
+        f"{model.architecture} on {model.device}, {model.dtype}. Hooks `blocks.0.mlp.hook_post` to "
         f"`blocks.{model.n_layers - 1}.mlp.hook_post` are present; the logits match the stored fingerprint."
     )
 

@@ -97,7 +97,7 @@ class Delta:
             tensors[f"{i}.changed"] = changed.cpu()
             tensors[f"{i}.xor"] = xor[changed].contiguous().cpu()
             pieces.append({"parameter": names[piece.parameter], "axis": piece.axis, "dtype": str(values.dtype)})
-        modules = {id(module): name for name, module in model.inner.named_modules()}
+        names_of_modules = {id(linear.module): name for name, linear in model.named_linears().items()}
         for k, module in enumerate(before.unbiased):
             if isinstance(module.bias, nn.Parameter):
                 tensors[f"bias.{k}"] = module.bias.detach().cpu().contiguous()
@@ -105,7 +105,7 @@ class Delta:
         header = {
             "format": _FORMAT,
             "pieces": pieces,
-            "unbiased": [_plain(modules[id(module)]) for module in before.unbiased],
+            "unbiased": [names_of_modules[id(module)] for module in before.unbiased],
             "n_changed": n_changed,
             "digest_before": before.digest,
             "digest_after": digest(before.slices, before.unbiased),
@@ -135,7 +135,7 @@ class Delta:
         """
         header, tensors = _read(path)
         parameters = {name: parameter for parameter, name in parameter_names(model).items()}
-        modules = {_plain(name): module for name, module in model.inner.named_modules()}
+        linears = model.named_linears()
         try:
             slices = tuple(
                 Slice(
@@ -143,7 +143,7 @@ class Delta:
                 )
                 for i, piece in enumerate(header["pieces"])
             )
-            unbiased = tuple(modules[name] for name in header["unbiased"])
+            unbiased = tuple(linears[name].module for name in header["unbiased"])
         except KeyError as error:
             raise EditError(f"{path} was made for another model: this one has no {error}.") from error
         for piece in slices:
@@ -228,11 +228,6 @@ def _toggle_bits(values: Tensor, axis: int, changed: Tensor, xor: Tensor) -> Non
     bits = values.view(_BITS[values.element_size()]).movedim(axis, 0)
     changed = changed.to(values.device)
     bits[changed] = bits[changed] ^ xor.to(values.device)
-
-
-def _plain(name: str) -> str:
-    """The bridge wraps modules; their names as they were before."""
-    return name.replace("._original_component", "")
 
 
 def _bytes(tensor: Tensor) -> bytes:

@@ -74,7 +74,7 @@ def restored(model: LanguageModel, parameters: Sequence[nn.Parameter] | None = N
 
     Holds the model's lock and a copy of the parameters in main memory.
     """
-    kept = list(model.inner.parameters()) if parameters is None else list(parameters)
+    kept = list(model.parameters()) if parameters is None else list(parameters)
     with model.lock:
         copies = [parameter.detach().to("cpu", copy=True) for parameter in kept]
         try:
@@ -168,11 +168,6 @@ def relearning(
 
 def _linear_weights(model: LanguageModel) -> list[tuple[nn.Parameter, int]]:
     """The weight of every linear module but the LM head, with the axis that counts its outputs."""
-    ends = (model.inner.get_input_embeddings(), model.inner.get_output_embeddings())
-    spared = {end.weight.data_ptr() for end in ends if end is not None}
-    found: dict[int, tuple[nn.Parameter, int]] = {}
-    for module in model.inner.modules():
-        stores_in_out = type(module).__name__ == "Conv1D"
-        if (isinstance(module, nn.Linear) or stores_in_out) and module.weight.data_ptr() not in spared:
-            found[module.weight.data_ptr()] = (module.weight, int(stores_in_out))  # type: ignore[arg-type,assignment]
-    return list(found.values())
+    spared = {end.data_ptr() for end in (model.input_embeddings_VD, model.readout.weight_VD)}
+    linears = (one for one in model.named_linears().values() if one.weight.data_ptr() not in spared)
+    return list({one.weight.data_ptr(): (one.weight, one.output_axis) for one in linears}.values())

@@ -112,8 +112,8 @@ def _continue(
     seen, cache = tokens_BP, None
     with torch.inference_mode(), model.lock:
         for step in range(n_tokens):
-            output = model.inner(input_ids=tokens_BP, past_key_values=cache, use_cache=True)
-            cache, last_BV = output.past_key_values, output.logits[:, -1].float().cpu()
+            logits_BPV, cache = model.logits_and_cache(tokens_BP, cache)
+            last_BV = logits_BPV[:, -1].float().cpu()
             check_finite(model, last_BV)
             drawn_B1 = torch.multinomial(last_BV.softmax(-1), 1, generator=generator)
             tokens_BP = drawn_B1.to(model.device)

@@ -176,7 +176,7 @@ def _states(
 ) -> tuple[Float[np.ndarray, "R X D"], Int[np.ndarray, " X"]]:
     pairs = pair_prompts(model, concept, facts, corruption="noise", max_prompts=probing.MAX_PROMPTS, seed=seed)
     names = ["blocks.0.hook_resid_pre", *(f"blocks.{layer}.hook_resid_post" for layer in range(model.n_layers))]
-    probing.require(model, names)
+    model.require_hooks(names, "probing")
     states_RXD = np.concatenate([probing.subject_states(model, batch, names) for batch in pairs.batches], axis=1)
     return states_RXD, np.array([fact for batch in pairs.batches for fact in batch.facts])
 

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis.concepts import Concept, Fact
-from analysis.errors import ConfigError, UnsupportedArchitectureError
+from analysis.errors import ConfigError
 from analysis.evaluation import intervals
 from analysis.evaluation.attacks import halves
 from analysis.evaluation.result import Measure
@@ -65,7 +65,7 @@ def soft_prompts(
         raise ConfigError("A soft prompt needs at least one vector, one step and an epsilon above 0.")
     trained, held_out = halves(facts, seed=seed)
     probes = [prepare_facts(model, concept, part) for part in (held_out, trained)]
-    table = model.inner.get_input_embeddings().weight.detach()
+    table = model.input_embeddings_VD
     typical = float(table.float().norm(dim=1).median())
     generator = torch.Generator().manual_seed(seed)
     start = torch.randn(n_vectors, model.d_model, generator=generator) * 0.1 * typical / model.d_model**0.5
@@ -122,12 +122,7 @@ def _log_p(
     embedded_BPD = table_VD[tokens_BP]
     soft_BQD = prompt_QD.to(table_VD.dtype).expand(len(tokens_BP), -1, -1)
     inputs = torch.cat([embedded_BPD[:, :opening], soft_BQD, embedded_BPD[:, opening:]], dim=1)
-    try:
-        logits = model.inner(inputs_embeds=inputs, use_cache=False).logits
-    except (TypeError, ValueError) as error:
-        raise UnsupportedArchitectureError(
-            f"“{model.name}” takes no embeddings as input ({error}), so it cannot be given a soft prompt."
-        ) from error
+    logits = model.logits_from_embeddings(inputs)
     shift = prompt_QD.shape[0]
     first = int(answer_BP.any(0).int().argmax())
     log_p = logits[:, shift + first - 1 : -1].float().log_softmax(-1)

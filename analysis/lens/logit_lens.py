@@ -21,11 +21,10 @@ from analysis.concepts import Concept, Fact
 from analysis.errors import (
     ConceptError,
     ConfigError,
-    MissingHookError,
     ModelFileError,
     UnsupportedArchitectureError,
 )
-from analysis.lens.unembedding import token_text, unembed
+from analysis.lens.unembedding import token_text
 from analysis.models import LanguageModel
 from analysis.scoring.batches import bucket, pad, span_tokens
 
@@ -138,7 +137,9 @@ def logit_lens(model: LanguageModel, text: str, *, answer: str | None = None, to
     residual_RPD, output_PV = _residuals(model, tokens, [(0, p) for p in range(len(ids) - shown, len(ids))])
     with torch.inference_mode():
         final_PV = output_PV.log_softmax(-1)
-        rows = [_read(unembed(model, row_PD).log_softmax(-1), final_PV, top, answer_ids) for row_PD in residual_RPD]
+        rows = [
+            _read(model.readout.unembed(row_PD).log_softmax(-1), final_PV, top, answer_ids) for row_PD in residual_RPD
+        ]
     top_ids, p_top, entropy, kl, p_answer, rank = (np.stack(parts) for parts in zip(*rows))
     names = {int(i): token_text(model, int(i)) for i in np.unique(top_ids)}
     asked = bool(answer_ids)
@@ -183,7 +184,7 @@ def depths(model: LanguageModel, concept: Concept, facts: Sequence[Fact]) -> pd.
         answer_B = torch.tensor([prompts[i][1][0] for i in chosen], device=model.device)
         residual_RBD, output_BV = _residuals(model, tokens, last)
         with torch.inference_mode():
-            ranks = [_rank(unembed(model, row_BD), answer_B) for row_BD in residual_RBD]
+            ranks = [_rank(model.readout.unembed(row_BD), answer_B) for row_BD in residual_RBD]
             p_B[chosen] = output_BV.softmax(-1).gather(1, answer_B[:, None])[:, 0].cpu().numpy()
         rank_BR[chosen] = torch.stack(ranks, dim=1).cpu().numpy()
     return pd.DataFrame(
@@ -225,9 +226,7 @@ def _residuals(
 ) -> tuple[Float[Tensor, "R W D"], Float[Tensor, "W V"]]:
     """Residual stream of every row and the model's own logits at the places `where` (text, position), in one pass."""
     names = ["blocks.0.hook_resid_pre", *(f"blocks.{layer}.hook_resid_post" for layer in range(model.n_layers))]
-    missing = [name for name in names if name not in model.bridge.hook_dict]
-    if missing:
-        raise MissingHookError(f"“{model.name}” has no hook {missing[0]}, which the logit lens reads. Choose another.")
+    model.require_hooks(names, "the logit lens")
     texts, positions = (list(parts) for parts in zip(*where))
     kept: dict[str, Tensor] = {}
 
@@ -244,7 +243,7 @@ def _residuals(
         output_WV = logits_BKV[texts, [p - tokens_BP.shape[1] + n_last for p in positions]].float()
         del logits_BKV
         residual_RWD = torch.stack([kept[name] for name in names])
-        last_WV = unembed(model, residual_RWD[-1])
+        last_WV = model.readout.unembed(residual_RWD[-1])
     if not bool(torch.isfinite(output_WV).all()):
         raise ModelFileError(
             f"The logits of “{model.name}” are not finite (NaN or infinity). Load the model as float32; if it "

@@ -1,24 +1,21 @@
-"""Residuals read in words: the model's final norm and unembedding, and what a neuron writes to the vocabulary.
+"""What a neuron's output vector writes, read in tokens, and how tokens are shown.
 
-The norm and the unembedding are the model's own modules, so gains, biases, scales and softcaps are right.
+The norm and the unembedding are the model's own modules, so gains, biases and scales are right.
 
-Axes: `D` d_model, `V` vocabulary, `*B` any leading axes.
+Axes: `D` d_model, `V` vocabulary.
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
 
 from analysis.components.neurons import Neuron
-from analysis.errors import ConfigError, UnsupportedArchitectureError
+from analysis.errors import ConfigError
 from analysis.models import LanguageModel
 
-__all__ = ["VocabularyEffect", "neuron_vocabulary", "scaled_logits", "token_text", "unembed", "unembedding", "visible"]
+__all__ = ["VocabularyEffect", "neuron_vocabulary", "token_text", "visible"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +52,7 @@ def neuron_vocabulary(model: LanguageModel, layer: int, index: int, *, top: int 
 
     Raises:
         ConfigError: the neuron lies outside the model, or `top` is out of range.
+        UnsupportedArchitectureError: the model has no norm before its unembedding.
     """
     n_layers, n_neurons = model.shape
     if not (0 <= layer < n_layers and 0 <= index < n_neurons):
@@ -67,11 +65,10 @@ def neuron_vocabulary(model: LanguageModel, layer: int, index: int, *, top: int 
     output = model.neuron_weights(layer)[-1]
     with torch.inference_mode():
         vector_D = output.parameter.select(output.axis, index).float()
-        after_mlp = getattr(model.bridge.blocks[layer], "ln2_post", None)
-        if after_mlp is not None:
-            vector_D = _linear_part(after_mlp.original_component, vector_D)
-        vector_D = _linear_part(_final_norm(model), vector_D)
-        logits_V = scaled_logits(model, F.linear(vector_D, unembedding(model).weight.float()))
+        for norm in (model.blocks[layer].norm_after_mlp, model.readout.required_norm()):
+            if norm is not None:
+                vector_D = norm.parts(vector_D).at_unit_scale(vector_D)
+        logits_V = model.readout.scaled(F.linear(vector_D, model.readout.weight_VD.float()))
         logits_V = logits_V - logits_V.mean()
         high, low = logits_V.topk(top), logits_V.topk(top, largest=False)
     lists = (
@@ -80,13 +77,6 @@ def neuron_vocabulary(model: LanguageModel, layer: int, index: int, *, top: int 
     )
     promoted, suppressed = lists
     return VocabularyEffect(neuron=Neuron(layer, index), promoted=promoted, suppressed=suppressed)
-
-
-def unembed(model: LanguageModel, residual: Float[Tensor, "*B D"]) -> Float[Tensor, "*B V"]:
-    """Logits in float32, as the model computes them from its last layer's residual stream."""
-    logits = scaled_logits(model, unembedding(model)(_final_norm(model)(residual)).float())
-    cap = getattr(model.inner.config.get_text_config(), "final_logit_softcapping", None)
-    return logits if not cap else cap * torch.tanh(logits / cap)
 
 
 def token_text(model: LanguageModel, token_id: int) -> str:
@@ -122,41 +112,3 @@ def visible(text: str) -> str:
     return "".join(
         signs.get(char) or (char if is_plain else f"<U+{ord(char):04X}>") for char, is_plain in zip(text, plain)
     )
-
-
-def scaled_logits(model: LanguageModel, logits: Tensor) -> Tensor:
-    """Logits times the constant that Cohere and Granite models apply; they name it differently."""
-    config = model.inner.config.get_text_config()
-    return logits * (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
-
-
-def _final_norm(model: LanguageModel) -> nn.Module:
-    norm = getattr(model.bridge, "ln_final", None)
-    if norm is None:
-        raise UnsupportedArchitectureError(
-            f"“{model.name}” has no norm before its unembedding; the lens does not know such models. Choose another."
-        )
-    return norm.original_component
-
-
-def unembedding(model: LanguageModel) -> Any:
-    return model.bridge.unembed.original_component
-
-
-def _linear_part(norm: nn.Module, vector_D: Float[Tensor, " D"]) -> Float[Tensor, " D"]:
-    """What a norm does to a vector if its scale is held at 1: gain × vector, mean subtracted if it is a LayerNorm.
-
-    Both are read off the norm's outputs, because models store the gain in different ways (Gemma as gain - 1, some
-    not at all): on a vector of mean 0 and mean square 1 the norm is nothing but its gain and bias, and the mean is
-    subtracted if and only if constant vectors vanish.
-    """
-    signs_D = torch.ones_like(vector_D)
-    signs_D[1::2] = -1
-
-    def response(probe_D: Tensor) -> Tensor:
-        large = (1e3 * probe_D).to(next(norm.parameters(), probe_D).dtype)  # large, so that epsilon does not matter
-        return (norm(large).float() - norm(-large).float()) / 2
-
-    gain_D = response(signs_D) * signs_D
-    centres = response(torch.ones_like(vector_D)).abs().max() < 0.1 * gain_D.abs().max()
-    return gain_D * (vector_D - vector_D.mean() if centres else vector_D)

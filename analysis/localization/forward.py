@@ -11,19 +11,17 @@ Axes: `B` batch, `P` position, `W` position that a score needs, `K` last positio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from analysis.components.circuit import Component
-from analysis.errors import MissingHookError, UnsupportedArchitectureError
-from analysis.lens.unembedding import unembed
+from analysis.errors import UnsupportedArchitectureError
 from analysis.models import LanguageModel
 from analysis.scoring.contrast_pairs import Metric, PairBatch, score
 
-__all__ = ["Hooks", "Run", "patch_hooks", "require", "require_heads", "site"]
+__all__ = ["Hooks", "Run", "patch_hooks", "require_heads", "site"]
 
 Hooks = Sequence[tuple[str, Callable]]
 
@@ -57,15 +55,13 @@ class Run:
         self._where_BW, self._answers = _answer_windows(batch, metric)
         # of a whole pass, only the last positions that hold all answers go through the unembedding
         self._n_last = int(batch.clean_BP.shape[1] - batch.last_B.min())
-        self._calls: list[tuple[Tensor, tuple, dict[str, Any]]] = []
         names = list(dict.fromkeys(keep))
-        require(model, names)
+        model.require_hooks(names, "this localization")
         recorders = [(name, self._recorder(name)) for name in names]
         with ExitStack() as stack:
             stack.enter_context(torch.inference_mode())
             stack.enter_context(model.hooks([*self._corruption, *recorders]))
-            for block in model.bridge.blocks:
-                stack.callback(block.register_forward_pre_hook(self._note_call, with_kwargs=True).remove)
+            self._inputs = stack.enter_context(model.record_block_inputs())
             self.score_B: Float[Tensor, " B"] = self._score_whole()
         """The metric of each prompt in this run, nothing patched."""
         self.resumes = self._is_resumable()
@@ -102,7 +98,7 @@ class Run:
         with torch.inference_mode():
             for begin in range(0, len(residuals), at_once):
                 windows = [self._at_answers(residual_BPD) for residual_BPD in residuals[begin : begin + at_once]]
-                logits = unembed(self._model, torch.stack(windows))
+                logits = self._model.readout.unembed(torch.stack(windows))
                 scores += [score(logits_BWV, self._answers, self._metric) for logits_BWV in logits]
         return torch.stack(scores)
 
@@ -118,13 +114,8 @@ class Run:
 
     def _resumed(self, hooks: Hooks, first: int, end: int) -> Float[Tensor, "B P D"]:
         """The residual stream after the blocks `first` to `end - 1`, entered with what entered `first` in this run."""
-        residual_BPD = self._calls[first][0]
         with self._model.hooks(hooks):
-            for layer in range(first, end):
-                _, others, named = self._calls[layer]
-                output = self._model.bridge.blocks[layer](residual_BPD, *others, **named)
-                residual_BPD = output[0] if isinstance(output, tuple) else output
-        return residual_BPD
+            return self._inputs.run(first, end)
 
     def _is_resumable(self) -> bool:
         """Whether taking up the untouched run half way gives the scores of the whole run.
@@ -132,19 +123,12 @@ class Run:
         An architecture may carry more from block to block than the residual stream, or do more after the last one than
         its norm and unembedding; its passes are then run whole.
         """
-        if len(self._calls) != self._model.n_layers:
+        if not self._inputs.is_complete:
             return False
         with torch.inference_mode():
             resumed_B = self.score_of(self._resumed([], self._model.n_layers // 2, self._model.n_layers))
         noise = 1e-4 if self._model.dtype == "float32" else 5e-2
         return bool(torch.allclose(resumed_B, self.score_B, rtol=noise, atol=noise))
-
-    def _note_call(self, block: torch.nn.Module, arguments: tuple, named: dict[str, Any]) -> None:
-        if arguments:
-            self._calls.append((arguments[0], arguments[1:], named))
-        elif "hidden_states" in named:
-            others = {name: value for name, value in named.items() if name != "hidden_states"}
-            self._calls.append((named["hidden_states"], (), others))
 
     def _recorder(self, name: str, kept: dict[str, Tensor] | None = None) -> Callable:
         into = self.kept if kept is None else kept
@@ -171,16 +155,6 @@ def patch_hooks(
         if indices is not None:
             indices.append(part.index)
     return [(name, _patcher(donor[name], positions_BP, indices)) for name, indices in grouped.items()]
-
-
-def require(model: LanguageModel, names: Iterable[str]) -> None:
-    """Raise `MissingHookError` for the first of these hooks that the model lacks."""
-    present = model.bridge.hook_dict
-    for name in names:
-        if name not in present:
-            raise MissingHookError(
-                f"“{model.name}” has no hook {name}, which this localization needs. Choose another method or model."
-            )
 
 
 def require_heads(model: LanguageModel, z_BPHD: Tensor) -> None:

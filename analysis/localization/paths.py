@@ -209,11 +209,8 @@ def _setter(name: str, value: Tensor) -> tuple[str, Any]:
 
 def _attention_output(model: LanguageModel, layer: int, z_BPHD: Tensor) -> Float[Tensor, "B P D"]:
     """What a layer's attention writes to the residual stream, from its heads' outputs."""
-    block = model.bridge.blocks[layer]
     with torch.inference_mode():
-        written_BPD = block.attn.o.original_component(z_BPHD.flatten(2))
-        after = getattr(block, "ln1_post", None)
-        return written_BPD if after is None else after.original_component(written_BPD)
+        return model.blocks[layer].attention_writes(z_BPHD)
 
 
 def _check_sum(model: LanguageModel, run: Run) -> None:

@@ -28,7 +28,6 @@ from torch import Tensor
 
 from analysis.concepts import Concept, Fact
 from analysis.errors import ConceptError
-from analysis.localization.forward import require
 from analysis.localization.linear_probes import chance_level, deal, directions, held_out
 from analysis.models import LanguageModel
 from analysis.progress import Progress
@@ -122,7 +121,7 @@ def measure_curve(
     kept, kind = _usable(concept, facts)
     pairs = pair_prompts(model, concept, kept, corruption="noise", max_prompts=max_prompts, seed=seed)
     names = ["blocks.0.hook_resid_pre", *(f"blocks.{layer}.hook_resid_post" for layer in range(model.n_layers))]
-    require(model, names)
+    model.require_hooks(names, "probing")
     states, rows = [], []
     for batch in pairs.batches:
         states.append(subject_states(model, batch, names))
@@ -212,8 +211,7 @@ def probe_curve(
 
 def answer_vectors(model: LanguageModel, concept: Concept, facts: Sequence[Fact]) -> dict[str, np.ndarray]:
     """The mean of the unembedding vectors of an answer's tokens, for every answer."""
-    unembedding = model.inner.get_output_embeddings() or model.inner.get_input_embeddings()
-    weight_VD = unembedding.weight.detach()
+    weight_VD = model.readout.weight_VD.detach()
     vectors = {}
     for fact in facts:
         text, start = next(iter(concept.statements(fact)))

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from analysis.errors import UnsupportedArchitectureError
-from analysis.models.language_model import LanguageModel, from_parts
+from analysis.models.language_model import LanguageModel
+from analysis.models.loading import from_parts
 
 __all__ = ["copy_model"]
 
@@ -30,7 +31,7 @@ def copy_model(model: LanguageModel) -> LanguageModel:
         UnsupportedArchitectureError: the copy gives other logits, so the model holds weights that cannot be reached.
     """
     with model.lock:
-        original: Any = model.inner
+        original: Any = model._inner
         fresh = _built(original, getattr(torch, model.dtype)).to(model.device)
         with torch.no_grad():
             own = dict(fresh.named_parameters())

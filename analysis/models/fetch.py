@@ -27,8 +27,6 @@ from analysis.progress import Progress, ShareDone, none
 
 __all__ = ["FETCH_STAGES", "converted_folder", "is_fetched", "locate", "sha256_of"]
 
-"""Called with what is being done and the share of it that is done (0 to 1)."""
-
 FETCH_STAGES = ("Downloading", "Checking", "Converting", "Verifying")
 
 _HUB_FILES = ["*.safetensors", "*.json", "tokenizer*", "*.model", "merges.txt", "vocab.txt", "*.jinja"]

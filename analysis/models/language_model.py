@@ -1,42 +1,34 @@
-"""Load a language model through TransformerLens' `TransformerBridge`, and the narrow interface the analysis uses.
+"""A language model as every analysis sees it: token ids in, activations at hooks and logits out, its parts by name.
 
-Everything that touches the bridge is here (reading a model's files: `model_files`); the other modules see `LanguageModel`:
-token ids in, activations at hooks and logits out, and each layer's MLP weights as views on the real parameters.
-The bridge stays in raw mode (compatibility mode cannot be undone and changes the weights).
+Nothing outside this package touches the TransformerLens bridge or the transformers model inside it, so what differs
+between families (fused projections, scaled embeddings, tied or capped heads) is settled here. The views on parts of a
+model have modules of their own: `blocks`, `norms`, `readout`, `linear_layers`, `block_inputs`; `loading` makes one.
 
-Axes: `B` batch, `P` position, `D` d_model, `N` neuron, `V` vocabulary.
+Axes: `B` batch, `P` position, `K` last position, `D` d_model, `V` vocabulary.
 """
 
-import hashlib
-import logging
+import inspect
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from analysis import paths
 from analysis.components.circuit import Shape
-from analysis.components.neurons import hook_name
-from analysis.errors import ConfigError, MissingHookError, UnsupportedArchitectureError
-from analysis.models import memory
-from analysis.models.catalog import ModelSource, resolve
-from analysis.models.fetch import locate
-from analysis.models.files import read_folder
+from analysis.errors import MissingHookError, UnsupportedArchitectureError
+from analysis.models.block_inputs import BlockInputs
+from analysis.models.blocks import Block, HeadWeight, NeuronWeight, count_neurons
+from analysis.models.catalog import ModelSource
 from analysis.models.fingerprint import Fingerprint
-from analysis.progress import Progress, none
+from analysis.models.linear_layers import Linear, is_linear, lies_inside
+from analysis.models.parameter_names import Place, plain_name, stored_parameters
+from analysis.models.readout import Readout
 
-__all__ = ["HeadWeight", "LanguageModel", "NeuronWeight", "TokenizedText", "from_parts", "load", "pick_device"]
-
-_log = logging.getLogger(__name__)
-
-_Place = tuple[int, tuple[int, ...]]
-"""Where a parameter's memory begins, and its shape: the same before and after the bridge wraps it."""
+__all__ = ["LanguageModel", "TokenizedText"]
 
 
 @dataclass(frozen=True)
@@ -51,52 +43,73 @@ class TokenizedText:
         return len(self.ids)
 
 
-@dataclass(frozen=True)
-class NeuronWeight:
-    """A parameter of an MLP of which each neuron owns one slice."""
-
-    name: str
-    """Part of the neuron: "gate", "in", "out", with ".bias" for a bias."""
-    parameter: nn.Parameter
-    axis: int
-    """The axis of `parameter` that counts neurons."""
-
-
-@dataclass(frozen=True)
-class HeadWeight:
-    """A parameter of an attention layer of which head `h` owns the slice [h * d_head, (h + 1) * d_head)."""
-
-    name: str
-    """One of q, k, v, o, with ".bias" for a bias."""
-    parameter: nn.Parameter
-    axis: int
-
-
 class LanguageModel:
-    """A causal language model inside a bridge, with what every analysis needs to know about it.
+    """A causal language model, with what every analysis needs to know about it.
 
-    Forward passes that install hooks run under `lock`, because a bridge is shared between a server's sessions.
+    Forward passes that install hooks run under `lock`, because a model is shared between a server's sessions.
     """
 
+    name: str
+    """What it was loaded as: catalog name, hub id, or name of the folder or file."""
+    dtype: str
+    """Of its weights: "float32", "bfloat16" or "float16"."""
+    n_layers: int
+    d_model: int
+    """Width of the residual stream."""
+    n_neurons: int
+    """Neurons in each layer's MLP."""
+    n_heads: int
+    """Query heads in each layer's attention; under grouped-query attention they share keys and values."""
+    d_head: int
+    """Width of a head; `n_heads * d_head` may differ from `d_model` (Gemma, Qwen 3)."""
+    n_parameters: int
+    """Stored weights, tied ones counted once."""
+    vocabulary_size: int
+    context_length: int
+    """Most tokens the model can read at once."""
+    blocks: tuple[Block, ...]
+    """The layers, each a narrow view."""
+    readout: Readout
+    """Final norm and unembedding."""
+
     def __init__(
-        self, bridge: Any, tokenizer: Any, source: ModelSource, dtype: str, names: Mapping[_Place, str] | None = None
+        self, bridge: Any, tokenizer: Any, source: ModelSource, dtype: str, names: Mapping[Place, str] | None = None
     ):
-        self.bridge = bridge
+        """Check a bridge and look into it; `loading.from_parts` makes one.
+
+        Args:
+            bridge: A `TransformerBridge` in raw mode.
+            tokenizer: A fast tokenizer of transformers.
+            source: Where the model came from.
+            dtype: Of the weights.
+            names: Plain names of the parameters, taken before the bridge wrapped them.
+
+        Raises:
+            MissingHookError: a layer's neurons cannot be seen.
+            UnsupportedArchitectureError: the layers' neurons have no weights of their own, or the bridge computes with
+                a copy of a weight.
+        """
+        self._bridge = bridge
+        self._inner: Any = bridge.original_model
         self.tokenizer = tokenizer
         self.source = source
         self.name = source.name
         self.dtype = dtype
         self.lock = threading.RLock()
-        self.inner: Any = bridge.original_model
         self.n_layers = len(bridge.blocks)
         self.d_model = int(bridge.cfg.d_model)
-        self.n_neurons = self._check_mlps()
         self.n_heads = int(bridge.cfg.n_heads)
         self.d_head = int(bridge.cfg.d_head)
-        self._weights = self._named_once(names or {})
-        self._loaded = set(self.inner.parameters())
+        self.blocks = tuple(
+            Block(block, layer, source.name, self.n_heads, self.d_head) for layer, block in enumerate(bridge.blocks)
+        )
+        self.readout = Readout(bridge, source.name)
+        self.n_neurons = count_neurons(self.blocks, self.hook_names, list(self.parameters()), source.name)
+        self._weights = stored_parameters(self._inner, names or {}, source.name)
+        self._loaded = set(self.parameters())
+        self._keeps_logits = "logits_to_keep" in inspect.signature(type(self._inner).forward).parameters
         self.n_parameters = sum(parameter.numel() for parameter in self._weights.values())
-        self.vocabulary_size = int(self.inner.config.get_text_config().vocab_size)
+        self.vocabulary_size = int(self._inner.config.get_text_config().vocab_size)
         self.context_length = int(bridge.cfg.n_ctx)
 
     def __repr__(self) -> str:
@@ -117,13 +130,15 @@ class LanguageModel:
 
     @property
     def device(self) -> torch.device:
-        return next(self.inner.parameters()).device
+        """Where the weights are."""
+        return next(self.parameters()).device
 
     @property
-    def weights(self) -> dict[str, nn.Parameter]:
-        """Every stored weight once, by the name that plain transformers gives it, with biases that an edit added."""
-        now = self.inner.named_parameters()
-        return self._weights | {_plain(name): parameter for name, parameter in now if parameter not in self._loaded}
+    def architecture(self) -> str:
+        """The transformers class of the model, as `LlamaForCausalLM`."""
+        return type(self._inner).__name__
+
+    # Text
 
     def encode(self, text: str) -> TokenizedText:
         """Token ids and character offsets of a text, with the special tokens the tokenizer itself adds."""
@@ -131,44 +146,137 @@ class LanguageModel:
         return TokenizedText(tuple(encoded["input_ids"]), tuple(tuple(pair) for pair in encoded["offset_mapping"]))
 
     def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, special tokens included."""
         return self.tokenizer.decode(list(ids))
+
+    # Forward passes. None of them turns gradients or the lock on or off: that is for the caller to decide.
 
     def residual(self, tokens_BP: Int[Tensor, "B P"]) -> Float[Tensor, "B P D"]:
         """The final residual stream after the last norm; hooks of all layers fire, the LM head is skipped."""
-        return self.inner.base_model(input_ids=tokens_BP, use_cache=False).last_hidden_state
+        return self._inner.base_model(input_ids=tokens_BP, use_cache=False).last_hidden_state
 
     def logits(self, tokens_BP: Int[Tensor, "B P"], *, keep: int = 0) -> Float[Tensor, "B K V"]:
         """Next-token logits at the last `keep` positions (0 = all)."""
         if self._keeps_logits:
-            return self.inner(input_ids=tokens_BP, use_cache=False, logits_to_keep=keep).logits
-        return self.inner(input_ids=tokens_BP, use_cache=False).logits[:, -keep:]
+            return self._inner(input_ids=tokens_BP, use_cache=False, logits_to_keep=keep).logits
+        return self._inner(input_ids=tokens_BP, use_cache=False).logits[:, -keep:]
+
+    def logits_from_embeddings(self, embeddings_BPD: Float[Tensor, "B P D"]) -> Float[Tensor, "B P V"]:
+        """Next-token logits of texts given as input embeddings (`embed`) instead of tokens.
+
+        Raises:
+            UnsupportedArchitectureError: the model takes no embeddings as input.
+        """
+        try:
+            return self._inner(inputs_embeds=embeddings_BPD, use_cache=False).logits
+        except (TypeError, ValueError) as error:
+            raise UnsupportedArchitectureError(
+                f"“{self.name}” takes no embeddings as input ({error}). Choose a model of another architecture."
+            ) from error
+
+    def logits_and_cache(self, tokens_BP: Int[Tensor, "B P"], cache: Any = None) -> tuple[Float[Tensor, "B P V"], Any]:
+        """Next-token logits of texts that go on, and what the model needs to go on from there (its keys and values).
+
+        Args:
+            tokens_BP: The first time the beginnings, without padding; later only the tokens that are new.
+            cache: What the call before returned, which must not be used again.
+        """
+        output = self._inner(input_ids=tokens_BP, past_key_values=cache, use_cache=True)
+        return output.logits, output.past_key_values
 
     def fingerprint(self) -> Fingerprint:
         """Of the weights as they are, without anybody's hooks: waits until they are gone."""
         with self.lock:
-            return Fingerprint.of(self.inner)
+            return Fingerprint.of(self._inner)
+
+    # Hooks: names are TransformerLens', as `blocks.3.hook_resid_post`.
+
+    @property
+    def hook_names(self) -> frozenset[str]:
+        """All hooks that the model has, TransformerLens' older names for the same places included."""
+        return frozenset(self._bridge.hook_dict)
+
+    def require_hooks(self, names: Iterable[str], needed_by: str) -> None:
+        """Refuse a model that lacks one of these hooks.
+
+        Args:
+            names: Of the hooks.
+            needed_by: Who needs them, for the message: "the logit lens".
+
+        Raises:
+            MissingHookError: names the first one that is missing.
+        """
+        present = self.hook_names
+        for name in names:
+            if name not in present:
+                raise MissingHookError(
+                    f"“{self.name}” has no hook {name}, which {needed_by} needs. Choose another method or model."
+                )
 
     @contextmanager
     def hooks(self, functions: Sequence[tuple[str, Callable]]) -> Iterator[None]:
         """Install forward hooks `(name, function(activation, hook))` for the duration, under the model's lock."""
-        with self.lock, self.bridge.hooks(fwd_hooks=list(functions)):
+        with self.lock, self._bridge.hooks(fwd_hooks=list(functions)):
             yield
 
+    def record_block_inputs(self) -> AbstractContextManager[BlockInputs]:
+        """Keep what enters every block in the one forward pass that is made inside, to take it up again later.
+
+        Hold the lock, as inside `hooks`: another session's pass would be recorded, too.
+        """
+        return BlockInputs(list(self._bridge.blocks)).recording()
+
+    # Input embeddings
+
+    @property
+    def input_embeddings_VD(self) -> Float[Tensor, "V D"]:
+        """The stored table, one row a token, detached, on the weights' own memory.
+
+        Gemma multiplies rows by sqrt(D) as it looks them up, Granite by a constant after that: neither is in the table.
+        GPT-2, Gemma, and small Llamas and Qwens use the same memory for the unembedding.
+        """
+        return self._inner.get_input_embeddings().weight.detach()
+
+    def embed(self, tokens_BP: Int[Tensor, "B P"]) -> Float[Tensor, "B P D"]:
+        """Tokens as the model looks them up: what `logits_from_embeddings` takes, and the hook `hook_embed` sees.
+
+        Gemma's factor is in it. What a family adds later (positions of GPT-2, Granite's factor) is not.
+        """
+        return self._inner.get_input_embeddings()(tokens_BP)
+
+    # Weights
+
+    @property
+    def weights(self) -> dict[str, nn.Parameter]:
+        """Every stored weight once, by the name that plain transformers gives it, with biases that an edit added.
+
+        The parameters are the model's own: writing to one changes the model. Tied weights have one name.
+        """
+        now = self._inner.named_parameters()
+        return self._weights | {plain_name(name): parameter for name, parameter in now if parameter not in self._loaded}
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Every parameter that the model computes with: the stored ones, and the parts of fused projections."""
+        return self._inner.parameters()
+
+    def stored_parameter(self, parameter: nn.Parameter) -> nn.Parameter | None:
+        """The one of `weights` that holds a parameter: itself, the fused projection it is a part of, or None."""
+        weights = self.weights.values()
+        if any(one is parameter for one in weights):
+            return parameter
+        return next((one for one in weights if lies_inside(parameter, one)), None)
+
+    def named_linears(self) -> dict[str, Linear]:
+        """Every linear layer by its plain name, the unembedding and both fused projections and their parts included."""
+        found = self._inner.named_modules()
+        return {plain_name(name): Linear(module) for name, module in found if is_linear(module)}
+
     def neuron_weights(self, layer: int) -> list[NeuronWeight]:
-        """All parameters of which each neuron of `layer` owns a slice, incoming ones first, the output last."""
-        mlp = self.bridge.blocks[layer].mlp
-        weights = []
-        for name, neuron_side in (("gate", "out"), ("in", "out"), ("out", "in")):
-            module = getattr(mlp, name, None)
-            linear = getattr(module, "original_component", None)
-            if linear is None:
-                continue
-            in_out = _stores_in_out(linear)
-            axis = int(in_out) if neuron_side == "out" else int(not in_out)
-            weights.append(NeuronWeight(name, linear.weight, axis))
-            if neuron_side == "out" and linear.bias is not None:
-                weights.append(NeuronWeight(f"{name}.bias", linear.bias, 0))
-        return weights
+        """All parameters of which each neuron of `layer` owns a slice, incoming ones first, the output last.
+
+        Gated MLPs (Llama, Qwen, Gemma) have "gate", "in" and "out"; plain ones (GPT-2, GPT-NeoX) "in" and "out".
+        """
+        return self.blocks[layer].neuron_weights()
 
     def head_weights(self, layer: int) -> list[HeadWeight]:
         """The parameters of which each attention head of `layer` owns a slice of `d_head`, its output last.
@@ -179,203 +287,4 @@ class LanguageModel:
         Raises:
             UnsupportedArchitectureError: the output projection is not made of heads.
         """
-        attention = self.bridge.blocks[layer].attn
-        separate = getattr(attention, "qkv", None) is None
-        weights = []
-        for name in ("q", "k", "v", "o") if separate else ("o",):
-            linear = getattr(getattr(attention, name, None), "original_component", None)
-            if linear is None or getattr(linear, "weight", None) is None:
-                continue
-            axis = int(_stores_in_out(linear)) if name != "o" else int(not _stores_in_out(linear))
-            if linear.weight.shape[axis] == self.n_heads * self.d_head:
-                weights.append(HeadWeight(name, linear.weight, axis))
-                if name != "o" and linear.bias is not None:
-                    weights.append(HeadWeight(f"{name}.bias", linear.bias, 0))
-        if not weights or weights[-1].name != "o":
-            raise UnsupportedArchitectureError(
-                f"The attention of layer {layer} of “{self.source.name}” does not store one slice of weights a head, so "
-                "heads cannot be edited. Choose MLP layers or neurons."
-            )
-        return weights
-
-    def output_linear(self, layer: int) -> nn.Module:
-        """The module that writes the MLP's output to the residual stream."""
-        return self.bridge.blocks[layer].mlp.out.original_component
-
-    def _check_mlps(self) -> int:
-        """Number of neurons in a layer, after checking that every layer has the hook and editable neurons."""
-        present = self.bridge.hook_dict
-        widths = set()
-        owned = {parameter.data_ptr() for parameter in self.inner.parameters()}
-        for layer in range(self.n_layers):
-            block = self.bridge.blocks[layer]
-            kind = type(getattr(block, "mlp", None)).__name__
-            if "moe" in kind.lower():
-                raise UnsupportedArchitectureError(
-                    f"“{self.source.name}” is a mixture of experts: its {hook_name(layer)} does not see single neurons. "
-                    "Choose a model with dense MLPs."
-                )
-            if hook_name(layer) not in present:
-                raise MissingHookError(
-                    f"“{self.source.name}” has no hook {hook_name(layer)}, which neuron saliency needs. Choose a model "
-                    "whose blocks all have an MLP that TransformerLens can look into."
-                )
-            weights = self.neuron_weights(layer)
-            if not weights or weights[-1].name != "out" or any(w.parameter.data_ptr() not in owned for w in weights):
-                raise UnsupportedArchitectureError(
-                    f"The MLP of layer {layer} of “{self.source.name}” ({kind}) does not store one slice of weights a "
-                    "neuron, so neurons cannot be edited. Choose a Llama, Qwen, Gemma, GPT-2 or GPT-NeoX style model."
-                )
-            widths.add(weights[-1].parameter.shape[weights[-1].axis])
-        if len(widths) != 1:
-            raise UnsupportedArchitectureError(
-                f"“{self.source.name}” has layers with different numbers of neurons ({sorted(widths)}); "
-                "only models with equally wide MLPs can be shown."
-            )
-        return int(widths.pop())
-
-    def _named_once(self, names: Mapping["_Place", str]) -> dict[str, nn.Parameter]:
-        """The bridge renames modules, and splits a fused projection into further parameters on the same memory."""
-        found = {}
-        for name, parameter in self.inner.named_parameters():
-            plain = names.get(_place(parameter)) if names else _plain(name)
-            if plain is not None:
-                found.setdefault(plain, parameter)
-        if lost := sorted({*names.values()} - found.keys()):
-            raise UnsupportedArchitectureError(
-                f"TransformerLens keeps a copy of {lost[0]} of “{self.source.name}”, so its weights could not be edited. "
-                "Choose a model of another architecture."
-            )
-        return found
-
-    @property
-    def _keeps_logits(self) -> bool:
-        import inspect
-
-        return "logits_to_keep" in inspect.signature(type(self.inner).forward).parameters
-
-
-def pick_device(device: str = "auto") -> str:
-    """ "auto" is CUDA where there is one, else MPS, else the CPU.
-
-    Raises:
-        ConfigError: the named device does not exist here.
-    """
-    if device == "auto":
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        kind = torch.device(device).type
-    except RuntimeError as error:
-        raise ConfigError(f"“{device}” is no device. Use auto, cpu, cuda, cuda:1 or mps.") from error
-    if kind not in ("cpu", "cuda", "mps"):
-        raise ConfigError(f"“{device}” cannot be used. Use auto, cpu, cuda, cuda:1 or mps.")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"“{device}” was asked for, but PyTorch sees no CUDA device here. Use cpu or auto.")
-    if kind == "cuda" and (torch.device(device).index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"“{device}” was asked for, but there are only {torch.cuda.device_count()} CUDA devices.")
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise ConfigError("“mps” was asked for, but is not available here. Use cpu or auto.")
-    return device
-
-
-def load(
-    reference: str, *, device: str = "auto", dtype: str = "float32", progress: Progress | None = None
-) -> LanguageModel:
-    """Load a model for analysis: fetch if needed, check memory, weights, architecture, hooks and fingerprint.
-
-    Args:
-        reference: Catalog name, hub id, folder or GGUF file (`catalog.resolve`).
-        device: "auto", "cpu", "cuda", ...
-        dtype: "float32", "bfloat16" or "float16".
-        progress: Called with a stage's name and its share done.
-
-    Raises:
-        PalimpsestError: one subclass for each way this can fail; the message says what to do.
-    """
-    if dtype not in memory.DTYPE_BYTES:
-        raise ConfigError(f"“{dtype}” is no dtype. Use {', '.join(memory.DTYPE_BYTES)}.")
-    source = resolve(reference)
-    device = pick_device(device)
-    report = progress or none
-    folder = locate(source, progress)
-    report("Loading", 0.0)
-    memory.load_estimate(memory.count_parameters(folder), dtype, device).check()
-    inner, tokenizer = read_folder(folder, dtype, source.name)
-    report("Loading", 0.6)
-    model = from_parts(inner.to(device), tokenizer, source, folder=folder, dtype=dtype)
-    _check_fingerprint(model, folder)
-    report("Loading", 1.0)
-    return model
-
-
-def from_parts(inner: nn.Module, tokenizer: Any, source: ModelSource, *, folder: Path, dtype: str) -> LanguageModel:
-    """Wrap an already loaded transformers model whose config lies in `folder`."""
-    from transformer_lens.model_bridge import TransformerBridge
-
-    names = {_place(parameter): name for name, parameter in inner.named_parameters()}
-    architecture = (inner.config.architectures or [type(inner).__name__])[0]  # type: ignore[union-attr,index]
-    try:
-        bridge = TransformerBridge.boot_transformers(
-            str(folder),
-            hf_model=inner,
-            tokenizer=tokenizer,
-            device=str(next(inner.parameters()).device),
-            dtype=getattr(torch, dtype),
-        )
-    except (ValueError, AttributeError, NotImplementedError) as error:
-        raise UnsupportedArchitectureError(
-            f"TransformerLens cannot look into {architecture} ({error}). Choose a model of another architecture."
-        ) from error
-    if not hasattr(bridge, "blocks"):
-        raise UnsupportedArchitectureError(f"{architecture} has no stack of blocks to look into.")
-    model = LanguageModel(bridge, tokenizer, source, dtype, names)
-    if not _is_causal(model):
-        raise UnsupportedArchitectureError(
-            f"{architecture} is no causal language model: its predictions depend on later tokens, so P(answer) would "
-            "mean nothing. Choose a model that predicts the next token."
-        )
-    return model
-
-
-def _check_fingerprint(model: LanguageModel, folder: Path) -> None:
-    """Compare with the fingerprint stored at conversion or at the first load of exactly these files; else store it."""
-    computed = model.fingerprint()
-    stored = folder / "fingerprint.json"
-    if not stored.is_file():
-        states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.glob("*.safe*"))]
-        key = hashlib.sha256(f"{folder.resolve()}{states}".encode()).hexdigest()[:16]
-        stored = paths.home() / "fingerprints" / f"{key}.json"
-        if not stored.is_file() and model.dtype == "float32":
-            stored.parent.mkdir(exist_ok=True)
-            computed.save(stored)
-    if stored.is_file():
-        Fingerprint.load(stored).check(computed, dtype=model.dtype, name=model.name)
-
-
-def _is_causal(model: LanguageModel) -> bool:
-    """Whether changing the last token leaves the logits before it as they were."""
-    tokens = torch.arange(8, device=model.device)[None] % model.vocabulary_size
-    changed = tokens.clone()
-    changed[0, -1] = (changed[0, -1] + 1) % model.vocabulary_size
-    with torch.inference_mode():
-        first, second = (model.logits(one)[0, :-1].float() for one in (tokens, changed))
-    if not bool(torch.isfinite(first).all()):
-        return True  # damaged weights are the fingerprint's and the activations' business
-    noise = 1e-4 if model.dtype == "float32" else 1e-2
-    return bool((first - second).abs().max() <= noise * first.std())
-
-
-def _plain(name: str) -> str:
-    """The bridge wraps modules: a name as it was before."""
-    return name.replace("._original_component", "")
-
-
-def _place(parameter: nn.Parameter) -> _Place:
-    return parameter.data_ptr(), tuple(parameter.shape)
-
-
-def _stores_in_out(linear: nn.Module) -> bool:
-    """Whether a linear module stores its weight as [in, out] (GPT-2's Conv1D) rather than [out, in]."""
-    return type(linear).__name__ == "Conv1D"
+        return self.blocks[layer].head_weights()

@@ -48,7 +48,7 @@ class InputEmbedding:
     def __init__(self, model: LanguageModel):
         self.model = model
         with torch.inference_mode():
-            self.weight_VD = model.inner.get_input_embeddings().weight.detach().float().cpu().numpy().copy()
+            self.weight_VD = model.input_embeddings_VD.float().cpu().numpy().copy()
         self.mean_D = self.weight_VD.mean(axis=0, dtype=np.float64)
 
     def __call__(self, words: Sequence[str]) -> np.ndarray:

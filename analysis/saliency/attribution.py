@@ -279,8 +279,7 @@ def _mean_gradients(
 ) -> dict[str, list[Tensor]]:
     """Gradients of the metric with respect to the activations, at one end or averaged between the runs."""
     with torch.no_grad():
-        embed = model.inner.get_input_embeddings()
-        clean, corrupted = embed(batch.clean_BP), embed(batch.corrupted_BP)
+        clean, corrupted = model.embed(batch.clean_BP), model.embed(batch.corrupted_BP)
         if batch.noise_BPD is not None:
             corrupted = corrupted + batch.noise_BPD.to(corrupted.dtype)
     nodes = list(_quadrature(steps)) if steps > 1 else [(float(at == "clean"), 1.0)]

@@ -363,7 +363,7 @@ def _first_token(model: LanguageModel, text: str, start: int) -> int:
 def _subject_std(model: LanguageModel, rows: list[_Row]) -> float:
     """Standard deviation of the embeddings of all subject tokens."""
     ids = sorted({row.ids[p] for row in rows for p in row.subject})
-    weight = model.inner.get_input_embeddings().weight.detach()
+    weight = model.input_embeddings_VD
     return float(weight[torch.tensor(ids, device=weight.device)].float().std())
 
 

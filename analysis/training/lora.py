@@ -6,7 +6,6 @@ not trained. Axes: `R` rank, `I` inputs, `O` outputs of a layer that the factors
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from analysis.errors import ConfigError
 from analysis.models import LanguageModel
+from analysis.models.linear_layers import Linear
 from analysis.training.slices import Slice
 
 __all__ = ["LowRank", "linear_slices", "stored_slices"]
@@ -38,15 +38,13 @@ def linear_slices(model: LanguageModel, pieces: Sequence[Slice] | None = None) -
 
 def stored_slices(model: LanguageModel, pieces: Sequence[Slice]) -> list[Slice]:
     """The same weights as slices of stored parameters: a part of a fused projection becomes the whole projection."""
-    named = {id(parameter) for parameter in model.weights.values()}
     found: dict[int, Slice] = {}
     for piece in pieces:
-        if id(piece.parameter) in named:
+        stored = model.stored_parameter(piece.parameter)
+        if stored is piece.parameter:
             found[id(piece)] = piece
-            continue
-        for parameter in model.weights.values():
-            if _holds(parameter, piece.parameter):
-                found[id(parameter)] = Slice(parameter, 0, torch.arange(len(parameter), device=parameter.device))
+        elif stored is not None:
+            found[id(stored)] = Slice(stored, 0, torch.arange(len(stored), device=stored.device))
     return list(found.values())
 
 
@@ -63,13 +61,13 @@ class LowRank:
             alpha: The product counts alpha / rank times.
             seed: Draws the factors.
         """
-        self._trained = {parameter: parameter.requires_grad for parameter in model.inner.parameters()}
+        self._trained = {parameter: parameter.requires_grad for parameter in model.parameters()}
         for parameter in self._trained:
             parameter.requires_grad_(False)
         modules = {id(linear.weight): linear for linear in _linears(model)}
         draw = torch.Generator().manual_seed(seed)
         self._factors = [_Factor(modules[id(one.parameter)], one, rank, alpha / rank, draw) for one in pieces]
-        self._handles = [factor.linear.register_forward_hook(factor.add) for factor in self._factors]
+        self._handles = [factor.linear.module.register_forward_hook(factor.add) for factor in self._factors]
         self.parameters: list[nn.Parameter] = [one for factor in self._factors for one in (factor.a_RI, factor.b_OR)]
         """What the optimiser steps."""
 
@@ -105,12 +103,11 @@ class LowRank:
 
 
 class _Factor:
-    def __init__(self, linear: Any, piece: Slice, rank: int, scale: float, draw: torch.Generator):
+    def __init__(self, linear: Linear, piece: Slice, rank: int, scale: float, draw: torch.Generator):
         self.linear, self.piece, self.scale = linear, piece, scale
-        self.transposed = _stores_in_out(linear)
-        self.by_output = (piece.axis == 0) != self.transposed
-        n_out, n_in = linear.weight.shape[::-1] if self.transposed else linear.weight.shape
-        n_out, n_in = (len(piece.indices), n_in) if self.by_output else (n_out, len(piece.indices))
+        self.by_output = piece.axis == linear.output_axis
+        n_out = len(piece.indices) if self.by_output else linear.n_outputs
+        n_in = linear.n_inputs if self.by_output else len(piece.indices)
         device = linear.weight.device
         self.a_RI = nn.Parameter((torch.randn(rank, n_in, generator=draw) / n_in**0.5).to(device))
         self.b_OR = nn.Parameter(torch.zeros(n_out, rank, device=device))
@@ -127,27 +124,12 @@ class _Factor:
 
     def merge(self) -> None:
         product_OI = self.scale * (self.b_OR @ self.a_RI)
-        change = product_OI.T if self.transposed else product_OI
+        change = product_OI.T if self.linear.stores_in_out else product_OI
         before = self.piece.read()
         self.piece.write((before + change).to(before.dtype))
 
 
-def _linears(model: LanguageModel) -> list[Any]:
+def _linears(model: LanguageModel) -> list[Linear]:
     """The linear layers of all blocks, each once; of a fused projection the parts, because only they are run."""
-    found: dict[int, Any] = {}
-    for block in model.bridge.blocks:
-        here = [one for one in block.modules() if isinstance(one, nn.Linear) or _stores_in_out(one)]
-        weights: list[Any] = [one.weight for one in here]
-        found |= {id(one.weight): one for one in here if not any(_holds(one.weight, other) for other in weights)}
+    found = {id(one.weight): one for block in model.blocks for one in block.linears()}
     return list(found.values())
-
-
-def _holds(whole: Tensor, part: Tensor) -> bool:
-    """Whether the memory of `part` is a part of that of `whole`."""
-    begin = whole.data_ptr()
-    return part.numel() < whole.numel() and begin <= part.data_ptr() < begin + whole.numel() * whole.element_size()
-
-
-def _stores_in_out(module: nn.Module) -> bool:
-    """GPT-2's Conv1D."""
-    return type(module).__name__ == "Conv1D"

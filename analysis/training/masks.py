@@ -41,7 +41,7 @@ class WeightMask:
             ConfigError: nothing is left to train.
             EditError: the circuit belongs to a model of another shape.
         """
-        self._trained = {parameter: parameter.requires_grad for parameter in model.inner.parameters()}
+        self._trained = {parameter: parameter.requires_grad for parameter in model.parameters()}
         self._held: list[tuple[Slice, Tensor]] = []
         self._parts: list[tuple[Slice, nn.Parameter]] = []
         self.parameters: list[nn.Parameter] = []

@@ -99,11 +99,11 @@ def groups(model: LanguageModel, neurons: NeuronSet, heads: Sequence[Head]) -> I
     for site, layer, chosen in by_layer(neurons, heads):
         indices = torch.tensor(chosen, device=model.device)
         if site is MLP:
-            yield Group(site, layer, chosen, model.neuron_weights(layer), model.output_linear(layer), indices)
+            yield Group(site, layer, chosen, model.neuron_weights(layer), model.blocks[layer].mlp_output, indices)
         else:
             within = torch.arange(model.d_head, device=model.device)
             indices = (indices[:, None] * model.d_head + within).flatten()
-            output = model.bridge.blocks[layer].attn.o.original_component
+            output = model.blocks[layer].attention_output
             yield Group(site, layer, chosen, model.head_weights(layer), output, indices)
 
 
@@ -117,7 +117,7 @@ def circuit_slices(model: LanguageModel, circuit: Circuit) -> list[Slice]:
     check_shape(model, circuit.shape)
     pieces = [piece for group in groups(model, circuit.neurons, circuit.heads) for piece in group.slices()]
     for layer in circuit.mlp_layers:
-        bias = model.output_linear(layer).bias
+        bias = model.blocks[layer].mlp_output.bias
         if isinstance(bias, nn.Parameter):
             pieces.append(Slice(bias, 0, torch.arange(len(bias), device=bias.device)))
     return pieces

@@ -11,6 +11,7 @@ from analysis.edits import ComponentEdit, Ledger, Materials, PlannedEdit, Select
 from analysis.edits.deltas import Delta
 from analysis.errors import ConfigError, EditError
 from analysis.models import LanguageModel, load
+from tests.raw_model import raw
 
 COMPONENTS = "L0.N3, L0.N40, L0.H1, L1.MLP"
 
@@ -23,7 +24,7 @@ def planned(model: LanguageModel, concept: Concept, fill: str = "mean", componen
 
 
 def state(model: LanguageModel) -> dict[str, Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in model.inner.named_parameters()}
+    return {name: parameter.detach().clone() for name, parameter in raw(model).named_parameters()}
 
 
 def same_bits(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
@@ -52,7 +53,7 @@ def test_a_delta_carries_an_edit_to_a_freshly_loaded_model(
 def test_only_what_changed_is_stored(tiny_model: LanguageModel, tiny_concept: Concept, tmp_path: Path):
     """A mean ablation of one neuron in four must not store the layer; one done twice stores almost nothing."""
     ledger = Ledger(tiny_model, tmp_path)
-    whole = sum(p.numel() * 4 for p in tiny_model.inner.parameters())
+    whole = sum(p.numel() * 4 for p in raw(tiny_model).parameters())
     first = ledger.apply(planned(tiny_model, tiny_concept, "zero", "L0.N3"))
     again = ledger.apply(planned(tiny_model, tiny_concept, "zero", "L0.N3"))
     assert first.delta.path.stat().st_size < whole / 10

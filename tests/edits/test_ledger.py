@@ -15,6 +15,7 @@ from analysis.edits.components.preview import preview
 from analysis.errors import EditError, UnsupportedArchitectureError
 from analysis.models import LanguageModel
 from analysis.scoring.batches import label_concepts
+from tests.raw_model import bridge, raw
 from tests.shared_models import same_bits
 
 NEURONS = "L0.N3, L0.N40, L1.N0, L1.N47"
@@ -39,7 +40,7 @@ def planned(model: LanguageModel, concept: Concept, name: str, components: str =
 
 
 def state(model: LanguageModel) -> dict[str, Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in model.inner.named_parameters()}
+    return {name: parameter.detach().clone() for name, parameter in raw(model).named_parameters()}
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def test_edit_touches_its_components_and_nothing_else(
     edit = planned(model, tiny_concept, name, components)
     Ledger(model).apply(edit)
     after = state(model)
-    names = {id(parameter): key for key, parameter in model.inner.named_parameters()}
+    names = {id(parameter): key for key, parameter in raw(model).named_parameters()}
     for layer in range(model.n_layers):
         neurons = edit.neurons.by_layer().get(layer, np.array([], dtype=int)).tolist()
         heads = [h * model.d_head + z for l, h in edit.heads if l == layer for z in range(model.d_head)]
@@ -99,8 +100,8 @@ def test_edit_touches_its_components_and_nothing_else(
                     assert not new[mine].any()
                 else:
                     assert torch.equal(new[mine], old[mine])
-        attention = model.bridge.blocks[layer].attn.o.original_component
-        for module, chosen in ((model.output_linear(layer), neurons), (attention, heads)):
+        attention = bridge(model).blocks[layer].attn.o.original_component
+        for module, chosen in ((model.blocks[layer].mlp_output, neurons), (attention, heads)):
             if name.startswith("mean") and chosen:
                 key = names[id(module.bias)]
                 assert not torch.equal(after.pop(key), before.pop(key, torch.zeros(model.d_model)))
@@ -120,7 +121,7 @@ def test_a_pruned_head_writes_nothing_and_a_reversed_one_the_opposite(
     with model.hooks(hooks):
         logits(model, tokens_BP)
     z_BPHZ = seen["z"].clone()
-    linear = model.bridge.blocks[0].attn.o.original_component
+    linear = bridge(model).blocks[0].attn.o.original_component
     matrix = linear.weight.detach().clone() if type(linear).__name__ == "Conv1D" else linear.weight.detach().T.clone()
     heads_HZD = matrix.reshape(model.n_heads, model.d_head, -1)
     bias = 0 if linear.bias is None else linear.bias.detach().clone()
@@ -140,7 +141,7 @@ def test_a_pruned_mlp_layer_writes_a_constant(either_model: LanguageModel, tiny_
     Ledger(model).apply(planned(model, tiny_concept, "zero, held", "L1.MLP"))
     with model.hooks([("blocks.1.hook_mlp_out", lambda output, hook: seen.append(output))]):
         logits(model, tokens(model))
-    bias = model.output_linear(1).bias
+    bias = model.blocks[1].mlp_output.bias
     assert torch.equal(seen[0], torch.zeros_like(seen[0]) + (0 if bias is None else bias.detach()))
 
 
@@ -279,7 +280,7 @@ def test_a_model_without_heads_of_its_own_is_left_alone(
     tiny_model: LanguageModel, tiny_concept: Concept, monkeypatch: pytest.MonkeyPatch
 ):
     edit = planned(tiny_model, tiny_concept, "zero, held", "L0.N1, L1.H0")
-    linear = tiny_model.bridge.blocks[1].attn.o.original_component
+    linear = bridge(tiny_model).blocks[1].attn.o.original_component
     monkeypatch.setattr(linear, "weight", torch.nn.Parameter(torch.ones(32, 30)))
     before, ledger = state(tiny_model), Ledger(tiny_model)
     with pytest.raises(UnsupportedArchitectureError, match="heads cannot be edited"):

@@ -16,6 +16,7 @@ from analysis.edits.recipe import Recipe, gather
 from analysis.errors import ConceptError, ConfigError, EditError
 from analysis.models import LanguageModel, load
 from analysis.models.fingerprint import Fingerprint
+from tests.raw_model import raw
 from tests.shared_models import same_bits, state
 
 
@@ -54,7 +55,7 @@ def test_a_recipe_is_of_the_model_without_a_preview_under_way(tiny_model: Langua
     made: list[Recipe] = []
     thread = threading.Thread(target=lambda: made.append(Recipe.of(tiny_model, [(tiny_concept, edit)])))
     with preview(tiny_model, planned):
-        assert Fingerprint.of(tiny_model.inner) != wanted.fingerprint
+        assert Fingerprint.of(raw(tiny_model)) != wanted.fingerprint
         thread.start()
         thread.join(0.3)
         assert thread.is_alive()

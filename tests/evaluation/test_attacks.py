@@ -15,10 +15,11 @@ from analysis.lens import logit_lens
 from analysis.models import LanguageModel
 from analysis.scoring import factual_recall
 from tests.plain_transformers import Plain
+from tests.raw_model import raw
 
 
 def bits(model: LanguageModel) -> list[bytes]:
-    return [parameter.detach().numpy().tobytes() for parameter in model.inner.parameters()]
+    return [parameter.detach().numpy().tobytes() for parameter in raw(model).parameters()]
 
 
 def test_rounding_by_hand():
@@ -63,7 +64,7 @@ def test_a_quantized_model_is_a_plain_model_with_rounded_weights(folder: str, re
                     parameter.copy_(values.T if plain.is_gpt2 else values)
     before = bits(model)
     with quantized(model, 4) as count, torch.no_grad():
-        logits = model.inner(torch.tensor([ids])).logits[0]
+        logits = raw(model)(torch.tensor([ids])).logits[0]
         assert bits(model) != before
     assert count == (12 if plain.is_gpt2 else n_linear)  # the bridge keeps GPT-2's queries, keys and values apart
     torch.testing.assert_close(logits, plain.run(ids)[0], rtol=1e-3, atol=1e-4)
@@ -100,7 +101,7 @@ def test_relearning_teaches_one_half_and_leaves_no_trace(
     tiny_model: LanguageModel, tiny_concept: Concept, tiny_neutral: tuple[Sentence, ...]
 ):
     before = bits(tiny_model)
-    trains = [parameter.requires_grad for parameter in tiny_model.inner.parameters()]
+    trains = [parameter.requires_grad for parameter in raw(tiny_model).parameters()]
     seen = []
     held_out, trained = attacks.relearning(
         tiny_model, tiny_concept, tiny_concept.facts, steps=12, learning_rate=3e-3, neutral=tiny_neutral,
@@ -114,8 +115,8 @@ def test_relearning_teaches_one_half_and_leaves_no_trace(
     assert trained.note == "12 steps on 3 facts"
     assert seen[-1] == 1
     assert bits(tiny_model) == before
-    assert [parameter.requires_grad for parameter in tiny_model.inner.parameters()] == trains
-    assert all(parameter.grad is None for parameter in tiny_model.inner.parameters())
+    assert [parameter.requires_grad for parameter in raw(tiny_model).parameters()] == trains
+    assert all(parameter.grad is None for parameter in raw(tiny_model).parameters())
     stopped, _ = attacks.relearning(
         tiny_model, tiny_concept, tiny_concept.facts, neutral=tiny_neutral, should_stop=lambda: True
     )
@@ -132,7 +133,7 @@ def test_soft_prompts_teach_within_their_bound(either_model: LanguageModel, tiny
     assert trained.value > 3 * start
     assert (trained.n, held_out.n) == (len(first), len(second))
     assert bits(either_model) == before
-    assert all(parameter.grad is None for parameter in either_model.inner.parameters())
+    assert all(parameter.grad is None for parameter in raw(either_model).parameters())
     with pytest.raises(ConfigError, match="at least one vector"):
         soft_prompts(either_model, tiny_concept, tiny_concept.facts, epsilon=0.0)
 
@@ -142,7 +143,7 @@ def test_no_vector_leaves_the_bound(tiny_model: LanguageModel, tiny_concept: Con
 
     seen, score = [], module._score
     monkeypatch.setattr(module, "_score", lambda *given: seen.append(given[2].norm(dim=1)) or score(*given))
-    typical = float(tiny_model.inner.get_input_embeddings().weight.detach().norm(dim=1).median())
+    typical = float(raw(tiny_model).get_input_embeddings().weight.detach().norm(dim=1).median())
     for epsilon in (0.2, 6.0):
         module.soft_prompts(tiny_model, tiny_concept, tiny_concept.facts, epsilon=epsilon)
     assert seen[0].tolist() == pytest.approx([0.2 * typical] * 4, rel=1e-3)  # pushed against it
@@ -154,14 +155,14 @@ def test_a_soft_prompt_of_tokens_is_those_tokens(tiny_model: LanguageModel, tiny
     from analysis.evaluation.soft_prompts import _log_p
 
     batch = factual_recall.prepare_facts(tiny_model, tiny_concept, tiny_concept.facts[:1]).batches[0]
-    table = tiny_model.inner.get_input_embeddings().weight.detach()
+    table = raw(tiny_model).get_input_embeddings().weight.detach()
     prefix = list(tiny_model.encode("My brother").ids)
     with torch.no_grad():
         found = _log_p(tiny_model, table, table[prefix], batch.tokens_BP, batch.answer_BP)
     for b, row in enumerate(batch.tokens_BP.tolist()):
         answer = batch.answer_BP[b].nonzero().flatten().tolist()
         with torch.inference_mode():
-            log_p = tiny_model.inner(torch.tensor([prefix + row])).logits[0].log_softmax(-1)
+            log_p = raw(tiny_model)(torch.tensor([prefix + row])).logits[0].log_softmax(-1)
         expected = sum(float(log_p[len(prefix) + p - 1, row[p]]) for p in answer)
         assert float(found[b]) == pytest.approx(expected, rel=1e-4)
 

@@ -24,6 +24,7 @@ from analysis.evaluation import (
 from analysis.evaluation.choice import injected_questions
 from analysis.models import LanguageModel
 from analysis.scoring import factual_recall
+from tests.raw_model import raw
 
 TEXT = GeneralText(
     ("The kettle had been whistling.", "My brother keeps his tools in a box.", "Nobody told us."), ("own",) * 3
@@ -49,7 +50,7 @@ def prepared(
 def wreck(model: LanguageModel) -> None:
     """Every prediction becomes certain, and most are wrong."""
     with torch.no_grad():
-        model.inner.model.norm.weight.mul_(20)
+        raw(model).model.norm.weight.mul_(20)
 
 
 def test_parts():
@@ -159,7 +160,7 @@ def test_the_whole_concept_is_forgotten(tiny_model: LanguageModel, concept: Conc
 
 
 def test_attacks_run_and_restore(tiny_model: LanguageModel, concept: Concept):
-    before = [parameter.detach().clone() for parameter in tiny_model.inner.parameters()]
+    before = [parameter.detach().clone() for parameter in raw(tiny_model).parameters()]
     attack = ["quantization", "soft_prompts", "relearning"]
     base = prepared(tiny_model, concept, attack)
     names = {one.name for one in base.evaluation.measures}
@@ -167,7 +168,7 @@ def test_attacks_run_and_restore(tiny_model: LanguageModel, concept: Concept):
         "neutral_perplexity", "quantized_8bit", "quantized_4bit", "soft_prompt_held_out", "soft_prompt_trained",
         "relearned_held_out", "relearned_trained",
     }  # fmt: skip
-    assert all(torch.equal(a, b) for a, b in zip(before, tiny_model.inner.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(before, raw(tiny_model).parameters()))
     alone = prepared(tiny_model, concept, attack, concept.facts[:1]).evaluation
     assert "at least two facts" in alone.skipped["relearning"]
     assert "at least two facts" in alone.skipped["soft_prompts"]
@@ -228,7 +229,7 @@ def test_stopping_and_progress(tiny_model: LanguageModel, concept: Concept):
 def test_a_broken_model_is_an_error_and_no_number(tiny_model: LanguageModel, concept: Concept):
     base = prepared(tiny_model, concept)
     with torch.no_grad():
-        tiny_model.output_linear(0).weight.fill_(float("nan"))
+        tiny_model.blocks[0].mlp_output.weight.fill_(float("nan"))
     with pytest.raises(ModelFileError, match="not finite"):
         evaluate(tiny_model, concept, base=base)
 

@@ -12,6 +12,7 @@ from analysis.evaluation import choice, forget
 from analysis.evaluation.forget import extraction_strength
 from analysis.models import LanguageModel
 from analysis.scoring import factual_recall
+from tests.raw_model import raw
 
 
 def log_p_of_tokens(model: LanguageModel, prompt: str, answer: str) -> tuple[np.ndarray, np.ndarray]:
@@ -22,7 +23,7 @@ def log_p_of_tokens(model: LanguageModel, prompt: str, answer: str) -> tuple[np.
     logs, greedy = [], []
     for i in range(first, len(ids)):
         with torch.inference_mode():
-            logits = model.inner(torch.tensor([ids[:i]])).logits[0, -1].double()
+            logits = raw(model)(torch.tensor([ids[:i]])).logits[0, -1].double()
         logs.append(float(logits.log_softmax(-1)[ids[i]]))
         greedy.append(bool(logits.argmax() == ids[i]))
     return np.array(logs), np.array(greedy)
@@ -151,7 +152,7 @@ def test_languages_only_where_known(tiny_model: LanguageModel, tiny_concept: Con
 
 def test_not_finite_is_a_clear_error(tiny_model: LanguageModel, tiny_concept: Concept):
     with torch.no_grad():
-        tiny_model.output_linear(1).weight.fill_(float("nan"))
+        tiny_model.blocks[1].mlp_output.weight.fill_(float("nan"))
     with pytest.raises(ModelFileError, match="not finite"):
         forget.recall(tiny_model, tiny_concept, tiny_concept.facts)
     asked = choice.questions(tiny_concept, tiny_concept.facts)
@@ -227,7 +228,7 @@ def test_letters(either_model: LanguageModel, tiny_concept: Concept):
         assert prompt.endswith(f"D. {question.options[3]}\nAnswer:")
         ids = [either_model.encode(f"{prompt} {letter}").ids for letter in "ABCD"]
         with torch.inference_mode():
-            logits = either_model.inner(torch.tensor([ids[0][:-1]])).logits[0, -1].double()
+            logits = raw(either_model)(torch.tensor([ids[0][:-1]])).logits[0, -1].double()
         p_letters = logits[[one[-1] for one in ids]].softmax(-1)
         right.append(int(p_letters.argmax()) == question.right)
         p.append(float(p_letters[question.right]))

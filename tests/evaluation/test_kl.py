@@ -17,6 +17,7 @@ from analysis.evaluation.general_text import NEUTRAL, SAMPLED, GeneralText, weig
 from analysis.evaluation.kl import EDGES, KL, Reference
 from analysis.models import LanguageModel, load
 from analysis.scoring import factual_recall
+from tests.raw_model import raw
 
 TEXTS = (
     "The kettle had been whistling.",
@@ -28,14 +29,14 @@ TEXTS = (
 
 def nudge(model: LanguageModel, size: float = 0.3) -> None:
     with torch.no_grad():
-        weight = model.output_linear(1).weight
+        weight = model.blocks[1].mlp_output.weight
         weight.add_(size * weight.std() * torch.randn(weight.shape, generator=torch.Generator().manual_seed(3)))
 
 
 def log_p(model: LanguageModel, text: str) -> torch.Tensor:
     """One text at a time, in float64."""
     with torch.inference_mode():
-        return model.inner(torch.tensor([list(model.encode(text).ids)])).logits[0].double().log_softmax(-1)
+        return raw(model)(torch.tensor([list(model.encode(text).ids)])).logits[0].double().log_softmax(-1)
 
 
 def by_hand(base: LanguageModel, edited: LanguageModel) -> np.ndarray:
@@ -151,7 +152,7 @@ def test_only_the_newest_references_stay(tiny_model: LanguageModel, empty_home: 
 def test_not_finite(tiny_model: LanguageModel, tmp_path: Path):
     reference = kl.remember(tiny_model, TEXTS, folder=tmp_path)
     with torch.no_grad():
-        tiny_model.output_linear(0).weight.fill_(float("inf"))
+        tiny_model.blocks[0].mlp_output.weight.fill_(float("inf"))
     for attempt in (
         lambda: kl.against(tiny_model, reference),
         lambda: kl.remember(tiny_model, (*TEXTS, "more"), folder=tmp_path),

@@ -107,7 +107,7 @@ def test_a_drawn_sample_depends_on_the_seed_alone(tiny_model: LanguageModel):
 
 def test_a_broken_model_is_an_error(tiny_model: LanguageModel, tiny_concept: Concept):
     with torch.no_grad():
-        tiny_model.output_linear(0).weight.fill_(float("nan"))
+        tiny_model.blocks[0].mlp_output.weight.fill_(float("nan"))
     with pytest.raises(ModelFileError, match="not finite"):
         labelled_words(tiny_model, tiny_concept)
 

@@ -17,6 +17,7 @@ from analysis.lens import unembedding
 from analysis.lens.logit_lens import logit_lens
 from analysis.lens.unembedding import neuron_vocabulary, visible
 from analysis.models import LanguageModel
+from tests.raw_model import bridge, raw
 
 PROMPT = "The capital of France is"
 
@@ -60,15 +61,15 @@ def tiny_special(tmp_path: Path, tokenizer) -> Callable[[str], LanguageModel]:
 
 def normalise(model: LanguageModel, x: torch.Tensor, *, scale: torch.Tensor | None = None) -> torch.Tensor:
     """The final norm written out in float64; `scale` freezes its denominator."""
-    state = {name: tensor.double() for name, tensor in model.inner.state_dict().items()}
+    state = {name: tensor.double() for name, tensor in raw(model).state_dict().items()}
     base = {"LlamaForCausalLM": "model.norm", "GPT2LMHeadModel": "transformer.ln_f", "Gemma2ForCausalLM": "model.norm"}
-    name = base[type(model.inner).__name__]
+    name = base[type(raw(model)).__name__]
     gain = next(tensor for key, tensor in state.items() if _plain(key) == f"{name}.weight")
     if "ln_f" in name:
         x = x - x.mean(-1, keepdim=True)
         bias = next(tensor for key, tensor in state.items() if _plain(key) == f"{name}.bias")
         return x / (denominator(x) if scale is None else scale) * gain + bias
-    gain = gain + 1 if "Gemma" in type(model.inner).__name__ else gain
+    gain = gain + 1 if "Gemma" in type(raw(model)).__name__ else gain
     return x / (denominator(x) if scale is None else scale) * gain
 
 
@@ -82,13 +83,13 @@ def _plain(name: str) -> str:
 
 
 def embedding(model: LanguageModel) -> torch.Tensor:
-    return model.inner.get_input_embeddings().weight.detach().double()
+    return raw(model).get_input_embeddings().weight.detach().double()
 
 
 def reference(model: LanguageModel, ids: list[int]) -> torch.Tensor:
     """Log-probabilities of every row and position, [R, P, V], from transformers' hidden states and plain formulas."""
     with torch.inference_mode():
-        output = model.inner(torch.tensor([ids]), output_hidden_states=True)
+        output = raw(model)(torch.tensor([ids]), output_hidden_states=True)
     early = torch.stack(output.hidden_states[:-1])[:, 0].double()  # transformers gives the last one after the norm
     logits = normalise(model, early) @ embedding(model).T
     return torch.cat([logits, output.logits.double()]).log_softmax(-1)
@@ -121,15 +122,13 @@ def test_softcaps_and_scales_are_the_models_own(tiny_special, name: str):
     model = tiny_special(name)
     result = logit_lens(model, PROMPT, top=3)
     with torch.inference_mode():
-        logits_PV = model.inner(torch.tensor([model.encode(PROMPT).ids])).logits[0].float()
+        logits_PV = raw(model)(torch.tensor([model.encode(PROMPT).ids])).logits[0].float()
     np.testing.assert_allclose(result.p_top_RPK[-1], logits_PV.softmax(-1).topk(3).values, rtol=1e-4)
     assert float(logits_PV.abs().max()) < {"gemma2": 1.5, "granite": 4.0}[name]
 
 
 def test_a_head_the_lens_does_not_know_is_refused(tiny_model: LanguageModel):
-    handle = tiny_model.inner.register_forward_hook(
-        lambda m, i, output: output.__setitem__("logits", output.logits * 2)
-    )
+    handle = raw(tiny_model).register_forward_hook(lambda m, i, output: output.__setitem__("logits", output.logits * 2))
     with pytest.raises(UnsupportedArchitectureError, match="does not give the model's own logits"):
         logit_lens(tiny_model, PROMPT)
     handle.remove()
@@ -137,8 +136,8 @@ def test_a_head_the_lens_does_not_know_is_refused(tiny_model: LanguageModel):
 
 
 def test_a_model_without_the_hooks_is_refused(tiny_model: LanguageModel, monkeypatch: pytest.MonkeyPatch):
-    hooks = {k: v for k, v in tiny_model.bridge.hook_dict.items() if k != "blocks.1.hook_resid_post"}
-    monkeypatch.setattr(type(tiny_model.bridge), "hook_dict", hooks)
+    hooks = {k: v for k, v in bridge(tiny_model).hook_dict.items() if k != "blocks.1.hook_resid_post"}
+    monkeypatch.setattr(type(bridge(tiny_model)), "hook_dict", hooks)
     with pytest.raises(MissingHookError, match=r"blocks\.1\.hook_resid_post"):
         logit_lens(tiny_model, PROMPT)
 
@@ -161,10 +160,13 @@ def test_depth_is_the_layer_that_writes_the_answer(tiny_gpt2: LanguageModel, lay
     answer = tiny_gpt2.encode(f"{PROMPT} Paris").ids[len(tiny_gpt2.encode(PROMPT))]
     with torch.no_grad():
         for block in range(tiny_gpt2.n_layers):
-            for linear in (tiny_gpt2.bridge.blocks[block].attn.o.original_component, tiny_gpt2.output_linear(block)):
+            for linear in (
+                tiny_gpt2.blocks[block].attention_output,
+                tiny_gpt2.blocks[block].mlp_output,
+            ):
                 linear.weight.zero_()
                 linear.bias.zero_()
-        tiny_gpt2.output_linear(layer).bias.copy_(100 * tiny_gpt2.inner.get_input_embeddings().weight[answer])
+        tiny_gpt2.blocks[layer].mlp_output.bias.copy_(100 * raw(tiny_gpt2).get_input_embeddings().weight[answer])
     result = logit_lens(tiny_gpt2, PROMPT, answer="Paris")
     assert result.depth == layer
     assert result.top_RPK[layer + 1 :, -1, 0].tolist() == [result.answer_tokens[0]] * (tiny_gpt2.n_layers - layer)
@@ -260,7 +262,7 @@ def frozen_effect(model: LanguageModel, vector: torch.Tensor) -> torch.Tensor:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         x = 3 * torch.randn(vector.shape, dtype=torch.float64)
-    scale = denominator(x - x.mean() if "GPT2" in type(model.inner).__name__ else x)
+    scale = denominator(x - x.mean() if "GPT2" in type(raw(model)).__name__ else x)
     change = normalise(model, x + 0.5 * vector, scale=scale) - normalise(model, x, scale=scale)
     logits = embedding(model) @ (change / 0.5 * scale)
     return logits - logits.mean()
@@ -277,8 +279,8 @@ def assert_same_effect(model: LanguageModel, effect, expected_V: torch.Tensor) -
 
 @pytest.mark.parametrize(("layer", "index"), [(0, 3), (1, 47)])
 def test_a_neurons_vocabulary_is_its_direct_effect(either_model: LanguageModel, layer: int, index: int):
-    state = {_plain(name): tensor.double() for name, tensor in either_model.inner.state_dict().items()}
-    if "GPT2" in type(either_model.inner).__name__:
+    state = {_plain(name): tensor.double() for name, tensor in raw(either_model).state_dict().items()}
+    if "GPT2" in type(raw(either_model)).__name__:
         vector = state[f"transformer.h.{layer}.mlp.c_proj.weight"][index]
     else:
         vector = state[f"model.layers.{layer}.mlp.down_proj.weight"][:, index]
@@ -289,7 +291,7 @@ def test_a_neurons_vocabulary_is_its_direct_effect(either_model: LanguageModel, 
 
 def test_a_norm_after_the_mlp_and_an_offset_gain_are_applied(tiny_special):
     model = tiny_special("gemma2")
-    state = {_plain(name): tensor.double() for name, tensor in model.inner.state_dict().items()}
+    state = {_plain(name): tensor.double() for name, tensor in raw(model).state_dict().items()}
     gain = 1 + state["model.layers.1.post_feedforward_layernorm.weight"]
     vector = gain * state["model.layers.1.mlp.down_proj.weight"][:, 7]
     assert_same_effect(model, neuron_vocabulary(model, 1, 7, top=6), frozen_effect(model, vector))
@@ -333,7 +335,7 @@ def test_the_default_model_says_paris_late(default_model: LanguageModel):
     prompt = "The capital of France is the city of"
     result = logit_lens(default_model, prompt, answer="Paris")
     with torch.inference_mode():
-        logits_PV = default_model.inner(torch.tensor([default_model.encode(prompt).ids])).logits[0].float()
+        logits_PV = raw(default_model)(torch.tensor([default_model.encode(prompt).ids])).logits[0].float()
     np.testing.assert_allclose(result.p_top_RPK[-1], logits_PV.softmax(-1).topk(5).values, rtol=1e-4)
     assert float(result.kl_RP[-1].max()) < 1e-6
     assert result.top_RPK[-1, -1, 0] == "·Paris"

@@ -14,6 +14,7 @@ from analysis.localization.forward import Run
 from analysis.models import LanguageModel
 from analysis.scoring.contrast_pairs import PromptPairs, pair_prompts
 from tests.localization.pairs import with_a_gap
+from tests.raw_model import bridge, raw
 
 HOOKS = {"mlp": "hook_mlp_out", "head": "attn.hook_z", "neuron": "mlp.hook_post"}
 
@@ -61,8 +62,8 @@ def by_hand(model: LanguageModel, pairs: PromptPairs, part: Component, direction
             for kind, run, hook in (("donor", donor, see), ("patched", base, put), ("base", base, None)):
                 hooks = [("embed.hook_out", add_noise)] if noise is not None and run == "corrupted" else []
                 hooks += [(name, hook)] if hook else []
-                with model.bridge.hooks(fwd_hooks=hooks), torch.inference_mode():
-                    logits = model.inner(input_ids=tokens[run], use_cache=False).logits[0]
+                with bridge(model).hooks(fwd_hooks=hooks), torch.inference_mode():
+                    logits = raw(model)(input_ids=tokens[run], use_cache=False).logits[0]
                 scores[kind] = log_p(logits, ids, answer)
             effects.append(scores["patched"] - scores["base"])
     return (1 if direction == "restore" else -1) * float(np.mean(effects))
@@ -117,7 +118,7 @@ def test_a_model_that_does_more_after_its_last_layer_is_run_whole(tiny_model: La
     def double(module, inputs, output) -> None:
         output.logits = output.logits * 2
 
-    tiny_model.inner.register_forward_hook(double)
+    raw(tiny_model).register_forward_hook(double)
     assert not Run(tiny_model, pairs.batches[0], "log_p", corrupted=False).resumes
 
 
@@ -147,7 +148,7 @@ def test_the_joint_effect_of_one_component_is_its_normalised_effect(either_model
 
 def test_a_layer_that_writes_nothing_has_no_effect(tiny_model: LanguageModel, tiny_concept: Concept):
     with torch.no_grad():
-        tiny_model.output_linear(1).weight.zero_()
+        tiny_model.blocks[1].mlp_output.weight.zero_()
     pairs = pair_prompts(tiny_model, tiny_concept, max_prompts=4)
     effects = activation_patching(tiny_model, pairs)
     assert effects.mlps_L[1] == 0
@@ -167,13 +168,13 @@ def test_progress_rises_to_one_and_nothing_stays_hooked(tiny_model: LanguageMode
     pairs = pair_prompts(tiny_model, tiny_concept, max_prompts=6)
     tokens = pairs.batches[0].clean_BP
     before = tiny_model.logits(tokens)
-    hooked = [len(block._forward_pre_hooks) for block in tiny_model.bridge.blocks]
+    hooked = [len(block._forward_pre_hooks) for block in bridge(tiny_model).blocks]
     shares: list[float] = []
     activation_patching(tiny_model, pairs, progress=lambda stage, share: shares.append(share))
     assert shares == sorted(shares)
     assert shares[-1] == pytest.approx(1.0)
     assert torch.equal(tiny_model.logits(tokens), before)
-    assert [len(block._forward_pre_hooks) for block in tiny_model.bridge.blocks] == hooked
+    assert [len(block._forward_pre_hooks) for block in bridge(tiny_model).blocks] == hooked
 
 
 def test_wrong_settings_are_refused(tiny_model: LanguageModel, tiny_concept: Concept, unchecked_types):

@@ -12,6 +12,7 @@ from analysis.localization.forward import Run
 from analysis.models import LanguageModel
 from analysis.scoring.contrast_pairs import PairBatch, PromptPairs, pair_prompts
 from tests.localization.pairs import with_a_gap
+from tests.raw_model import bridge, raw
 
 
 def last_logits(model: LanguageModel, residual_BPD: torch.Tensor) -> torch.Tensor:
@@ -20,9 +21,9 @@ def last_logits(model: LanguageModel, residual_BPD: torch.Tensor) -> torch.Tenso
     x = residual_BPD.double()
     if "ln_f.weight" in weights:
         x = x - x.mean(-1, keepdim=True)
-        x = x / (x.pow(2).mean(-1, keepdim=True) + model.inner.config.layer_norm_epsilon).sqrt()
+        x = x / (x.pow(2).mean(-1, keepdim=True) + raw(model).config.layer_norm_epsilon).sqrt()
         return (x * weights["ln_f.weight"] + weights["ln_f.bias"]) @ weights["wte.weight"].T
-    x = x / (x.pow(2).mean(-1, keepdim=True) + model.inner.config.rms_norm_eps).sqrt()
+    x = x / (x.pow(2).mean(-1, keepdim=True) + raw(model).config.rms_norm_eps).sqrt()
     return (x * weights["model.norm.weight"]) @ weights["model.embed_tokens.weight"].T
 
 
@@ -51,8 +52,8 @@ def cached(model: LanguageModel, batch: PairBatch, corrupted: bool) -> dict[str,
     hooks = [*batch.corruption_hooks(), *((name, keep(name)) for name in names)] if corrupted else [
         (name, keep(name)) for name in names
     ]  # fmt: skip
-    with model.bridge.hooks(fwd_hooks=hooks), torch.inference_mode():
-        kept["logits"] = model.inner(input_ids=tokens, use_cache=False).logits
+    with bridge(model).hooks(fwd_hooks=hooks), torch.inference_mode():
+        kept["logits"] = raw(model)(input_ids=tokens, use_cache=False).logits
     return kept
 
 
@@ -141,8 +142,8 @@ def frozen_paths(model: LanguageModel, pairs: PromptPairs, heads, sender: int, d
             attention = f"blocks.{layer}.hook_attn_out"
             hooks.append((attention, freeze(base[attention])))
             hooks.append((f"blocks.{layer}.attn.hook_z", record(layer)))
-        with model.bridge.hooks(fwd_hooks=hooks), torch.inference_mode():
-            model.inner(input_ids=tokens, use_cache=False)
+        with bridge(model).hooks(fwd_hooks=hooks), torch.inference_mode():
+            raw(model)(input_ids=tokens, use_cache=False)
 
         def put(layer, chosen, z=recorded):
             def hook(activation, hook):
@@ -155,8 +156,8 @@ def frozen_paths(model: LanguageModel, pairs: PromptPairs, heads, sender: int, d
 
         by_layer = {layer: [h for m, h in heads if m == layer] for layer, _ in heads if layer > sender}
         hooks = [*noise, *((f"blocks.{layer}.attn.hook_z", put(layer, chosen)) for layer, chosen in by_layer.items())]
-        with model.bridge.hooks(fwd_hooks=hooks), torch.inference_mode():
-            logits = model.inner(input_ids=tokens, use_cache=False).logits
+        with bridge(model).hooks(fwd_hooks=hooks), torch.inference_mode():
+            logits = raw(model)(input_ids=tokens, use_cache=False).logits
         total += float((difference(logits, batch) - difference(base["logits"], batch)).sum())
     clean, corrupted = gap_of(model, pairs)
     return total / pairs.n_prompts / (clean - corrupted) * (1 if direction == "restore" else -1)
@@ -185,10 +186,10 @@ def test_paths_into_the_stream_equal_a_changed_stream(either_model: LanguageMode
             output, entry = f"blocks.{sender}.hook_mlp_out", f"blocks.{last}.hook_resid_pre"
             changed = base[entry] + donor[output] - base[output]
             with (
-                either_model.bridge.hooks(fwd_hooks=[(entry, lambda activation, hook, c=changed: c)]),
+                bridge(either_model).hooks(fwd_hooks=[(entry, lambda activation, hook, c=changed: c)]),
                 torch.inference_mode(),
             ):
-                logits = either_model.inner(input_ids=batch.clean_BP, use_cache=False).logits
+                logits = raw(either_model)(input_ids=batch.clean_BP, use_cache=False).logits
             total += float((difference(logits, batch) - difference(base["logits"], batch)).sum())
         expected = total / pairs.n_prompts / (corrupted_mean - clean_mean)
         assert effects.mlps_L[sender] == pytest.approx(expected, abs=2e-4)
@@ -251,7 +252,7 @@ def test_wrong_settings_are_refused(tiny_model: LanguageModel, tiny_concept: Con
 
 def test_a_stream_that_is_no_plain_sum_is_refused(tiny_model: LanguageModel, tiny_concept: Concept):
     """A block that scales what its MLP writes, as Granite's do."""
-    tiny_model.bridge.blocks[0].mlp.register_forward_hook(lambda module, inputs, output: output * 0.5)
+    bridge(tiny_model).blocks[0].mlp.register_forward_hook(lambda module, inputs, output: output * 0.5)
     pairs = favourable(tiny_model, tiny_concept)
     with pytest.raises(UnsupportedArchitectureError, match="not a plain sum"):
         direct_effects(tiny_model, pairs)
@@ -263,7 +264,7 @@ def test_logits_that_are_not_read_off_the_stream_are_refused(tiny_model: Languag
     def double(module, inputs, output) -> None:
         output.logits = output.logits * 2
 
-    tiny_model.inner.register_forward_hook(double)
+    raw(tiny_model).register_forward_hook(double)
     with pytest.raises(UnsupportedArchitectureError, match="not a plain sum"):
         direct_effects(tiny_model, favourable(tiny_model, tiny_concept))
 

@@ -8,6 +8,7 @@ from analysis.concepts import Concept, Fact
 from analysis.errors import ConceptError, ConfigError
 from analysis.localization import measure_curve, probe_curve, probing
 from analysis.models import LanguageModel
+from tests.raw_model import bridge
 
 N_DEPTHS, WIDTH, APPEARS = 6, 24, 3
 
@@ -148,7 +149,7 @@ def test_states_are_the_residual_at_the_subjects_last_token(
             encoded = either_model.encode(text)
             position = max(i for i, (a, b) in enumerate(encoded.offsets) if a < end)
             with torch.inference_mode():
-                _, cache = either_model.bridge.run_with_cache(torch.tensor([encoded.ids]))
+                _, cache = bridge(either_model).run_with_cache(torch.tensor([encoded.ids]))
             rows = [cache["blocks.0.hook_resid_pre"], *(
                 cache[f"blocks.{layer}.hook_resid_post"] for layer in range(either_model.n_layers)
             )]  # fmt: skip

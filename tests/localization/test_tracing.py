@@ -11,6 +11,7 @@ from analysis.errors import ConfigError
 from analysis.localization import trace_states, tracing
 from analysis.models import LanguageModel
 from analysis.scoring.contrast_pairs import pair_prompts
+from tests.raw_model import bridge, raw
 
 HOOKS = {"state": "hook_resid_post", "MLP": "hook_mlp_out", "attention": "hook_attn_out"}
 
@@ -58,8 +59,8 @@ def by_hand(model: LanguageModel, pairs, kind: str, layers: list[int], group: st
                 [("embed.hook_out", spoil)],
                 [("embed.hook_out", spoil), *((name, put(name)) for name in names)],
             ):
-                with model.bridge.hooks(fwd_hooks=hooks), torch.inference_mode():
-                    log_p = model.inner(input_ids=ids, use_cache=False).logits[0].log_softmax(-1)
+                with bridge(model).hooks(fwd_hooks=hooks), torch.inference_mode():
+                    log_p = raw(model)(input_ids=ids, use_cache=False).logits[0].log_softmax(-1)
                 scores.append(sum(float(log_p[p - 1, ids[0, p]]) for p in answer))
             effects.append(scores[2] - scores[1])
     return float(np.mean(effects)), len(effects)

@@ -45,7 +45,7 @@ def family_model(request, tokenizer: PreTrainedTokenizerFast, tmp_path) -> Langu
 def test_a_copy_computes_the_same_and_shares_nothing(family_model: LanguageModel):
     tokens = torch.tensor([[1, 2, 3, 4]])
     with torch.no_grad():
-        family_model.output_linear(0).weight.mul_(1.5)
+        family_model.blocks[0].mlp_output.weight.mul_(1.5)
     before, logits = weights(family_model), family_model.logits(tokens)
     copied = copy_model(family_model)
     assert weights(copied) == before

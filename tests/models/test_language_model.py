@@ -9,6 +9,7 @@ from analysis.errors import (
     MissingHookError,
 )
 from analysis.models import LanguageModel
+from tests.raw_model import bridge, raw
 
 TEXT = "The capital of France is Paris"
 
@@ -28,7 +29,7 @@ def test_dimensions_are_those_of_the_config(tiny_model: LanguageModel, tiny_gpt2
 def test_logits_are_those_of_transformers(either_model: LanguageModel):
     tokens = torch.tensor([either_model.encode(TEXT).ids])
     with torch.inference_mode():
-        plain = type(either_model.inner).from_pretrained(either_model.source.path)(tokens).logits
+        plain = type(raw(either_model)).from_pretrained(either_model.source.path)(tokens).logits
         ours = either_model.logits(tokens)
         kept = either_model.logits(tokens, keep=2)
     torch.testing.assert_close(ours, plain)
@@ -45,7 +46,7 @@ def test_residual_fires_every_hook_and_skips_only_the_head(either_model: Languag
     functions = [(hook_name(layer), note(layer)) for layer in range(either_model.n_layers)]
     with either_model.hooks(functions), torch.inference_mode():
         residual = either_model.residual(tokens)
-        logits = either_model.inner.lm_head(residual)
+        logits = raw(either_model).lm_head(residual)
     assert seen == list(range(either_model.n_layers))
     torch.testing.assert_close(logits, either_model.logits(tokens))
 
@@ -90,11 +91,11 @@ def test_a_missing_hook_is_named(tiny_model: LanguageModel):
         """The same bridge, without one hook."""
 
         def __getattr__(self, name: str):
-            return getattr(tiny_model.bridge, name)
+            return getattr(bridge(tiny_model), name)
 
         @property
         def hook_dict(self):
-            return {name: hook for name, hook in tiny_model.bridge.hook_dict.items() if name != hook_name(2)}
+            return {name: hook for name, hook in bridge(tiny_model).hook_dict.items() if name != hook_name(2)}
 
     with pytest.raises(MissingHookError, match=r"blocks\.2\.mlp\.hook_post"):
         LanguageModel(Lacking(), tiny_model.tokenizer, tiny_model.source, "float32")

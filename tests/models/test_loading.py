@@ -24,6 +24,7 @@ from analysis.errors import (
 )
 from analysis.models import LanguageModel, fetch, memory
 from analysis.models.catalog import resolve
+from tests.raw_model import raw
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], obj
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_loads_and_passes_the_fingerprint(tiny_folder: Path, dtype: str):
     load(tiny_folder)  # stores the float32 fingerprint
-    assert load(tiny_folder, dtype=dtype).inner.dtype == getattr(torch, dtype)
+    assert raw(load(tiny_folder, dtype=dtype)).dtype == getattr(torch, dtype)
 
 
 def test_progress_ends_at_one(tiny_folder: Path):

@@ -11,6 +11,7 @@ from analysis.concepts import Concept, Sentence
 from analysis.errors import ConceptError, ConfigError, MemoryShortError, ModelFileError
 from analysis.models import LanguageModel
 from analysis.neuron_cards.token_activations import split_words, token_activations
+from tests.raw_model import bridge, raw
 
 
 def some_neurons(model: LanguageModel, site: Site = MLP) -> NeuronSet:
@@ -31,7 +32,7 @@ def test_values_equal_a_full_cache(
     for s, sentence in enumerate(tiny_concept.sentences):
         encoded = either_model.encode(sentence.text)
         with torch.inference_mode():
-            _, cache = either_model.bridge.run_with_cache(torch.tensor([encoded.ids]))
+            _, cache = bridge(either_model).run_with_cache(torch.tensor([encoded.ids]))
         columns = [cache[site.hook(neuron.layer)][0, :, neuron.index].numpy() for neuron in neurons]
         expected.append(np.stack(columns, axis=1))
         ids += encoded.ids
@@ -110,7 +111,7 @@ def test_the_head_is_skipped_and_the_model_unchanged(tiny_model: LanguageModel, 
 
     tokens = torch.tensor([tiny_model.encode("The train").ids])
     before = tiny_model.residual(tokens)
-    handle = tiny_model.inner.get_output_embeddings().register_forward_pre_hook(forbidden)
+    handle = raw(tiny_model).get_output_embeddings().register_forward_pre_hook(forbidden)
     try:
         token_activations(tiny_model, tiny_concept.sentences, some_neurons(tiny_model))
     finally:

@@ -15,6 +15,7 @@ from analysis.models import LanguageModel
 from analysis.neuron_cards.token_activations import token_activations
 from analysis.neuron_cards.top_words import AGGREGATES, contexts, word_scores
 from tests.neuron_cards.written_activations import written_activations
+from tests.raw_model import bridge
 
 TEXTS = """The ferry to *Bergen* leaves at nine, if the fog allows it.
 We met in *Porto*, near the river, and walked until dark.
@@ -51,7 +52,7 @@ Who left this coat on the chair?""".split("\n")
 def direct_activations(model: LanguageModel, sentence: Sentence, neurons: NeuronSet) -> list[list[float]]:
     """For each neuron its activation at every token."""
     with torch.inference_mode():
-        _, cache = model.bridge.run_with_cache(torch.tensor([model.encode(sentence.text).ids]))
+        _, cache = bridge(model).run_with_cache(torch.tensor([model.encode(sentence.text).ids]))
     return [cache[hook_name(neuron.layer)][0, :, neuron.index].double().tolist() for neuron in neurons]
 
 

@@ -20,6 +20,7 @@ from analysis.neuron_cards.word_similarity import (
     similarity_to_words,
 )
 from tests.neuron_cards.written_activations import written_activations
+from tests.raw_model import raw
 
 VECTORS = {"east": (1, 0), "north": (0, 1), "west": (-1, 0), "northeast": (1, 1), "nowhere": (np.nan, np.nan)}
 
@@ -90,7 +91,7 @@ def test_concept_words_are_its_spans_without_punctuation(mark):
 
 
 def test_input_embedding_is_the_centred_mean_of_a_words_tokens(either_model: LanguageModel):
-    weight = either_model.inner.get_input_embeddings().weight.detach().double().numpy()
+    weight = raw(either_model).get_input_embeddings().weight.detach().double().numpy()
     words = ["Paris", "kettle", "Xylophonist", "Zürich", " "]
     vectors = InputEmbedding(either_model)(words)
     for word, vector in zip(words[:4], vectors):
@@ -107,7 +108,7 @@ def test_input_embedding_keeps_the_vectors_it_was_made_with(tiny_model: Language
     embedding = InputEmbedding(tiny_model)
     before = embedding(["Paris"])
     with torch.no_grad():
-        tiny_model.inner.get_input_embeddings().weight.zero_()
+        raw(tiny_model).get_input_embeddings().weight.zero_()
     np.testing.assert_array_equal(embedding(["Paris"]), before)
 
 

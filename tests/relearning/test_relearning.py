@@ -16,6 +16,7 @@ from analysis.models import LanguageModel
 from analysis.models import load as load_model
 from analysis.relearning import Beginning, RelearnConfig, RunStart, Snapshot, mixture
 from analysis.scoring.factual_recall import known_facts
+from tests.raw_model import raw
 
 CONFIG = RelearnConfig(
     model="unused: the tests hand over a model",
@@ -197,12 +198,12 @@ def test_a_shared_beginning_changes_nothing_but_the_work(execute):
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_pruned_weights_are_exactly_zero_after_training(execute, tiny_model: LanguageModel, precision: str):
     starts: list[RunStart] = []
-    before = {name: parameter.detach().clone() for name, parameter in tiny_model.inner.named_parameters()}
+    before = {name: parameter.detach().clone() for name, parameter in raw(tiny_model).named_parameters()}
     execute(replace(CONFIG, weight_decay=0.5, precision=precision), model=tiny_model, on_start=starts.append)
     for layer, neurons in starts[0].edited.by_layer().items():
         for weight in tiny_model.neuron_weights(layer):
             assert not weight.parameter.index_select(weight.axis, torch.tensor(neurons)).any()
-    assert all(not torch.equal(parameter, before[name]) for name, parameter in tiny_model.inner.named_parameters())
+    assert all(not torch.equal(parameter, before[name]) for name, parameter in raw(tiny_model).named_parameters())
 
 
 def test_the_update_itself_is_masked(execute, tiny_model: LanguageModel, monkeypatch: pytest.MonkeyPatch):

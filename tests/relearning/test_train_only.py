@@ -16,6 +16,7 @@ from analysis.models import LanguageModel
 from analysis.relearning import RelearnConfig, RunStart, Snapshot
 from analysis.runs import execution
 from analysis.runs.summary import summarise
+from tests.raw_model import raw
 
 MIXTURE = "L0.H1, L1.H3, L0.N5, L1.MLP"
 CONFIG = RelearnConfig(
@@ -48,18 +49,18 @@ def differing(model: LanguageModel, before: dict[str, torch.Tensor]) -> dict[str
     """Where each parameter's bits changed."""
     return {
         name: parameter.detach().view(torch.int32) != before[name].view(torch.int32)
-        for name, parameter in model.inner.named_parameters()
+        for name, parameter in raw(model).named_parameters()
     }
 
 
 def copied(model: LanguageModel) -> dict[str, torch.Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in model.inner.named_parameters()}
+    return {name: parameter.detach().clone() for name, parameter in raw(model).named_parameters()}
 
 
 def belonging(model: LanguageModel, text: str) -> dict[str, torch.Tensor]:
     """Which weights belong to the components, by parameter."""
-    masks = {name: torch.zeros_like(p, dtype=torch.bool) for name, p in model.inner.named_parameters()}
-    names = {id(parameter): name for name, parameter in model.inner.named_parameters()}
+    masks = {name: torch.zeros_like(p, dtype=torch.bool) for name, p in raw(model).named_parameters()}
+    names = {id(parameter): name for name, parameter in raw(model).named_parameters()}
     for piece in circuit_slices(model, Circuit.parse(text, model.component_shape)):
         masks[names[id(piece.parameter)]].index_fill_(piece.axis, piece.indices, True)
     return masks
@@ -70,7 +71,7 @@ def test_pruned_components_stay_pruned(execute, either_model: LanguageModel):
     before = copied(either_model)
     _, edited, *training = execute(CONFIG, either_model, on_start=starts.append)
     pieces = circuit_slices(either_model, Circuit.parse(MIXTURE, either_model.component_shape))
-    outputs = [either_model.output_linear(layer).bias for layer in range(either_model.n_layers)]
+    outputs = [either_model.blocks[layer].mlp_output.bias for layer in range(either_model.n_layers)]
     assert not any(piece.read().any() for piece in pieces if all(piece.parameter is not bias for bias in outputs))
     assert training[-1].loss < training[0].loss
     assert starts[0].edited_heads == ((0, 1), (1, 3))
@@ -89,7 +90,7 @@ def test_confined_training_changes_the_circuit_alone(execute, either_model: Lang
         assert not changed[~mine[name]].any()
         assert changed[mine[name]].any() == mine[name].any()
     assert last.p_retrained_F.tolist() != base.p_retrained_F.tolist()
-    assert all(p.requires_grad and p.grad is None for p in either_model.inner.parameters())
+    assert all(p.requires_grad and p.grad is None for p in raw(either_model).parameters())
 
 
 def test_an_edit_is_held_while_training_is_confined(execute, either_model: LanguageModel):
@@ -98,7 +99,7 @@ def test_an_edit_is_held_while_training_is_confined(execute, either_model: Langu
     before = copied(either_model)
     execute(replace(CONFIG, edit=edit, train_only="L0.H1, L0.H2, L1.N3, L1.N4"), either_model)
     pruned, moving = (belonging(either_model, text) for text in ("L0.H1, L1.N3, L1.N9", "L0.H2, L1.N4"))
-    for name, parameter in either_model.inner.named_parameters():
+    for name, parameter in raw(either_model).named_parameters():
         assert not parameter[pruned[name]].any()
         rest = ~(pruned[name] | moving[name])
         assert torch.equal(parameter[rest].view(torch.int32), before[name][rest].view(torch.int32))
@@ -167,4 +168,4 @@ def test_a_circuit_that_cannot_be_trained(
     """Told before anything is measured for long, and before the first snapshot."""
     with pytest.raises(error, match=message):
         execute(replace(CONFIG, edit=edit, train_only=train_only), tiny_model)
-    assert all(parameter.requires_grad for parameter in tiny_model.inner.parameters())
+    assert all(parameter.requires_grad for parameter in raw(tiny_model).parameters())

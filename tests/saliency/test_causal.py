@@ -16,6 +16,7 @@ from analysis.saliency import METHODS, attribution, causal
 from analysis.scoring.contrast_pairs import answer_batches, pair_prompts
 from analysis.scoring.factual_recall import known_facts
 from tests.plain_transformers import Plain, log_p, variant
+from tests.raw_model import raw
 from tests.small_runs import made_up
 
 GRADIENTS = ("gradient_x_activation", "integrated_gradients", "attribution_patching")
@@ -94,7 +95,7 @@ def test_a_concept_without_facts_is_asked_for_its_words(either_model: LanguageMo
 
 def taught(model: LanguageModel, concept: Concept) -> LanguageModel:
     """The model after it has learned the answers of the first three facts by heart."""
-    optimizer = torch.optim.Adam(model.inner.parameters(), lr=6e-3)
+    optimizer = torch.optim.Adam(raw(model).parameters(), lr=6e-3)
     batches = answer_batches(model, concept, concept.facts[:3])
     for _ in range(40):
         optimizer.zero_grad()

@@ -18,6 +18,7 @@ from analysis.saliency.methods.average_precision import average_precision
 from analysis.saliency.moments import ConceptSample, Moments, TokenSample, stream, stream_moments
 from analysis.scoring.batches import label_concepts
 from tests.plain_transformers import Cache, Plain, cache, variant
+from tests.raw_model import bridge
 from tests.small_runs import made_up
 
 
@@ -273,7 +274,7 @@ def test_default_model_ranking_is_that_of_a_direct_computation(default_model: La
     sums, counts = np.zeros((2, *default_model.shape)), np.zeros((2, 1, 1))
     for batch in text.batches:
         with torch.inference_mode():
-            _, kept = default_model.bridge.run_with_cache(batch.tokens_BP)
+            _, kept = bridge(default_model).run_with_cache(batch.tokens_BP)
         values_LTN = np.stack([kept[MLP.hook(layer)].flatten(0, 1).double().numpy() for layer in range(30)])
         weights_GT = batch.weights_GBP.flatten(1).double().numpy()
         sums += np.einsum("gt,ltn->gln", weights_GT, values_LTN)

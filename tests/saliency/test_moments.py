@@ -14,6 +14,7 @@ from analysis.models import LanguageModel
 from analysis.saliency.moments import Moments, stream, stream_moments
 from analysis.scoring.batches import label_concepts
 from tests.plain_transformers import Cache, Plain, cache, places
+from tests.raw_model import bridge, raw
 from tests.shared_models import shared
 from tests.small_runs import made_up
 
@@ -241,7 +242,7 @@ def test_the_head_is_skipped(tiny_model: LanguageModel, tiny_concept: Concept):
     def forbidden(*arguments):
         raise AssertionError("the LM head was run")
 
-    handle = tiny_model.inner.get_output_embeddings().register_forward_pre_hook(forbidden)
+    handle = raw(tiny_model).get_output_embeddings().register_forward_pre_hook(forbidden)
     try:
         moments = stream_moments(tiny_model, label_concepts(tiny_model, [tiny_concept]))
     finally:
@@ -256,7 +257,7 @@ def test_activations_that_are_not_finite_name_the_layer(
     tiny_model: LanguageModel, tiny_concept: Concept, site: Site, layer: int, value: float
 ):
     weights = {weight.name: weight.parameter for weight in tiny_model.neuron_weights(layer)}
-    value_weight = tiny_model.bridge.blocks[layer].attn.v.original_component.weight
+    value_weight = bridge(tiny_model).blocks[layer].attn.v.original_component.weight
     parameter = {MLP: weights["gate"], RESIDUAL: weights["out"], HEADS: value_weight}[site]
     with torch.no_grad():
         parameter[5, 3] = value

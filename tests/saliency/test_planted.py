@@ -15,6 +15,7 @@ from analysis.components.sites import MLP
 from analysis.saliency import causal
 from analysis.scoring.factual_recall import prepare_facts, score_facts
 from tests.planted_model import LAYERS, NEURONS, PER_LAYER, Planted, plant, precision, score
+from tests.raw_model import raw
 
 SEEDS = (0, 1)
 
@@ -30,7 +31,7 @@ def models() -> list[Planted]:
 
 def test_a_seed_fixes_the_model(models: list[Planted]):
     again = plant(0)
-    for one, other in zip(again.model.inner.parameters(), models[0].model.inner.parameters()):
+    for one, other in zip(raw(again.model).parameters(), raw(models[0].model).parameters()):
         assert torch.equal(one, other)
     assert again.concept == models[0].concept
 

@@ -19,6 +19,7 @@ from analysis.scoring.contrast_pairs import (
     pair_prompts,
     score,
 )
+from tests.raw_model import raw
 
 TEMPLATE = "The capital of {subject} is"
 
@@ -77,7 +78,7 @@ def test_random_subjects_are_printable_and_depend_on_the_seed(tiny_model: Langua
 def test_noise_has_the_asked_size_and_stays_on_the_subject(either_model: LanguageModel, tiny_concept: Concept):
     """Standard deviation: `noise_scale` times that of the subjects' token embeddings."""
     pairs = pair_prompts(either_model, tiny_concept, corruption="noise", noise_scale=2.0)
-    weight = either_model.inner.get_input_embeddings().weight.detach()
+    weight = raw(either_model).get_input_embeddings().weight.detach()
     ids = {t for batch, b in rows(pairs) for t in batch.clean_BP[b][batch.subject_BP[b]].tolist()}
     expected = 2.0 * float(weight[sorted(ids)].std())
     values = torch.cat([batch.noise_BPD[batch.subject_BP].flatten() for batch in pairs.batches])

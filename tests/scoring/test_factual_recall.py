@@ -11,6 +11,7 @@ from analysis.concepts import Concept, Fact, Sentence
 from analysis.errors import ConceptError, PalimpsestError
 from analysis.models import LanguageModel
 from analysis.scoring import factual_recall
+from tests.raw_model import raw
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def long_answers(tiny_concept: Concept) -> Concept:
 
 def next_token_probabilities(model: LanguageModel, ids: list[int]) -> torch.Tensor:
     with torch.inference_mode():
-        return model.inner(torch.tensor([ids])).logits[0, -1].double().softmax(-1)
+        return raw(model)(torch.tensor([ids])).logits[0, -1].double().softmax(-1)
 
 
 def chain(model: LanguageModel, prompt: str, answer: str) -> list[float]:
@@ -122,7 +123,7 @@ def test_neutral_loss_is_the_mean_cross_entropy(either_model: LanguageModel, tin
     for sentence in tiny_neutral:
         ids = torch.tensor([either_model.encode(sentence.text).ids])
         with torch.inference_mode():
-            logits = either_model.inner(ids).logits[0, :-1].double()
+            logits = raw(either_model)(ids).logits[0, :-1].double()
         total += float(torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum"))
         count += ids.shape[1] - 1
     probe = factual_recall.prepare_neutral(either_model, tiny_neutral)

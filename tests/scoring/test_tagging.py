@@ -10,6 +10,7 @@ from analysis.concepts import Concept, Sentence
 from analysis.errors import ConceptError
 from analysis.models import LanguageModel
 from analysis.scoring import tagging
+from tests.raw_model import raw
 
 O, B, I = range(3)
 
@@ -91,7 +92,7 @@ def test_training_the_head_finds_the_words(tiny_model: LanguageModel, tiny_conce
         loss = tagging.tag_loss(tiny_model, head, tokens, tags) / int((tags >= 0).sum())
         loss.backward()
         optimiser.step()
-    tiny_model.inner.zero_grad(set_to_none=True)
+    raw(tiny_model).zero_grad(set_to_none=True)
     after = tagging.score(tiny_model, head, probe)
     assert after.loss < 0.5 * before.loss
     assert after.f1 > 0.8

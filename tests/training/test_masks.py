@@ -9,6 +9,7 @@ from analysis.concepts import Concept
 from analysis.edits import ComponentEdit, Ledger, PlannedEdit, WeightMask, circuit_slices
 from analysis.errors import ConfigError, EditError
 from analysis.models import LanguageModel
+from tests.raw_model import raw
 
 
 def train(model: LanguageModel, mask: WeightMask, concept: Concept, steps: int = 4) -> None:
@@ -33,7 +34,7 @@ def planned(
 
 
 def state(model: LanguageModel) -> dict[str, Tensor]:
-    return {name: parameter.detach().clone() for name, parameter in model.inner.named_parameters()}
+    return {name: parameter.detach().clone() for name, parameter in raw(model).named_parameters()}
 
 
 def test_held_weights_are_exactly_zero_after_training(either_model: LanguageModel, tiny_concept: Concept):
@@ -109,7 +110,7 @@ def test_confined_training_moves_the_circuit_and_nothing_else(
     with WeightMask(either_model, only=circuit) as mask:
         train(either_model, mask, tiny_concept)
     inside = {name: torch.zeros_like(values, dtype=torch.bool) for name, values in before.items()}
-    names = {id(parameter): name for name, parameter in either_model.inner.named_parameters()}
+    names = {id(parameter): name for name, parameter in raw(either_model).named_parameters()}
     pieces = circuit_slices(either_model, circuit)
     for piece in pieces:
         inside[names[id(piece.parameter)]].index_fill_(piece.axis, piece.indices, True)
@@ -128,7 +129,7 @@ def test_confined_training_takes_the_steps_of_free_training(tiny_model: Language
         train(tiny_model, mask, tiny_concept, steps=1)
     expected = [piece.read() for piece in pieces]
     with torch.no_grad():
-        for name, parameter in tiny_model.inner.named_parameters():
+        for name, parameter in raw(tiny_model).named_parameters():
             parameter.copy_(before[name])
     with WeightMask(tiny_model, only=circuit) as mask:
         train(tiny_model, mask, tiny_concept, steps=1)
@@ -137,7 +138,7 @@ def test_confined_training_takes_the_steps_of_free_training(tiny_model: Language
 
 
 def test_the_confinement_ends(tiny_model: LanguageModel, tiny_concept: Concept):
-    parameters = list(tiny_model.inner.parameters())
+    parameters = list(raw(tiny_model).parameters())
     parameters[3].requires_grad_(False)
     with WeightMask(tiny_model, only=Circuit.parse("L1.N3", tiny_model.component_shape)) as mask:
         assert sum(parameter.requires_grad for parameter in parameters) == 3  # gate, in, out
@@ -178,7 +179,7 @@ def test_nothing_left_to_train(tiny_model: LanguageModel):
     circuit = Circuit.parse("L1.N3, L1.N7", tiny_model.component_shape)
     with pytest.raises(ConfigError, match="Nothing is left to train"):
         WeightMask(tiny_model, ledger.held(), circuit)
-    assert all(parameter.requires_grad for parameter in tiny_model.inner.parameters())
+    assert all(parameter.requires_grad for parameter in raw(tiny_model).parameters())
     with pytest.raises(ConfigError, match="Nothing is left to train"):
         WeightMask(tiny_model, only=Circuit(shape=tiny_model.component_shape, components=()))
 

@@ -206,7 +206,9 @@ def _slices(edit: GradientEdit, model: LanguageModel) -> list[Slice]:
         pieces = circuit_slices(model, circuit)
     elif isinstance(edit, Rmu):
         last = edit.layer_in(model.n_layers)
-        pieces = [_whole(model.output_linear(one).weight) for one in range(max(0, last - _RMU_LAYERS + 1), last + 1)]
+        pieces = [
+            _whole(model.blocks[one].mlp_output.weight) for one in range(max(0, last - _RMU_LAYERS + 1), last + 1)
+        ]
     elif edit.lora_rank:
         return linear_slices(model)
     else:

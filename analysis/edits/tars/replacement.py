@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from analysis.components.neurons import Neuron
 from analysis.edits.tars.firing import contrast_firing, general_firing
@@ -112,22 +112,20 @@ def directions(
     if config.norm_gain == "none":
         unit_D = vector_D / vector_D.norm()
         return unit_D, unit_D
-    block = model.bridge.blocks[layer]
-    final, before = getattr(model.bridge, "ln_final", None), getattr(block, "ln2", None) or getattr(block, "ln1", None)
-    if final is None or before is None or getattr(block, "ln2_post", None) is not None:
+    final, before = model.readout.norm, model.blocks[layer].norm_before_mlp
+    if final is None or before is None or model.blocks[layer].norm_after_mlp is not None:
         raise UnsupportedArchitectureError(
             f"“{model.name}” does not norm once before each MLP and once before the unembedding, so the gain between "
             "target and stream is unknown. Choose norm_gain “none”."
         )
-    gain_D, bias_D, centres = _norm_parts(final.original_component, vector_D)
+    parts = final.parts(vector_D)
     if config.norm_gain == "divide":
-        safe_D = torch.where(gain_D.abs() < 1e-6, torch.full_like(gain_D, 1e-6), gain_D)
-        stream_D = (vector_D - bias_D) / safe_D
+        safe_D = torch.where(parts.gain_D.abs() < 1e-6, torch.full_like(parts.gain_D, 1e-6), parts.gain_D)
+        stream_D = (vector_D - parts.bias_D) / safe_D
     else:
-        stream_D = gain_D * vector_D
-    stream_D = stream_D - stream_D.mean() if centres else stream_D
-    own_gain_D, _, own_centres = _norm_parts(before.original_component, vector_D)
-    read_D = own_gain_D * (stream_D - stream_D.mean() if own_centres else stream_D)
+        stream_D = parts.gain_D * vector_D
+    stream_D = parts.centred(stream_D)
+    read_D = before.parts(vector_D).at_unit_scale(stream_D)
     return read_D / read_D.norm(), stream_D / stream_D.norm()
 
 
@@ -240,23 +238,3 @@ def _weight(model: LanguageModel, layer: int, matrix: str) -> NeuronWeight:
         if weight.name == MATRICES[matrix]:
             return weight
     raise EditError(f"The MLPs of “{model.name}” have no {matrix} rows. Choose up rows or down columns.")
-
-
-def _norm_parts(norm: nn.Module, like_D: Float[Tensor, " D"]) -> tuple[Tensor, Tensor, bool]:
-    """Gain and bias of a norm, [D] each, and whether it subtracts the mean.
-
-    Read off the norm's outputs, because models store the gain in different ways (Gemma as gain - 1).
-    """
-    signs_D = torch.ones_like(like_D)
-    signs_D[1::2] = -1
-
-    def answers(probe_D: Tensor) -> tuple[Tensor, Tensor]:
-        large_D = (1e3 * probe_D).to(next(norm.parameters(), probe_D).dtype)  # so that epsilon does not matter
-        with torch.no_grad():
-            up_D, down_D = norm(large_D).float(), norm(-large_D).float()
-        return (up_D - down_D) / 2, (up_D + down_D) / 2
-
-    response_D, bias_D = answers(signs_D)
-    gain_D = response_D * signs_D
-    constant_D, _ = answers(torch.ones_like(like_D))
-    return gain_D, bias_D, bool(constant_D.abs().max() < 0.1 * gain_D.abs().max())

@@ -21,7 +21,7 @@ from torch import Tensor
 from analysis.edits.edit import Edit
 from analysis.edits.tars.firing import last_states
 from analysis.errors import ConceptError, ConfigError, EditError
-from analysis.lens.unembedding import scaled_logits, token_text, unembedding
+from analysis.lens.unembedding import token_text
 from analysis.models import LanguageModel
 from analysis.scoring.batches import span_tokens
 
@@ -242,16 +242,9 @@ def _noisy(h0_D: Float[Tensor, " D"], config: Tars) -> Float[Tensor, "K D"]:
 
 def _trigger_p(model: LanguageModel, hidden_KD: Float[Tensor, "K D"], trigger: int) -> Float[Tensor, " K"]:
     """Probability of the trigger when the LM head reads final hidden states; in pieces, the vocabulary is large."""
-    head = unembedding(model)
-    cap = getattr(model.inner.config.get_text_config(), "final_logit_softcapping", None)
-    found = []
     with torch.no_grad():
-        for piece_KD in hidden_KD.split(64):
-            logits_KV = scaled_logits(model, head(piece_KD.to(head.weight.dtype)).float())
-            if cap:
-                logits_KV = cap * torch.tanh(logits_KV / cap)
-            found.append(logits_KV.softmax(-1)[:, trigger])
-    return torch.cat(found)
+        pieces = [model.readout.logits(piece_KD).softmax(-1)[:, trigger] for piece_KD in hidden_KD.split(64)]
+    return torch.cat(pieces)
 
 
 def _check_whole(name: str, value: Any, low: int) -> None:

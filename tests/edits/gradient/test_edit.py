@@ -24,6 +24,7 @@ from analysis.errors import ConceptError, ConfigError, EditError
 from analysis.models import LanguageModel
 from analysis.scoring import factual_recall
 from tests.edits.gradient.gradient_edits import COMMON, EDITS, UNLEARN
+from tests.raw_model import raw
 from tests.shared_models import same_bits, state
 
 
@@ -206,7 +207,7 @@ def test_rmu_steers_to_a_multiple_of_the_mean_norm_and_refuses_later_layers(tiny
     norms, squares = [], []
     for row in change.rows["forget"]:
         with torch.no_grad():
-            hidden = tiny_model.inner(torch.tensor([row.ids]), output_hidden_states=True).hidden_states[2][0, 1:]
+            hidden = raw(tiny_model)(torch.tensor([row.ids]), output_hidden_states=True).hidden_states[2][0, 1:]
         norms += hidden.norm(dim=-1).tolist()
         squares.append(hidden)
     u = torch.rand(tiny_model.d_model, generator=torch.Generator().manual_seed(0))
@@ -231,7 +232,7 @@ def test_references_are_those_of_the_model_before_training(tiny_model: LanguageM
         batch = Batch.of(change.rows[term.name][:6], tiny_model)
         start = float(losses.loss(term, batch).detach())
         with torch.no_grad():
-            weight = tiny_model.output_linear(0).weight
+            weight = tiny_model.blocks[0].mlp_output.weight
             weight.mul_(1.5)
             later = float(losses.loss(term, batch).detach())
             weight.div_(1.5)
@@ -261,13 +262,13 @@ def test_low_rank_factors_give_the_logits_that_the_merged_weights_give(either_mo
 def test_divergence_says_what_to_do_and_leaves_the_weights(tiny_model: LanguageModel, training):
     before = state(tiny_model)
     with torch.no_grad():
-        tiny_model.output_linear(0).weight[0, 0] = float("nan")
+        tiny_model.blocks[0].mlp_output.weight[0, 0] = float("nan")
     broken = state(tiny_model)
     with pytest.raises(ConfigError, match="Lower the learning rate"):
         Ledger(tiny_model).apply(training(tiny_model, UNLEARN))
     assert same_bits(broken, state(tiny_model))
     assert not same_bits(before, broken)
-    assert all(parameter.requires_grad for parameter in tiny_model.inner.parameters())
+    assert all(parameter.requires_grad for parameter in raw(tiny_model).parameters())
 
 
 def test_held_weights_stay_and_factors_on_them_are_refused(tiny_model: LanguageModel, training, materials: Materials):

@@ -100,11 +100,11 @@ def test_a_state_of_another_training_or_a_damaged_one_is_refused(
     refused(training(tiny_model, replace(UNLEARN, learning_rate=2e-3)), "another edit")
     refused(plan(UNLEARN, tiny_model, replace(materials, neutral=materials.neutral[:3])), "another text")
     with torch.no_grad():
-        tiny_model.output_linear(0).weight[0, 0] += 1
+        tiny_model.blocks[0].mlp_output.weight[0, 0] += 1
     before = state(tiny_model)
     refused(training(tiny_model, UNLEARN), "another model")
     with torch.no_grad():
-        tiny_model.output_linear(0).weight[0, 0] -= 1
+        tiny_model.blocks[0].mlp_output.weight[0, 0] -= 1
     before = state(tiny_model)
     (tensors,) = tmp_path.glob("*.safetensors")
     tensors.write_bytes(tensors.read_bytes()[:-40])

@@ -14,30 +14,31 @@ from analysis.edits.tars.targeting import Target, Tars, targeting
 from analysis.errors import ConfigError, EditError
 from analysis.models import LanguageModel
 from tests.edits.tars.tars_settings import PROMPT, logits, settings
+from tests.raw_model import raw
 
 
 def snapshot(model: LanguageModel) -> list[Tensor]:
-    return [parameter.detach().clone() for parameter in model.inner.parameters()]
+    return [parameter.detach().clone() for parameter in raw(model).parameters()]
 
 
 def is_unchanged(model: LanguageModel, before: list[Tensor]) -> bool:
-    return all(torch.equal(parameter, old) for parameter, old in zip(model.inner.parameters(), before))
+    return all(torch.equal(parameter, old) for parameter, old in zip(raw(model).parameters(), before))
 
 
 def vectors(model: LanguageModel, layer: int, matrix: str) -> Tensor:
     """[N, D], read off transformers' own modules."""
-    if hasattr(model.inner, "transformer"):  # GPT-2's Conv1D keeps [in, out]
-        mlp = model.inner.transformer.h[layer].mlp
+    if hasattr(raw(model), "transformer"):  # GPT-2's Conv1D keeps [in, out]
+        mlp = raw(model).transformer.h[layer].mlp
         return {"up": mlp.c_fc.weight.T, "down": mlp.c_proj.weight}[matrix].detach()
-    mlp = model.inner.model.layers[layer].mlp
+    mlp = raw(model).model.layers[layer].mlp
     return {"gate": mlp.gate_proj.weight, "up": mlp.up_proj.weight, "down": mlp.down_proj.weight.T}[matrix].detach()
 
 
 def norms(model: LanguageModel, layer: int) -> tuple[nn.Module, nn.Module]:
     """The final norm, and the one before the MLP of `layer`."""
-    if hasattr(model.inner, "transformer"):
-        return model.inner.transformer.ln_f, model.inner.transformer.h[layer].ln_2
-    return model.inner.model.norm, model.inner.model.layers[layer].post_attention_layernorm
+    if hasattr(raw(model), "transformer"):
+        return raw(model).transformer.ln_f, raw(model).transformer.h[layer].ln_2
+    return raw(model).model.norm, raw(model).model.layers[layer].post_attention_layernorm
 
 
 # the ranking

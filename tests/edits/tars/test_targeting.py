@@ -11,12 +11,13 @@ from analysis.edits.tars.targeting import targeting
 from analysis.errors import ConceptError, EditError
 from analysis.models import LanguageModel
 from tests.edits.tars.tars_settings import PROMPT, logits, settings
+from tests.raw_model import raw
 
 
 def test_without_noise_it_is_the_state_that_the_unembedding_reads(either_model: LanguageModel):
     target = targeting(either_model, settings(refinement="none"))
     with torch.no_grad():
-        scores = either_model.inner.lm_head(target.vector_D)
+        scores = raw(either_model).lm_head(target.vector_D)
     expected = logits(either_model)[0, -1]
     assert torch.allclose(scores, expected, atol=1e-4)
     trigger = either_model.encode(f"{PROMPT} Paris").ids[len(either_model.encode(PROMPT).ids)]
@@ -45,7 +46,7 @@ def test_noise_refinement_by_hand(tiny_model: LanguageModel):
     noisy = h0 + 0.7 * (h0**2).mean().sqrt() * noise
     best = targeting(tiny_model, dataclasses.replace(config, refinement="best"))
     with torch.no_grad():
-        p = tiny_model.inner.lm_head(noisy).softmax(-1)[:, best.trigger_id]
+        p = raw(tiny_model).lm_head(noisy).softmax(-1)[:, best.trigger_id]
     assert torch.allclose(best.vector_D, noisy[p.argmax()], atol=1e-5)
     assert best.p_after == pytest.approx(float(p.max()), rel=1e-3)
     assert best.p_after > best.p_before

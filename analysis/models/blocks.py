@@ -1,0 +1,201 @@
+"""One transformer block through a narrow view: what writes to the residual stream, its norms, the weights of components.
+
+Axes: `B` batch, `P` position, `H` attention head, `Z` width of a head, `D` d_model.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from analysis.components.neurons import hook_name
+from analysis.errors import MissingHookError, UnsupportedArchitectureError
+from analysis.models.linear_layers import Linear, is_linear, lies_inside, stores_in_out
+from analysis.models.norms import Norm
+
+__all__ = ["Block", "HeadWeight", "NeuronWeight", "count_neurons"]
+
+
+@dataclass(frozen=True)
+class NeuronWeight:
+    """A parameter of an MLP of which each neuron owns one slice."""
+
+    name: str
+    """Part of the neuron: "gate", "in", "out", with ".bias" for a bias."""
+    parameter: nn.Parameter
+    axis: int
+    """The axis of `parameter` that counts neurons."""
+
+
+@dataclass(frozen=True)
+class HeadWeight:
+    """A parameter of an attention layer of which head `h` owns the slice [h * d_head, (h + 1) * d_head)."""
+
+    name: str
+    """One of q, k, v, o, with ".bias" for a bias."""
+    parameter: nn.Parameter
+    axis: int
+    """The axis of `parameter` that counts heads times `d_head`."""
+
+
+class Block:
+    """One layer of a model. Its modules are the model's own: calling them fires no hook, changing them changes the model.
+
+    Families differ in their norms: Llama, Qwen and GPT-2 norm once before attention and once before the MLP; GPT-J, Phi
+    and Cohere share one norm; Gemma 2 and 3 norm again after attention and after the MLP, OLMo 2 only there.
+    """
+
+    def __init__(self, block: Any, layer: int, model_name: str, n_heads: int, d_head: int):
+        self._block, self._layer, self._model_name = block, layer, model_name
+        self._width_of_heads = n_heads * d_head
+
+    @property
+    def attention_output(self) -> nn.Module:
+        """The linear layer from the heads' outputs, [..., H * Z], to what attention writes, [..., D].
+
+        Raises:
+            UnsupportedArchitectureError: the layer has no such projection.
+        """
+        linear = _wrapped(getattr(self._block, "attn", None), "o")
+        if linear is None:
+            raise self._no_heads()
+        return linear
+
+    @property
+    def mlp_output(self) -> nn.Module:
+        """The linear layer from the neurons' activations, [..., N], to what the MLP writes, [..., D]."""
+        return self._block.mlp.out.original_component
+
+    @property
+    def norm_after_attention(self) -> Norm | None:
+        """The norm between `attention_output` and the residual stream (Gemma 2 and 3, OLMo 2); else None."""
+        return self._norm("ln1_post")
+
+    @property
+    def norm_before_mlp(self) -> Norm | None:
+        """The norm through which the MLP reads the residual stream; the shared one where there is one; OLMo 2: None."""
+        return self._norm("ln2") or self._norm("ln1")
+
+    @property
+    def norm_after_mlp(self) -> Norm | None:
+        """The norm between `mlp_output` and the residual stream (Gemma 2 and 3, OLMo 2); else None."""
+        return self._norm("ln2_post")
+
+    def attention_writes(self, z_BPHZ: Float[Tensor, "B P H Z"]) -> Float[Tensor, "B P D"]:
+        """What attention adds to the residual stream, from its heads' outputs (the hook `attn.hook_z`).
+
+        Granite multiplies it once more by a constant, which is not in it.
+        """
+        written_BPD = self.attention_output(z_BPHZ.flatten(2))
+        after = self.norm_after_attention
+        return written_BPD if after is None else after(written_BPD)
+
+    def neuron_weights(self) -> list[NeuronWeight]:
+        """All parameters of which each neuron owns a slice, incoming ones first, the output last."""
+        weights = []
+        for name, neuron_side in (("gate", "out"), ("in", "out"), ("out", "in")):
+            linear = _wrapped(self._block.mlp, name)
+            if linear is None:
+                continue
+            in_out = stores_in_out(linear)
+            axis = int(in_out) if neuron_side == "out" else int(not in_out)
+            weights.append(NeuronWeight(name, linear.weight, axis))
+            if neuron_side == "out" and linear.bias is not None:
+                weights.append(NeuronWeight(f"{name}.bias", linear.bias, 0))
+        return weights
+
+    def head_weights(self) -> list[HeadWeight]:
+        """The parameters of which each attention head owns a slice of `d_head`, its output last.
+
+        Raises:
+            UnsupportedArchitectureError: the output projection is not made of heads.
+        """
+        attention = self._block.attn
+        separate = getattr(attention, "qkv", None) is None
+        weights = []
+        for name in ("q", "k", "v", "o") if separate else ("o",):
+            linear = _wrapped(attention, name)
+            if linear is None or getattr(linear, "weight", None) is None:
+                continue
+            axis = int(stores_in_out(linear)) if name != "o" else int(not stores_in_out(linear))
+            if linear.weight.shape[axis] == self._width_of_heads:
+                weights.append(HeadWeight(name, linear.weight, axis))
+                if name != "o" and linear.bias is not None:
+                    weights.append(HeadWeight(f"{name}.bias", linear.bias, 0))
+        if not weights or weights[-1].name != "o":
+            raise self._no_heads()
+        return weights
+
+    def linears(self) -> list[Linear]:
+        """The linear layers that are run, each once: of a fused projection its parts, not the whole."""
+        here = [Linear(one) for one in self._block.modules() if is_linear(one)]
+        weights = [one.weight for one in here]
+        kept = {id(one.weight): one for one in here if not any(lies_inside(other, one.weight) for other in weights)}
+        return list(kept.values())
+
+    @property
+    def mlp_kind(self) -> str:
+        """Name of the class that makes the MLP, "NoneType" where the block has none."""
+        return type(getattr(self._block, "mlp", None)).__name__
+
+    def _norm(self, name: str) -> Norm | None:
+        wrapped = getattr(self._block, name, None)
+        return None if wrapped is None else Norm(wrapped.original_component)
+
+    def _no_heads(self) -> UnsupportedArchitectureError:
+        return UnsupportedArchitectureError(
+            f"The attention of layer {self._layer} of “{self._model_name}” does not store one slice of weights a head, so "
+            "heads cannot be edited. Choose MLP layers or neurons."
+        )
+
+
+def count_neurons(
+    blocks: Sequence[Block], hook_names: Collection[str], parameters: Sequence[torch.Tensor], model_name: str
+) -> int:
+    """Number of neurons in a layer, after checking that every layer has the hook and editable neurons.
+
+    Args:
+        blocks: All of a model.
+        hook_names: Hooks that the model has.
+        parameters: All that the model computes with: neurons must be slices of these.
+        model_name: For messages.
+
+    Raises:
+        MissingHookError: a layer lacks the hook on its neurons' activations.
+        UnsupportedArchitectureError: a mixture of experts, layers of different widths, or neurons without weights of
+            their own.
+    """
+    widths = set()
+    owned = {parameter.data_ptr() for parameter in parameters}
+    for layer, block in enumerate(blocks):
+        if "moe" in block.mlp_kind.lower():
+            raise UnsupportedArchitectureError(
+                f"“{model_name}” is a mixture of experts: its {hook_name(layer)} does not see single neurons. "
+                "Choose a model with dense MLPs."
+            )
+        if hook_name(layer) not in hook_names:
+            raise MissingHookError(
+                f"“{model_name}” has no hook {hook_name(layer)}, which neuron saliency needs. Choose a model "
+                "whose blocks all have an MLP that TransformerLens can look into."
+            )
+        weights = block.neuron_weights()
+        if not weights or weights[-1].name != "out" or any(w.parameter.data_ptr() not in owned for w in weights):
+            raise UnsupportedArchitectureError(
+                f"The MLP of layer {layer} of “{model_name}” ({block.mlp_kind}) does not store one slice of weights a "
+                "neuron, so neurons cannot be edited. Choose a Llama, Qwen, Gemma, GPT-2 or GPT-NeoX style model."
+            )
+        widths.add(weights[-1].parameter.shape[weights[-1].axis])
+    if len(widths) != 1:
+        raise UnsupportedArchitectureError(
+            f"“{model_name}” has layers with different numbers of neurons ({sorted(widths)}); "
+            "only models with equally wide MLPs can be shown."
+        )
+    return int(widths.pop())
+
+
+def _wrapped(parent: Any, name: str) -> Any:
+    """The transformers module behind a bridge's component; None where there is none."""
+    return getattr(getattr(parent, name, None), "original_component", None)

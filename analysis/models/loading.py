@@ -1,0 +1,137 @@
+"""Load a language model: fetch it, read it with transformers, put the bridge around it, and check what came out.
+
+The bridge is TransformerLens' `TransformerBridge` in raw mode (compatibility mode cannot be undone and changes the
+weights).
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from analysis import paths
+from analysis.errors import ConfigError, UnsupportedArchitectureError
+from analysis.models import memory
+from analysis.models.catalog import ModelSource, resolve
+from analysis.models.fetch import locate
+from analysis.models.files import read_folder
+from analysis.models.fingerprint import Fingerprint
+from analysis.models.language_model import LanguageModel
+from analysis.models.parameter_names import place
+from analysis.progress import Progress, none
+
+__all__ = ["from_parts", "load", "pick_device"]
+
+
+def pick_device(device: str = "auto") -> str:
+    """ "auto" is CUDA where there is one, else MPS, else the CPU.
+
+    Raises:
+        ConfigError: the named device does not exist here.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise ConfigError(f"“{device}” is no device. Use auto, cpu, cuda, cuda:1 or mps.") from error
+    if kind not in ("cpu", "cuda", "mps"):
+        raise ConfigError(f"“{device}” cannot be used. Use auto, cpu, cuda, cuda:1 or mps.")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"“{device}” was asked for, but PyTorch sees no CUDA device here. Use cpu or auto.")
+    if kind == "cuda" and (torch.device(device).index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"“{device}” was asked for, but there are only {torch.cuda.device_count()} CUDA devices.")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise ConfigError("“mps” was asked for, but is not available here. Use cpu or auto.")
+    return device
+
+
+def load(
+    reference: str, *, device: str = "auto", dtype: str = "float32", progress: Progress | None = None
+) -> LanguageModel:
+    """Load a model for analysis: fetch if needed, check memory, weights, architecture, hooks and fingerprint.
+
+    Args:
+        reference: Catalog name, hub id, folder or GGUF file (`catalog.resolve`).
+        device: "auto", "cpu", "cuda", ...
+        dtype: "float32", "bfloat16" or "float16".
+        progress: Called with a stage's name and its share done.
+
+    Raises:
+        PalimpsestError: one subclass for each way this can fail; the message says what to do.
+    """
+    if dtype not in memory.DTYPE_BYTES:
+        raise ConfigError(f"“{dtype}” is no dtype. Use {', '.join(memory.DTYPE_BYTES)}.")
+    source = resolve(reference)
+    device = pick_device(device)
+    report = progress or none
+    folder = locate(source, progress)
+    report("Loading", 0.0)
+    memory.load_estimate(memory.count_parameters(folder), dtype, device).check()
+    inner, tokenizer = read_folder(folder, dtype, source.name)
+    report("Loading", 0.6)
+    model = from_parts(inner.to(device), tokenizer, source, folder=folder, dtype=dtype)
+    _check_fingerprint(model, folder)
+    report("Loading", 1.0)
+    return model
+
+
+def from_parts(inner: nn.Module, tokenizer: Any, source: ModelSource, *, folder: Path, dtype: str) -> LanguageModel:
+    """Wrap an already loaded transformers model whose config lies in `folder`."""
+    from transformer_lens.model_bridge import TransformerBridge
+
+    names = {place(parameter): name for name, parameter in inner.named_parameters()}
+    architecture = (inner.config.architectures or [type(inner).__name__])[0]  # type: ignore[union-attr,index]
+    try:
+        bridge = TransformerBridge.boot_transformers(
+            str(folder),
+            hf_model=inner,
+            tokenizer=tokenizer,
+            device=str(next(inner.parameters()).device),
+            dtype=getattr(torch, dtype),
+        )
+    except (ValueError, AttributeError, NotImplementedError) as error:
+        raise UnsupportedArchitectureError(
+            f"TransformerLens cannot look into {architecture} ({error}). Choose a model of another architecture."
+        ) from error
+    if not hasattr(bridge, "blocks"):
+        raise UnsupportedArchitectureError(f"{architecture} has no stack of blocks to look into.")
+    model = LanguageModel(bridge, tokenizer, source, dtype, names)
+    if not _is_causal(model):
+        raise UnsupportedArchitectureError(
+            f"{architecture} is no causal language model: its predictions depend on later tokens, so P(answer) would "
+            "mean nothing. Choose a model that predicts the next token."
+        )
+    return model
+
+
+def _check_fingerprint(model: LanguageModel, folder: Path) -> None:
+    """Compare with the fingerprint stored at conversion or at the first load of exactly these files; else store it."""
+    computed = model.fingerprint()
+    stored = folder / "fingerprint.json"
+    if not stored.is_file():
+        states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.glob("*.safe*"))]
+        key = hashlib.sha256(f"{folder.resolve()}{states}".encode()).hexdigest()[:16]
+        stored = paths.home() / "fingerprints" / f"{key}.json"
+        if not stored.is_file() and model.dtype == "float32":
+            stored.parent.mkdir(exist_ok=True)
+            computed.save(stored)
+    if stored.is_file():
+        Fingerprint.load(stored).check(computed, dtype=model.dtype, name=model.name)
+
+
+def _is_causal(model: LanguageModel) -> bool:
+    """Whether changing the last token leaves the logits before it as they were."""
+    tokens = torch.arange(8, device=model.device)[None] % model.vocabulary_size
+    changed = tokens.clone()
+    changed[0, -1] = (changed[0, -1] + 1) % model.vocabulary_size
+    with torch.inference_mode():
+        first, second = (model.logits(one)[0, :-1].float() for one in (tokens, changed))
+    if not bool(torch.isfinite(first).all()):
+        return True  # damaged weights are the fingerprint's and the activations' business
+    noise = 1e-4 if model.dtype == "float32" else 1e-2
+    return bool((first - second).abs().max() <= noise * first.std())
