@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 LIBRARY = sorted((ROOT / "analysis").rglob("*.py"))
 SCRIPTS = sorted([*(ROOT / "ui").rglob("*.js"), *(ROOT / "analysis").rglob("*.js")])
-STYLES = sorted((ROOT / "ui").rglob("*.css"))
+STYLES = sorted([*(ROOT / "ui").rglob("*.css"), *(ROOT / "analysis").rglob("*.css")])
 
 DASHBOARD = {"streamlit", "ui", "pages", "app", "tests"}
 READS_PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
@@ -107,6 +107,22 @@ def test_every_module_says_what_it_does():
         yield from re.findall(r"\b(?:TODO|FIXME|XXX)\b", text(path))
 
     assert_no_file_has(LIBRARY, silent)
+
+
+def test_only_the_models_package_looks_behind_a_language_model():
+    """The TransformerLens bridge and the wrapped transformers model are its own; everything else asks `LanguageModel`."""
+    inside = {"bridge", "inner", "_bridge", "_inner", "original_component", "_original_component", "original_model"}
+    models = ROOT / "analysis" / "models"
+    dashboard = [*(ROOT / "ui").rglob("*.py"), *(ROOT / "pages").rglob("*.py"), ROOT / "app.py"]
+
+    def reaches_inside(path: Path) -> Iterator[tuple[ast.AST, str]]:
+        for node in nodes(path):
+            if isinstance(node, ast.Attribute) and node.attr in inside:
+                yield node, f"reaches .{node.attr}"
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "transformer_lens":
+                yield node, f"imports from {node.module}"
+
+    assert_no_file_has([*(path for path in LIBRARY if models not in path.parents), *dashboard], reaches_inside)
 
 
 def test_scripts_build_no_markup_from_text():

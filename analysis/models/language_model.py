@@ -267,7 +267,11 @@ class LanguageModel:
         return next((one for one in weights if lies_inside(parameter, one)), None)
 
     def named_linears(self) -> dict[str, Linear]:
-        """Every linear layer by its plain name, the unembedding and both fused projections and their parts included."""
+        """Every linear layer by name, the unembedding, fused projections and their parts included.
+
+        Names are those of plain transformers, except in blocks with fused attention (GPT-2, GPT-NeoX, Phi-3), where the
+        bridge calls its layers q, k, v, qkv and o. They are written to disk (`edits.deltas`) and must not change.
+        """
         found = self._inner.named_modules()
         return {plain_name(name): Linear(module) for name, module in found if is_linear(module)}
 

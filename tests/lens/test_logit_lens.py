@@ -7,9 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import Gemma2Config, Gemma2ForCausalLM, GraniteConfig, GraniteForCausalLM
 
-from analysis import models
 from analysis.concepts import Concept, Fact
 from analysis.errors import ConceptError, ConfigError, MissingHookError, UnsupportedArchitectureError
 from analysis.lens import logit_lens as lens
@@ -17,46 +15,17 @@ from analysis.lens import unembedding
 from analysis.lens.logit_lens import logit_lens
 from analysis.lens.unembedding import neuron_vocabulary, visible
 from analysis.models import LanguageModel
+from analysis.models.parameter_names import plain_name
 from tests.raw_model import bridge, raw
+from tests.tiny_families import tiny_family
 
 PROMPT = "The capital of France is"
 
 
 @pytest.fixture
 def tiny_special(tmp_path: Path, tokenizer) -> Callable[[str], LanguageModel]:
-    """A Gemma 2 (final softcap, gain stored as gain - 1, norm on the MLP's output) or a Granite (scaled logits)."""
-
-    def make(name: str) -> LanguageModel:
-        shape = {
-            "vocab_size": len(tokenizer),
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "head_dim": 8,
-            "max_position_embeddings": 128,
-            "initializer_range": 0.2,
-            "bos_token_id": None,
-            "eos_token_id": tokenizer.eos_token_id,
-            "pad_token_id": tokenizer.pad_token_id,
-        }
-        kind, config = {
-            "gemma2": (Gemma2ForCausalLM, Gemma2Config(**shape, final_logit_softcapping=1.5)),
-            "granite": (GraniteForCausalLM, GraniteConfig(**shape, logits_scaling=3.0)),
-        }[name]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(5)
-            inner = kind(config)
-            with torch.no_grad():
-                for parameter in inner.parameters():
-                    if parameter.ndim == 1:
-                        parameter.add_(0.3 * torch.randn_like(parameter))
-        inner.save_pretrained(tmp_path / name)
-        tokenizer.save_pretrained(tmp_path / name)
-        return models.load(str(tmp_path / name), device="cpu")
-
-    return make
+    """Makes a Gemma 2 (final softcap, gain stored as gain - 1, norm on the MLP's output) or a Granite (scaled logits)."""
+    return lambda name: tiny_family(name, tokenizer, tmp_path)
 
 
 def normalise(model: LanguageModel, x: torch.Tensor, *, scale: torch.Tensor | None = None) -> torch.Tensor:
@@ -64,10 +33,10 @@ def normalise(model: LanguageModel, x: torch.Tensor, *, scale: torch.Tensor | No
     state = {name: tensor.double() for name, tensor in raw(model).state_dict().items()}
     base = {"LlamaForCausalLM": "model.norm", "GPT2LMHeadModel": "transformer.ln_f", "Gemma2ForCausalLM": "model.norm"}
     name = base[type(raw(model)).__name__]
-    gain = next(tensor for key, tensor in state.items() if _plain(key) == f"{name}.weight")
+    gain = next(tensor for key, tensor in state.items() if plain_name(key) == f"{name}.weight")
     if "ln_f" in name:
         x = x - x.mean(-1, keepdim=True)
-        bias = next(tensor for key, tensor in state.items() if _plain(key) == f"{name}.bias")
+        bias = next(tensor for key, tensor in state.items() if plain_name(key) == f"{name}.bias")
         return x / (denominator(x) if scale is None else scale) * gain + bias
     gain = gain + 1 if "Gemma" in type(raw(model)).__name__ else gain
     return x / (denominator(x) if scale is None else scale) * gain
@@ -75,11 +44,6 @@ def normalise(model: LanguageModel, x: torch.Tensor, *, scale: torch.Tensor | No
 
 def denominator(x: torch.Tensor) -> torch.Tensor:
     return (x.square().mean(-1, keepdim=True) + 1e-5).sqrt()
-
-
-def _plain(name: str) -> str:
-    """A parameter's name in transformers: the bridge puts `_original_component` into it."""
-    return name.replace("._original_component", "")
 
 
 def embedding(model: LanguageModel) -> torch.Tensor:
@@ -279,7 +243,7 @@ def assert_same_effect(model: LanguageModel, effect, expected_V: torch.Tensor) -
 
 @pytest.mark.parametrize(("layer", "index"), [(0, 3), (1, 47)])
 def test_a_neurons_vocabulary_is_its_direct_effect(either_model: LanguageModel, layer: int, index: int):
-    state = {_plain(name): tensor.double() for name, tensor in raw(either_model).state_dict().items()}
+    state = {plain_name(name): tensor.double() for name, tensor in raw(either_model).state_dict().items()}
     if "GPT2" in type(raw(either_model)).__name__:
         vector = state[f"transformer.h.{layer}.mlp.c_proj.weight"][index]
     else:
@@ -291,7 +255,7 @@ def test_a_neurons_vocabulary_is_its_direct_effect(either_model: LanguageModel, 
 
 def test_a_norm_after_the_mlp_and_an_offset_gain_are_applied(tiny_special):
     model = tiny_special("gemma2")
-    state = {_plain(name): tensor.double() for name, tensor in raw(model).state_dict().items()}
+    state = {plain_name(name): tensor.double() for name, tensor in raw(model).state_dict().items()}
     gain = 1 + state["model.layers.1.post_feedforward_layernorm.weight"]
     vector = gain * state["model.layers.1.mlp.down_proj.weight"][:, 7]
     assert_same_effect(model, neuron_vocabulary(model, 1, 7, top=6), frozen_effect(model, vector))

@@ -1,15 +1,16 @@
 """A loaded model: its dimensions, its logits, its hooks, and all that a neuron acts through."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from analysis.components.neurons import hook_name
-from analysis.errors import (
-    MissingHookError,
-)
+from analysis.errors import MissingHookError, UnsupportedArchitectureError
 from analysis.models import LanguageModel
 from tests.raw_model import bridge, raw
+from tests.tiny_families import tiny_family
 
 TEXT = "The capital of France is Paris"
 
@@ -99,6 +100,75 @@ def test_a_missing_hook_is_named(tiny_model: LanguageModel):
 
     with pytest.raises(MissingHookError, match=r"blocks\.2\.mlp\.hook_post"):
         LanguageModel(Lacking(), tiny_model.tokenizer, tiny_model.source, "float32")
+
+
+def test_missing_hooks_are_refused_by_name(tiny_model: LanguageModel):
+    tiny_model.require_hooks([hook_name(0), "blocks.0.hook_resid_pre"], "a test")
+    with pytest.raises(MissingHookError, match=r"no hook blocks\.7\.hook_in, which a test needs"):
+        tiny_model.require_hooks([hook_name(0), "blocks.7.hook_in"], "a test")
+
+
+def test_embeddings_can_stand_for_tokens(either_model: LanguageModel):
+    tokens = torch.tensor([either_model.encode(TEXT).ids])
+    with torch.inference_mode():
+        embedded = either_model.embed(tokens)
+        assert torch.equal(embedded, either_model.input_embeddings_VD[tokens])
+        torch.testing.assert_close(either_model.logits_from_embeddings(embedded), either_model.logits(tokens))
+
+
+@pytest.mark.parametrize("name", ["gemma2", "granite"])
+def test_embeddings_are_scaled_once(tmp_path: Path, tokenizer, name: str):
+    """Gemma's factor is applied at the look-up, Granite's after it: either way what is embedded stands for tokens."""
+    model = tiny_family(name, tokenizer, tmp_path)
+    tokens = torch.tensor([model.encode(TEXT).ids])
+    with torch.inference_mode():
+        embedded = model.embed(tokens)
+        factor = 32**0.5 if name == "gemma2" else 1
+        torch.testing.assert_close(embedded, factor * model.input_embeddings_VD[tokens], rtol=1e-2, atol=1e-2)
+        torch.testing.assert_close(model.logits_from_embeddings(embedded), model.logits(tokens))
+
+
+def test_a_model_that_takes_no_embeddings_is_refused(tiny_model: LanguageModel, monkeypatch: pytest.MonkeyPatch):
+    def forward(self, input_ids=None, use_cache=False):
+        """Tokens only."""
+
+    monkeypatch.setattr(type(raw(tiny_model)), "forward", forward)
+    with pytest.raises(UnsupportedArchitectureError, match="takes no embeddings"):
+        tiny_model.logits_from_embeddings(torch.zeros(1, 2, 32))
+
+
+def test_a_cache_goes_on_where_the_last_call_stopped(either_model: LanguageModel):
+    tokens = torch.tensor([either_model.encode(TEXT).ids])
+    with torch.inference_mode():
+        first, cache = either_model.logits_and_cache(tokens[:, :4])
+        second, _ = either_model.logits_and_cache(tokens[:, 4:], cache)
+        expected = either_model.logits(tokens)
+    torch.testing.assert_close(torch.cat([first, second], dim=1), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_linear_layers_have_plain_names_but_in_fused_attention(either_model: LanguageModel):
+    linears = either_model.named_linears()
+    plain = type(raw(either_model)).from_pretrained(either_model.source.path)
+    modules = dict(plain.named_modules())
+    renamed = {f"transformer.h.{layer}.attn.{part}" for layer in range(2) for part in ("q", "k", "v", "qkv", "o")}
+    assert linears.keys() - modules.keys() == (renamed if either_model.architecture == "GPT2LMHeadModel" else set())
+    for name in linears.keys() & modules.keys():
+        assert torch.equal(linears[name].weight, modules[name].weight)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "phi3"])
+def test_parts_of_fused_projections_are_stored_in_the_whole(tmp_path: Path, tokenizer, tiny_gpt2, family: str):
+    model = tiny_gpt2 if family == "gpt2" else tiny_family(family, tokenizer, tmp_path)
+    stored = {id(parameter) for parameter in model.weights.values()}
+    parts = [parameter for parameter in model.parameters() if id(parameter) not in stored]
+    assert parts
+    for part in parts:
+        whole = model.stored_parameter(part)
+        assert whole is not None
+        assert id(whole) in stored
+    for parameter in model.weights.values():
+        assert model.stored_parameter(parameter) is parameter
+    assert model.stored_parameter(torch.nn.Parameter(torch.zeros(3))) is None
 
 
 @pytest.mark.slow_model
