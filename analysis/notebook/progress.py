@@ -1,13 +1,15 @@
 """Progress bars for notebooks and terminals: tqdm's, which suits itself to either."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+
+from analysis.progress import Progress, none
 
 __all__ = ["shown_progress"]
 
 
 @contextmanager
-def shown_progress(what: str, *, total: float = 1.0, shown: bool = True) -> Iterator[Callable[[str, float], None]]:
+def shown_progress(what: str, *, total: float = 1.0, shown: bool = True) -> Iterator[Progress]:
     """A bar that is told `(stage, done)`, with `done` from 0 to `total`; it is gone once everything has ended well.
 
     The bars of transformers are off meanwhile. With `shown` off nothing is drawn.
@@ -18,7 +20,7 @@ def shown_progress(what: str, *, total: float = 1.0, shown: bool = True) -> Iter
         shown: Whether to draw it.
     """
     if not shown:
-        yield lambda stage, done: None
+        yield none
         return
     from tqdm.auto import tqdm
     from transformers.utils import logging
