@@ -17,7 +17,7 @@ from pathlib import Path
 
 from analysis import paths
 from analysis.errors import BusyError, PalimpsestError, RunError
-from analysis.jobs import Job, JobStatus, lock, processes, queue, queue_rules, queue_store
+from analysis.jobs import Job, JobStatus, layout, lock, processes, queue, queue_rules, queue_store
 from analysis.jobs.job import CANCELLED, by_this_process
 from analysis.jobs.queue_store import Entry
 from analysis.removals.layout import record_file
@@ -132,7 +132,7 @@ def _execute(entry: Entry, kinds: Mapping[str, Callable[[Path], None]]) -> None:
     """Do the work; whatever happens in it, the job's status says so and this process goes on."""
     job = Job(entry.path)
     try:
-        _print_to(job.path / "worker.log")
+        _print_to(job.path / layout.LOG)
         if _begin(job):
             kinds[entry.kind](entry.path)
     except BusyError as error:  # the status is that of whoever carries it out

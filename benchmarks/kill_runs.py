@@ -40,6 +40,7 @@ import transformer_lens  # noqa: F401 (imported here once, not in every forked p
 
 from analysis import runs
 from analysis.errors import PalimpsestError
+from analysis.jobs import layout
 from analysis.relearning import RelearnConfig, Snapshot
 from analysis.runs import RunDirectory, execution
 
@@ -185,7 +186,7 @@ def _snapshots(run: RunDirectory) -> dict[str, str]:
     found = {}
     for part, folder in _parts(run).items():
         for index in range(folder.n_snapshots()):
-            path = folder.path / "snapshots" / f"{index:06d}.safetensors"
+            path = layout.snapshot_file(folder.path, index)
             try:
                 folder.snapshot(index)
             except PalimpsestError:

@@ -14,6 +14,7 @@ import numpy as np
 
 from analysis import migration
 from analysis.canvas.shared_cache import SharedCache
+from analysis.jobs import layout
 from analysis.relearning import Snapshot
 from analysis.runs import RunDirectory, RunFacts
 from analysis.saliency.carriers import carrier_threshold
@@ -43,14 +44,14 @@ def snapshot(run_path: Path, index: int) -> Snapshot:
 
 def cached(run_path: Path, key: tuple, make: Callable[[], T], size: Callable[[T], int]) -> T:
     """A value computed from one run, from the shared cache; computed anew if another run has replaced the folder."""
-    written = (run_path / "config.json").stat().st_mtime_ns
+    written = (run_path / layout.CONFIG).stat().st_mtime_ns
     return CACHE.get((run_path, written, *key), make, size)
 
 
 def facts(run: RunDirectory) -> RunFacts | None:
     """What the run measured at its start, read once; None before that."""
     try:
-        written = (run.path / "facts.json").stat().st_mtime_ns
+        written = (run.path / layout.FACTS).stat().st_mtime_ns
     except FileNotFoundError:
         return None
     return cached(run.path, ("facts", written), run.facts, lambda _: 2**16)

@@ -14,6 +14,7 @@ from analysis.canvas.contents import CanvasConcept, CanvasFrame, CanvasScene, Ca
 from analysis.canvas.run_cache import View, cached, mass, scaled, snapshot, threshold
 from analysis.components.neurons import NeuronSet
 from analysis.errors import ConfigError
+from analysis.jobs import layout
 from analysis.relearning import Snapshot
 from analysis.relearning import branch_weights as relearn_origin
 from analysis.runs import RunDirectory, RunFacts
@@ -88,7 +89,7 @@ def _scene(run: RunDirectory, view: View, facts: RunFacts, n_snapshots: int) -> 
 
 def edit_label(run: RunDirectory) -> str:
     """ "pruned" or "reversed"; a branch without an edit of its own takes the edited neurons of the run that it branched from."""
-    edits = (run.config.edit, *(config.edit for config in reversed(relearn_origin.configs(run.path / "origin"))))
+    edits = (run.config.edit, *(config.edit for config in reversed(relearn_origin.configs(run.path / layout.ORIGIN))))
     method = next((edit.method for edit in edits if edit is not None), "prune")
     return {"prune": "pruned", "mean_ablate": "pruned"}.get(method, "reversed")
 

@@ -14,7 +14,12 @@ from analysis.errors import EditError
 from analysis.models import LanguageModel
 from analysis.training.slices import Slice
 
-__all__ = ["Ledger", "LedgerEntry"]
+__all__ = ["Ledger", "LedgerEntry", "edit_file"]
+
+
+def edit_file(folder: Path, number: int) -> Path:
+    """What the edit of this number changed, counted from 0, in a ledger's folder."""
+    return folder / f"{number:04d}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ class Ledger:
         try:
             change.write(self.model)
             delta = Delta.save(
-                self.folder / f"{len(self._entries):04d}.safetensors",
+                edit_file(self.folder, len(self._entries)),
                 self.model,
                 before,
                 edit=change.edit.to_dict(),
@@ -120,7 +125,7 @@ class Ledger:
             EditError: the file is damaged, of another model, or made for other weights than these; nothing changes.
         """
         assert self.folder is not None
-        started, own = time.monotonic(), self.folder / f"{len(self._entries):04d}.safetensors"
+        started, own = time.monotonic(), edit_file(self.folder, len(self._entries))
         given = Delta.open(path, self.model)
         try:
             edit = from_dict(given.header["edit"])

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from analysis import paths
 from analysis.errors import PalimpsestError, RunError, StoppedError
-from analysis.jobs import processes, queue_store
+from analysis.jobs import layout, processes, queue_store
 
 __all__ = ["ACTIVE", "CANCELLED", "Job", "JobStatus", "StatusKeeper", "by_this_process", "is_alive", "read_json"]
 
@@ -82,7 +82,7 @@ class Job:
         Raises:
             RunError: the file is damaged.
         """
-        path = self.path / "status.json"
+        path = self.path / layout.STATUS
         try:
             stored = read_json(path)
             for name in ("heartbeat", "seconds", "step", "snapshots"):
@@ -105,7 +105,7 @@ class Job:
         own = self.stored()
         if own is None or own.active:
             return own
-        control = Job(self.path / "control").stored()
+        control = Job(self.path / layout.CONTROL).stored()
         return replace(control, device=own.device) if control is not None and control.active else own
 
     def status(self) -> JobStatus:
@@ -143,23 +143,23 @@ class Job:
     def events(self) -> list[dict[str, Any]]:
         """All complete lines of the event log, without a last line that is still being written."""
         try:
-            lines = (self.path / "events.jsonl").read_text().split("\n")[:-1]
+            lines = (self.path / layout.EVENTS).read_text().split("\n")[:-1]
         except FileNotFoundError:
             return []
         return [json.loads(line) for line in lines]
 
     def stop_requested(self) -> bool:
-        return (self.path / "stop").exists()
+        return (self.path / layout.STOP).exists()
 
     def request_stop(self) -> None:
         """Ask the job to stop after its current step; a queued job leaves the queue."""
-        (self.path / "stop").touch()
+        (self.path / layout.STOP).touch()
 
     def write_status(self, status: JobStatus) -> None:
-        paths.write_atomically(self.path / "status.json", json.dumps(asdict(status)).encode())
+        paths.write_atomically(self.path / layout.STATUS, json.dumps(asdict(status)).encode())
 
     def append_event(self, kind: str, **details: Any) -> None:
-        with (self.path / "events.jsonl").open("a") as file:
+        with (self.path / layout.EVENTS).open("a") as file:
             file.write(json.dumps({"time": time.time(), "kind": kind, **details}) + "\n")
 
 

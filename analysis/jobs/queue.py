@@ -17,7 +17,7 @@ from pathlib import Path
 
 from analysis import paths
 from analysis.errors import RunError, StoppedError
-from analysis.jobs import Job, processes, queue_rules, queue_store
+from analysis.jobs import Job, layout, processes, queue_rules, queue_store
 from analysis.jobs.memory_broker import wait_for_memory
 from analysis.jobs.processes import Process
 from analysis.jobs.queue_store import Entry, place
@@ -64,7 +64,7 @@ def submit(path: Path, kind: str, device: str = "auto", owner: str = "") -> int:
         raise RunError(f"“{job.name}” is running already.")
     with queue_rules.changing(resolved) as connection:
         entry = queue_rules.enter(connection, job, kind, resolved, owner)
-        (job.path / "stop").unlink(missing_ok=True)
+        (job.path / layout.STOP).unlink(missing_ok=True)
         queue_rules.write_queued(job, before, resolved)
         queue_rules.ensure_worker(connection, resolved, at_once=True)
     return entry.place

@@ -17,7 +17,7 @@ from sqlite3 import Connection
 
 from analysis import paths
 from analysis.errors import RunError
-from analysis.jobs import Job, JobStatus, processes, queue_store
+from analysis.jobs import Job, JobStatus, layout, processes, queue_store
 from analysis.jobs import job as jobs
 from analysis.jobs.job import CANCELLED
 from analysis.jobs.processes import Process
@@ -231,7 +231,7 @@ def _reason_to_remove(entry: Entry) -> str:
     """Why a queued job will never start and has to leave the queue; empty if it can stay."""
     if entry.state != "queued":
         return ""
-    if (entry.path / "stop").exists():
+    if (entry.path / layout.STOP).exists():
         return CANCELLED
     if entry.foreground:
         return "The command line that waited with it has ended." if _is_dead(entry) else ""

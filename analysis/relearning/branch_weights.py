@@ -10,7 +10,9 @@ import json
 from pathlib import Path
 
 from analysis.edits import Ledger
+from analysis.edits.ledger import edit_file
 from analysis.errors import RunError
+from analysis.jobs import layout
 from analysis.models import LanguageModel
 from analysis.relearning.config import RelearnConfig
 from analysis.relearning.tasks.base import Task
@@ -50,11 +52,11 @@ def restore(model: LanguageModel, folder: Path, task: Task) -> tuple[Slice, ...]
         raise RunError(f"{folder} holds no weights to begin from. Make the branch anew.")
     for stage in stages(folder):
         config, ledger = _config(stage), Ledger(model, stage)
-        if (edit := stage / "0000.safetensors").is_file():
+        if (edit := edit_file(stage, 0)).is_file():
             ledger.replay(edit)
         held = (*held, *ledger.held())
         with trainable(model, config, held) as trained:
-            load_values(stage / "weights.safetensors", [*trained.parameters, *task.parameters])
+            load_values(stage / layout.WEIGHTS, [*trained.parameters, *task.parameters])
             trained.mask_update()
             if isinstance(trained, LowRank):
                 trained.merge()
@@ -63,6 +65,6 @@ def restore(model: LanguageModel, folder: Path, task: Task) -> tuple[Slice, ...]
 
 def _config(stage: Path) -> RelearnConfig:
     try:
-        return RelearnConfig.from_dict(json.loads((stage / "config.json").read_text(encoding="utf-8")))
+        return RelearnConfig.from_dict(json.loads((stage / layout.CONFIG).read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise RunError(f"{stage} cannot be read ({error}). Make the branch anew.") from error

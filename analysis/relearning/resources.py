@@ -9,6 +9,7 @@ from pathlib import Path
 
 from analysis.components.circuit import Circuit, Shape
 from analysis.errors import ModelFileError, RunError
+from analysis.jobs import layout
 from analysis.models import LanguageModel, memory
 from analysis.models.memory import TrainingEstimate, as_gib
 from analysis.relearning.config import RelearnConfig
@@ -23,7 +24,6 @@ _TRACKED_TOKENS = 1024
 _HEAD_TOKENS = 512
 """Of which so many at most need the vocabulary's logits."""
 _LORA_RANK = 16
-_TUNED = "fine_tuned"
 _SNAPSHOT_REST = 2**14
 """Bytes of a snapshot besides its scores: answers, words, the names of its arrays."""
 _CONFIG_NAMES = {
@@ -113,13 +113,15 @@ def check_disk(config: RelearnConfig, size: ModelSize, folder: Path, tuned: Path
     Raises:
         RunError: holds both numbers.
     """
-    tuned = tuned or folder / _TUNED
+    tuned = tuned or folder / layout.FINE_TUNED
     parts = _disk_parts(config, size, at_most=False)
     tuning = _tuning_bytes(config, size)
-    held = {name: _held_bytes(tuned if name == _TUNED else folder / name) for name in (*parts, _TUNED)}
+    held = {
+        name: _held_bytes(tuned if name == layout.FINE_TUNED else folder / name) for name in (*parts, layout.FINE_TUNED)
+    }
     needed = sum(max(part - held[name], 0) for name, part in parts.items())
     if tuning and not (tuned / VALUES).is_file():
-        needed = max(needed, tuning - held[_TUNED])
+        needed = max(needed, tuning - held[layout.FINE_TUNED])
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise RunError(
@@ -144,13 +146,13 @@ def _disk_parts(config: RelearnConfig, size: ModelSize, *, at_most: bool) -> dic
     kept = at_once if config.keep_checkpoints else 1
     while_writing = 1 if at_once > 1 and not config.keep_checkpoints else 0
     parts = {
-        "checkpoints": checkpoint * (kept + while_writing),
-        "snapshots": _snapshot_bytes(config, size, at_most),
-        _TUNED: _tuned_bytes(config, size),
+        layout.CHECKPOINTS: checkpoint * (kept + while_writing),
+        layout.SNAPSHOTS: _snapshot_bytes(config, size, at_most),
+        layout.FINE_TUNED: _tuned_bytes(config, size),
     }
     if config.control and config.edit is not None:
-        parts["control/checkpoints"] = checkpoint * kept
-        parts["control/snapshots"] = _snapshot_bytes(config.as_control(), size, at_most)
+        parts[f"{layout.CONTROL}/{layout.CHECKPOINTS}"] = checkpoint * kept
+        parts[f"{layout.CONTROL}/{layout.SNAPSHOTS}"] = _snapshot_bytes(config.as_control(), size, at_most)
     return parts
 
 

@@ -12,7 +12,9 @@ from analysis import models
 from analysis.components.neurons import NeuronSet
 from analysis.concepts import Concept, Sentence, split_neutral
 from analysis.edits import Ledger, Materials, Training, plan
+from analysis.edits.ledger import edit_file
 from analysis.errors import RunError
+from analysis.jobs import layout
 from analysis.models import LanguageModel
 from analysis.relearning import branch_weights, resources
 from analysis.relearning.config import RelearnConfig
@@ -99,7 +101,7 @@ def run(
         task = prepare_task(model, config, concept, train_text, text, begun, say)
         if config.fine_tune_steps:
             say("Fine-tuning")
-            kept = tuned_folder or (folder and folder / "fine_tuned")
+            kept = tuned_folder or (folder and folder / layout.FINE_TUNED)
             done = fine_tune(model, config, task, kept, clock=clock, on_step=on_fine_tune, should_stop=should_stop)
             if not done:
                 return
@@ -114,8 +116,8 @@ def run(
         else:
             base, observer.count = begun.base, earlier.n_snapshots
 
-        written = folder / "edits" / "0000.safetensors" if folder else None
-        ledger, entry = Ledger(model, folder / "edits" if folder else None), None
+        written = edit_file(folder / layout.EDITS, 0) if folder else None
+        ledger, entry = Ledger(model, folder / layout.EDITS if folder else None), None
         edited, edited_heads = NeuronSet([], model.shape), ()
         followed, words, held, change = edited, {}, (), None
         if config.origin is not None:  # what is followed, and its words, are the unedited model's
@@ -142,7 +144,7 @@ def run(
         if change is not None:
             if isinstance(change, Training):
                 change.should_stop, change.hold = should_stop, held
-                change.checkpoint_folder = folder / "edits" / "state" if folder else None
+                change.checkpoint_folder = folder / layout.EDITS / "state" if folder else None
             entry = ledger.apply(change, concept=concept.name)
         with trainable(model, config, (*held, *ledger.held())) as trained:
             if earlier is None:
@@ -167,7 +169,9 @@ def run(
 
             made = {"edit": config.edit.to_dict(), "weights": entry.hash_after} if config.edit and entry else None
             trainer = Trainer(model, config, task, trained, edit=made)
-            course = TrainingLoop(config, trainer, observer, clock, folder and folder / "checkpoints", earlier, on_step)
+            course = TrainingLoop(
+                config, trainer, observer, clock, folder and folder / layout.CHECKPOINTS, earlier, on_step
+            )
             say(f"Going on after step {trainer.done}" if trainer.done else "Relearning")
             yield from course.run(should_stop or (lambda: False))
             if isinstance(trained, LowRank):

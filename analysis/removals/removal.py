@@ -29,12 +29,12 @@ from analysis.edits.gradient.objectives.rmu import Rmu
 from analysis.edits.recipe import Recipe
 from analysis.errors import ConfigError, RunError, StoppedError
 from analysis.evaluation import Evaluation
-from analysis.jobs import Job, JobStatus, queue
+from analysis.jobs import Job, JobStatus, layout, queue
 from analysis.jobs.job import StatusKeeper, read_json
 from analysis.models import LanguageModel, catalog, fetch, memory
 from analysis.models.memory import MemoryEstimate
 from analysis.progress import Progress, none
-from analysis.removals.layout import RECORD_FILES, record_file
+from analysis.removals.layout import EVALUATION, EVALUATION_TABLE, RECIPE, RECORD_FILES, record_file
 
 __all__ = [
     "Outcome",
@@ -95,7 +95,7 @@ class Removal(Job):
 
     @property
     def recipe(self) -> Recipe:
-        return Recipe.load(self.path / "recipe.json")
+        return Recipe.load(self.path / RECIPE)
 
     def outcome(self) -> Outcome | None:
         """What it did; None before it has finished.
@@ -104,7 +104,7 @@ class Removal(Job):
             RunError: the file is damaged.
         """
         try:
-            data = read_json(self.path / "evaluation.json")
+            data = read_json(self.path / EVALUATION)
             return Outcome(
                 before=Evaluation.from_dict(data["before"]),
                 after=Evaluation.from_dict(data["after"]),
@@ -118,7 +118,7 @@ class Removal(Job):
 
     def deltas(self) -> list[Path]:
         """The files of what each edit changed, in order."""
-        return sorted((self.path / "edits").glob("*.safetensors"))
+        return sorted((self.path / layout.EDITS).glob("*.safetensors"))
 
 
 def create(
@@ -143,7 +143,7 @@ def create(
     }
     try:
         path.mkdir(parents=True, exist_ok=True)
-        recipe.save(path / "recipe.json")
+        recipe.save(path / RECIPE)
         paths.write_atomically(path / RECORD_FILES[0], json.dumps(record, indent=2).encode())
     except OSError as error:
         raise RunError(f"{path} cannot be written ({error.strerror}). Name another folder.") from error
@@ -196,7 +196,7 @@ def edit_and_evaluate(
         model, concept, facts, injected=injected, what=what, seed=seed, threshold=recipe.threshold, progress=report
     )
     going()
-    ledger, started = Ledger(model, folder / "edits"), time.monotonic()
+    ledger, started = Ledger(model, folder / layout.EDITS), time.monotonic()
     try:
         for i, (change, name) in enumerate(planned):
             report(f"Writing {change.edit.method}", i / len(planned))
@@ -332,7 +332,7 @@ def _injected(planned: list[tuple[Change[Any], str]]) -> tuple[Fact, ...]:
 
 def _write(folder: Path, outcome: Outcome) -> None:
     table = evaluation.compare([outcome.before, outcome.after])
-    paths.write_atomically(folder / "evaluation.csv", table.to_csv().encode())
+    paths.write_atomically(folder / EVALUATION_TABLE, table.to_csv().encode())
     data = {**asdict(outcome), "before": outcome.before.to_dict(), "after": outcome.after.to_dict()}
     content = json.dumps(data, default=lambda value: value.item() if isinstance(value, np.generic) else str(value))
-    paths.write_atomically(folder / "evaluation.json", content.encode())
+    paths.write_atomically(folder / EVALUATION, content.encode())

@@ -9,11 +9,13 @@ from typing import Any
 
 from analysis import runs
 from analysis.edits import Edit
+from analysis.edits.ledger import edit_file
 from analysis.errors import ConfigError, RunError
+from analysis.jobs import layout
 from analysis.relearning import Beginning, Origin, RelearnConfig
 from analysis.relearning.branch_weights import stages
 from analysis.relearning.fine_tuning import VALUES
-from analysis.runs.directory import TEXT, RunDirectory
+from analysis.runs.directory import RunDirectory
 from analysis.runs.files import read_facts, read_snapshot
 from analysis.training.checkpoint import copy_values, state_path
 
@@ -62,7 +64,7 @@ def branch(
             f"“{run.name}” keeps no checkpoint after {step} steps. {there}; a run with the setting `keep_checkpoints` keeps "
             "all of them."
         )
-    if run.config.origin is not None and not stages(run.path / "origin"):
+    if run.config.origin is not None and not stages(run.path / layout.ORIGIN):
         raise RunError(
             f"“{run.name}” is the control of a branch, whose weights are kept with that. Branch from the run."
         )
@@ -87,12 +89,12 @@ def beginning_of(run: RunDirectory) -> Beginning | None:
     """
     if run.config.origin is None:
         return None
-    folder = run.path / "origin"
-    found = read_facts(folder / "facts.json", run.facts_by_name())
+    folder = run.path / layout.ORIGIN
+    found = read_facts(folder / layout.FACTS, run.facts_by_name())
     if found is None:
         raise RunError(f"{folder} holds no facts to begin with. Make the branch anew.")
     try:
-        base = read_snapshot(folder / "base.safetensors", run.config.tracked)
+        base = read_snapshot(folder / layout.BASE_SNAPSHOT, run.config.tracked)
     except RunError as error:
         raise RunError(f"{folder} holds no snapshot to begin with, or a damaged one. Make the branch anew.") from error
     return Beginning(
@@ -102,23 +104,23 @@ def beginning_of(run: RunDirectory) -> Beginning | None:
 
 def _filling(run: RunDirectory, step: int, *, same_text: bool) -> Callable[[Path], None]:
     def fill(folder: Path) -> None:
-        origin = folder / "origin"
+        origin = folder / layout.ORIGIN
         origin.mkdir()
-        before = stages(run.path / "origin")
+        before = stages(run.path / layout.ORIGIN)
         for stage in before:
             shutil.copytree(stage, origin / stage.name)
         stage = origin / f"{len(before):02d}"
         stage.mkdir()
-        (stage / "config.json").write_text(json.dumps(run.config.to_dict()), encoding="utf-8")
-        if (edit := run.path / "edits" / "0000.safetensors").is_file():
+        (stage / layout.CONFIG).write_text(json.dumps(run.config.to_dict()), encoding="utf-8")
+        if (edit := edit_file(run.path / layout.EDITS, 0)).is_file():
             shutil.copyfile(edit, stage / edit.name)
-        copy_values(state_path(run.path / "checkpoints", step), stage / "weights.safetensors")
+        copy_values(state_path(run.path / layout.CHECKPOINTS, step), stage / layout.WEIGHTS)
         if (tuned := run.fine_tuned / VALUES).is_file():
-            (folder / "fine_tuned").mkdir()
-            shutil.copyfile(tuned, folder / "fine_tuned" / VALUES)
-        shutil.copyfile(run.path / "facts.json", origin / "facts.json")
-        shutil.copyfile(run.path / "snapshots" / "000000.safetensors", origin / "base.safetensors")
+            (folder / layout.FINE_TUNED).mkdir()
+            shutil.copyfile(tuned, folder / layout.FINE_TUNED / VALUES)
+        shutil.copyfile(run.path / layout.FACTS, origin / layout.FACTS)
+        shutil.copyfile(layout.snapshot_file(run.path, 0), origin / layout.BASE_SNAPSHOT)
         if same_text and run.config.text:
-            shutil.copyfile(run.path / TEXT, folder / TEXT)
+            shutil.copyfile(run.path / layout.TEXT, folder / layout.TEXT)
 
     return fill

@@ -14,17 +14,15 @@ from typing import Any
 from analysis import paths
 from analysis.concepts import Concept, Fact, files, text_files
 from analysis.errors import ConfigError, RunError
-from analysis.jobs import Job
+from analysis.jobs import Job, layout
 from analysis.jobs.job import is_alive, read_json
 from analysis.relearning import Beginning, Earlier, RelearnConfig, RunStart, Snapshot
 from analysis.runs.files import Moment, RunFacts, read_facts, read_moment, read_snapshot, write_facts, write_snapshot
 from analysis.training.checkpoint import saved_steps
 from analysis.training.schedule import learning_share
 
-__all__ = ["TEXT", "RunDirectory"]
+__all__ = ["RunDirectory"]
 
-TEXT = "text.jsonl"
-"""The further text that a run trains on."""
 _log = logging.getLogger(__name__)
 _SNAPSHOT = re.compile(r"[0-9]{6}\.safetensors")
 _CONTROL_BEGINS = 60.0
@@ -41,20 +39,20 @@ class RunDirectory(Job):
     def __init__(self, path: Path):
         super().__init__(path)
         self._config: RelearnConfig | None = None
-        if not (path / "config.json").is_file():
+        if not (path / layout.CONFIG).is_file():
             raise RunError(f"{path} is no run: it has no config.json.")
 
     @property
     def record(self) -> dict[str, Any]:
         """The whole of config.json: configuration, versions, creation time."""
-        return read_json(self.path / "config.json")
+        return read_json(self.path / layout.CONFIG)
 
     @property
     def config(self) -> RelearnConfig:
         if self._config is None:
             settings = self.record.get("config", {})
             if not isinstance(settings, dict):
-                raise RunError(f"{self.path / 'config.json'} is damaged: its “config” is no table of settings.")
+                raise RunError(f"{self.path / layout.CONFIG} is damaged: its “config” is no table of settings.")
             self._config = RelearnConfig.from_dict(settings)
         return self._config
 
@@ -66,8 +64,8 @@ class RunDirectory(Job):
     @property
     def control(self) -> "RunDirectory | None":
         """The control run, once it has begun."""
-        path = self.path / "control"
-        return RunDirectory(path) if (path / "config.json").is_file() else None
+        path = self.path / layout.CONTROL
+        return RunDirectory(path) if (path / layout.CONFIG).is_file() else None
 
     def has_control(self) -> bool:
         """Whether a control run belongs to it, begun or not."""
@@ -85,16 +83,16 @@ class RunDirectory(Job):
     def fine_tuned(self) -> Path:
         """Where the model that the run begins with is kept, once it was fine-tuned; a control begins with that of its run."""
         of_run = self.path.parent
-        is_control = self.path.name == "control" and (of_run / "config.json").is_file()
-        return (of_run if is_control else self.path) / "fine_tuned"
+        is_control = self.path.name == layout.CONTROL and (of_run / layout.CONFIG).is_file()
+        return (of_run if is_control else self.path) / layout.FINE_TUNED
 
     def concepts(self) -> dict[str, Concept]:
         """The concepts stored with the run."""
-        return {name: files.read(self.path / "concepts" / f"{name}.jsonl") for name in self.config.tracked}
+        return {name: files.read(layout.concept_file(self.path, name)) for name in self.config.tracked}
 
     def facts(self) -> RunFacts | None:
         """What the run found at its start; None before it got that far."""
-        return read_facts(self.path / "facts.json", self.facts_by_name())
+        return read_facts(self.path / layout.FACTS, self.facts_by_name())
 
     def facts_by_name(self) -> dict[str, Fact]:
         """The concept's facts by their names in it."""
@@ -136,7 +134,7 @@ class RunDirectory(Job):
 
     def checkpoints(self) -> tuple[int, ...]:
         """The steps whose state is kept, ascending: what the run can go on or branch from."""
-        return saved_steps(self.path / "checkpoints")
+        return saved_steps(self.path / layout.CHECKPOINTS)
 
     def earlier(self) -> Earlier | None:
         """What a run that is carried out again finds done already; None where it begins from the start."""
@@ -158,7 +156,7 @@ class RunDirectory(Job):
         """
         if not self.config.text:
             return ()
-        path = self.path / TEXT
+        path = self.path / layout.TEXT
         if not path.is_file():
             text_files.store(path, text_files.read(self.config.text))
         return text_files.load(path)
@@ -169,7 +167,7 @@ class RunDirectory(Job):
         A line that was being written when the disk was full or the worker died is left out, as is one that is no event.
         """
         try:
-            lines = (self.path / "events.jsonl").read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
+            lines = (self.path / layout.EVENTS).read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
         except FileNotFoundError:
             return []
         found: list[dict[str, Any]] = []
@@ -190,7 +188,7 @@ class RunDirectory(Job):
     def end_events_line(self) -> None:
         """End a line of the event log that a worker left unfinished, so that the next one begins a new line."""
         try:
-            with (self.path / "events.jsonl").open("rb+") as file:
+            with (self.path / layout.EVENTS).open("rb+") as file:
                 if file.seek(0, 2) and (file.seek(-1, 2), file.read(1))[1] != b"\n":
                     file.write(b"\n")
         except FileNotFoundError:
@@ -230,7 +228,7 @@ class RunDirectory(Job):
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         continued = [*record.get("continued", ()), {"from": self.config.steps, "to": steps, "at": now}]
         record |= {"config": changed.to_dict(), "continued": continued}
-        paths.write_atomically(self.path / "config.json", json.dumps(record, indent=2).encode())
+        paths.write_atomically(self.path / layout.CONFIG, json.dumps(record, indent=2).encode())
         self._config = None
 
     def _remove_other_course(self, changed: RelearnConfig) -> None:
@@ -247,10 +245,10 @@ class RunDirectory(Job):
                 path.unlink()
         left = [one for one in events if one["kind"] != "step" or one["step"] <= kept]
         lines = "".join(json.dumps(one) + "\n" for one in left)
-        paths.write_atomically(self.path / "events.jsonl", lines.encode())
+        paths.write_atomically(self.path / layout.EVENTS, lines.encode())
 
     def write_start(self, found: RunStart) -> None:
-        write_facts(self.path / "facts.json", found, self.facts_by_name())
+        write_facts(self.path / layout.FACTS, found, self.facts_by_name())
 
     def write_snapshot(self, snapshot: Snapshot) -> None:
         write_snapshot(self._snapshot_path(snapshot.index), snapshot)
@@ -270,11 +268,11 @@ class RunDirectory(Job):
         found = sorted({0, *found, *self._listed()})  # one may have come while the folder was listed
         if missing := found[-1] + 1 - len(found):
             first = next(i for i, number in enumerate(found) if i != number)
-            _tell_of_missing(self.path / "snapshots", missing, self._numbered(first).name)
+            _tell_of_missing(self.path / layout.SNAPSHOTS, missing, self._numbered(first).name)
         return found
 
     def _listed(self) -> list[int]:
-        folder = self.path / "snapshots"
+        folder = self.path / layout.SNAPSHOTS
         names = os.listdir(folder) if folder.is_dir() else []
         return sorted(int(name[:6]) for name in names if _SNAPSHOT.fullmatch(name))
 
@@ -289,7 +287,7 @@ class RunDirectory(Job):
         return [self._numbered(number) for number in self._snapshot_numbers()]
 
     def _numbered(self, number: int) -> Path:
-        return self.path / "snapshots" / f"{number:06d}.safetensors"
+        return layout.snapshot_file(self.path, number)
 
 
 @cache

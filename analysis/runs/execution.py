@@ -16,14 +16,14 @@ from pathlib import Path
 
 from analysis import relearning, runs
 from analysis.errors import ConfigError, PalimpsestError, RunError
-from analysis.jobs import JobStatus, lock, queue
+from analysis.jobs import JobStatus, layout, lock, queue
 from analysis.jobs.job import StatusKeeper, by_this_process
 from analysis.models import catalog, fetch
 from analysis.models.memory import as_gib
 from analysis.relearning import Beginning
 from analysis.relearning.resources import ModelSize, memory_estimate
 from analysis.runs.branching import beginning_of, branch
-from analysis.runs.directory import TEXT, RunDirectory
+from analysis.runs.directory import RunDirectory
 
 __all__ = ["RunReport", "branch", "execute", "prepare", "restart", "resume"]
 
@@ -97,7 +97,7 @@ def prepare(run: RunDirectory, *, steps: int | None = None) -> None:
     with lock.held(run.path):
         _check(run, steps)
         _change_steps(run, steps)
-        (run.path / "stop").unlink(missing_ok=True)
+        (run.path / layout.STOP).unlink(missing_ok=True)
 
 
 def resume(
@@ -180,10 +180,10 @@ def _control_of(run: RunDirectory) -> RunDirectory:
     if control is None:
 
         def fill(folder: Path) -> None:
-            if (run.path / TEXT).is_file():
-                shutil.copyfile(run.path / TEXT, folder / TEXT)
+            if (run.path / layout.TEXT).is_file():
+                shutil.copyfile(run.path / layout.TEXT, folder / layout.TEXT)
 
-        return runs.create(config, run.path / "control", concepts=run.concepts(), title="control", fill=fill)
+        return runs.create(config, run.path / layout.CONTROL, concepts=run.concepts(), title="control", fill=fill)
     if control.config.steps != config.steps:
         control.set_steps(config.steps)
     return control
@@ -242,7 +242,7 @@ def _one_run(
             beginning=beginning,
             earlier=earlier,
             folder=run.path,
-            origin_folder=main.path / "origin" if run.config.origin else None,
+            origin_folder=main.path / layout.ORIGIN if run.config.origin else None,
             tuned_folder=main.fine_tuned,
             on_start=run.write_start,
             on_step=step,

@@ -29,9 +29,9 @@ from analysis import concepts as concept_library
 from analysis import paths
 from analysis.concepts import Concept, dump_jsonl, text_files
 from analysis.errors import RunError
-from analysis.jobs import queue
+from analysis.jobs import layout, queue
 from analysis.relearning import RelearnConfig, check_concept
-from analysis.runs.directory import TEXT, RunDirectory
+from analysis.runs.directory import RunDirectory
 from analysis.runs.files import RunFacts
 
 __all__ = [
@@ -45,7 +45,7 @@ __all__ = [
     "new_path",
     "start",
 ]
-_OF_RUNS = ("status.json", "snapshots", "concepts")
+_OF_RUNS = (layout.STATUS, layout.SNAPSHOTS, layout.CONCEPTS)
 """What tells a run whose config.json is damaged from a folder with a config.json of something else."""
 _VERSIONED = ("torch", "transformers", "transformer-lens", "numpy", "safetensors")
 
@@ -90,14 +90,14 @@ def create(
         raise RunError(f"{path} cannot be written ({error.strerror}). Name another folder.") from error
     try:
         staging.chmod(0o755)  # mkdtemp is private, a run is to be read by others
-        (staging / "concepts").mkdir()
+        (staging / layout.CONCEPTS).mkdir()
         for name, concept in known.items():
-            (staging / "concepts" / f"{name}.jsonl").write_text(dump_jsonl(concept))
+            (layout.concept_file(staging, name)).write_text(dump_jsonl(concept))
         if fill is not None:
             fill(staging)
-        if text_files.is_file_name(config.text) and not (staging / TEXT).is_file():
-            text_files.store(staging / TEXT, text_files.read(config.text))
-        (staging / "config.json").write_text(json.dumps(record, indent=2))
+        if text_files.is_file_name(config.text) and not (staging / layout.TEXT).is_file():
+            text_files.store(staging / layout.TEXT, text_files.read(config.text))
+        (staging / layout.CONFIG).write_text(json.dumps(record, indent=2))
         staging.rename(path)
     except OSError as error:
         raise RunError(f"{path} cannot be written ({error.strerror}). Name another folder.") from error
@@ -150,7 +150,7 @@ def list_runs(root: Path | None = None) -> list[RunDirectory]:
     A folder with a config.json that is something else, such as a model's, is left out.
     """
     root = root or paths.runs_root()
-    found = filter(None, (_listed(path.parent) for path in root.glob("*/config.json")))
+    found = filter(None, (_listed(path.parent) for path in root.glob(f"*/{layout.CONFIG}")))
     return [run for *_, run in sorted(found, key=lambda one: one[:2], reverse=True)]
 
 
@@ -173,7 +173,7 @@ def find(reference: str) -> RunDirectory:
         candidates.insert(0, Path(reference).expanduser())
     for path in candidates:
         with suppress(OSError):  # a name that is too long for a file
-            if (path / "config.json").is_file():
+            if (path / layout.CONFIG).is_file():
                 return RunDirectory(path)
     raise RunError(f"There is no run “{reference}”. `palimpsest runs` lists them; a run's path works too.")
 

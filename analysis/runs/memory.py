@@ -13,7 +13,7 @@ from typing import Any
 from analysis import relearning, runs
 from analysis.concepts import Concept, Sentence
 from analysis.errors import RunError
-from analysis.jobs import JobStatus
+from analysis.jobs import JobStatus, layout
 from analysis.models import LanguageModel
 from analysis.models.copying import copy_model
 from analysis.relearning import Beginning, RelearnConfig, RunStart, Snapshot, StepReport
@@ -80,7 +80,9 @@ class MemoryRun:
         try:
             self._write(saved)
             if self.control is not None:
-                self.control._write(runs.create(self.control.config, saved.path / "control", concepts=self._concepts))
+                self.control._write(
+                    runs.create(self.control.config, saved.path / layout.CONTROL, concepts=self._concepts)
+                )
         except OSError as error:
             raise RunError(f"{path} cannot be written ({error.strerror}). Name another folder.") from error
         return saved

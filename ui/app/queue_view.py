@@ -6,7 +6,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from analysis.errors import PalimpsestError
-from analysis.jobs import Job, queue
+from analysis.jobs import Job, layout, queue
 from analysis.jobs.queue import Entry
 from ui.app import updates, viewer_model
 from ui.app.live_line import live_line
@@ -94,7 +94,7 @@ def _row(entry: Entry) -> None:
     owner.caption(escaped(entry.owner))
     if entry.state == "running" and st.session_state.get("run") == entry.name:
         return  # the run that is shown below has its own button
-    asked = (entry.path / "stop").exists()
+    asked = (entry.path / layout.STOP).exists()
     label = "Stop" if entry.state == "running" else "Cancel"
     if button.button(label, key=f"cancel {entry.number}", disabled=asked, width="stretch"):
         try:

@@ -14,7 +14,7 @@ from analysis.canvas import card_data, control_data, run_cache, run_data
 from analysis.canvas.run_cache import View
 from analysis.components.neurons import Neuron, NeuronSet
 from analysis.errors import PalimpsestError
-from analysis.jobs import JobStatus
+from analysis.jobs import JobStatus, layout
 from analysis.runs import RunDirectory, RunFacts
 from analysis.runs.summary import summarise
 from ui.app import queue_view, updates
@@ -42,7 +42,7 @@ def run_view(run: RunDirectory) -> None:
 
     @st.fragment(run_every=_POLL_SECONDS if active and not updates.run_address(run) else None)
     def panel() -> None:
-        if not (run.path / "config.json").is_file():
+        if not (run.path / layout.CONFIG).is_file():
             st.rerun()  # the run was deleted: the page chooses another
         try:
             _panel(run, view, was_active=active)

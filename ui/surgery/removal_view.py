@@ -16,6 +16,7 @@ from analysis.figures.removal import training_loss
 from analysis.jobs import JobStatus
 from analysis.removals import board
 from analysis.removals.board import Entry
+from analysis.removals.layout import EVALUATION, RECIPE
 from analysis.removals.removal import Removal
 from ui.app import queue_view, shell, updates, viewer_model
 from ui.app.tokens import escaped
@@ -30,7 +31,7 @@ _ICONS = {"finished": ":material/check_circle:", "stopped": ":material/stop_circ
 
 def entry(removal: Removal) -> Entry:
     """A removal's entry for the board; cached until its evaluation changes."""
-    file = removal.path / "evaluation.json"
+    file = removal.path / EVALUATION
     return _entry(str(removal.path), file.stat().st_mtime_ns if file.is_file() else 0)
 
 
@@ -121,7 +122,7 @@ def _downloads(removal: Removal) -> None:
     recipe, evaluation = st.columns(2)
     recipe.download_button(
         "Recipe (JSON)",
-        (removal.path / "recipe.json").read_bytes,
+        (removal.path / RECIPE).read_bytes,
         f"{removal.name}-recipe.json",
         "application/json",
         width="stretch",

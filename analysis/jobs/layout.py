@@ -1,0 +1,72 @@
+"""The names of the files in a job's folder, so that what writes one and what reads it agree.
+
+What every job keeps (`jobs.job`), and what a relearning run keeps besides (`runs.library` shows the whole folder). The
+names are part of the format: runs of earlier versions are read by them.
+"""
+
+from pathlib import Path
+
+__all__ = [
+    "BASE_SNAPSHOT",
+    "CHECKPOINTS",
+    "CONCEPTS",
+    "CONFIG",
+    "CONTROL",
+    "EDITS",
+    "EVENTS",
+    "FACTS",
+    "FINE_TUNED",
+    "LOG",
+    "ORIGIN",
+    "SNAPSHOTS",
+    "STATUS",
+    "STOP",
+    "TEXT",
+    "WEIGHTS",
+    "concept_file",
+    "snapshot_file",
+]
+
+STATUS = "status.json"
+"""Where the job stands; replaced at once."""
+EVENTS = "events.jsonl"
+"""What happened, a line each."""
+STOP = "stop"
+"""Is there once somebody has asked the job to stop."""
+LOG = "worker.log"
+"""What the worker's process prints."""
+
+CONFIG = "config.json"
+"""A run's configuration, package versions and time of creation; also the configuration of each stage of `ORIGIN`."""
+CONCEPTS = "concepts"
+"""Folder of the concepts that the run uses."""
+TEXT = "text.jsonl"
+"""The further text that a run trains on."""
+FACTS = "facts.json"
+"""The facts chosen, the components edited, digests."""
+SNAPSHOTS = "snapshots"
+"""Folder of snapshots."""
+CHECKPOINTS = "checkpoints"
+"""Folder of states of the training."""
+EDITS = "edits"
+"""Folder of what edits changed (`edits.ledger.edit_file`)."""
+FINE_TUNED = "fine_tuned"
+"""Folder of the model that the run begins with, where that was fine-tuned."""
+CONTROL = "control"
+"""Folder of the control run, of the same shape."""
+ORIGIN = "origin"
+"""Folder of what a branch begins with: `FACTS`, `BASE_SNAPSHOT` and a folder for each run before it."""
+BASE_SNAPSHOT = "base.safetensors"
+"""In `ORIGIN`: the snapshot of the unedited model."""
+WEIGHTS = "weights.safetensors"
+"""In a stage of `ORIGIN`: the trained weights that the next one begins with."""
+
+
+def concept_file(folder: Path, name: str) -> Path:
+    """A concept of the run in `folder`."""
+    return folder / CONCEPTS / f"{name}.jsonl"
+
+
+def snapshot_file(folder: Path, number: int) -> Path:
+    """A snapshot of the run in `folder`."""
+    return folder / SNAPSHOTS / f"{number:06d}.safetensors"
