@@ -30,17 +30,19 @@ _TOLERANCE = 0.25
 
 _PHRASES = {
     "pages": "one short file a page; it reads from top to bottom as the screen does",
+    "analysis": "what import analysis offers, each name when it is first used",
     "benchmarks": "what everything costs, and what the methods find",
 }
-"""Of folders without an `__init__.py`."""
+"""Of folders without an `__init__.py`, and of the package that holds all rooms."""
 
 _COLOURS = {  # light, dark
     "dashboard": ("#b4531d", "#f0a070"),
     "other ways in": ("#8a6d00", "#e0c050"),
-    "kept on disk": ("#5d6b7a", "#a9b8c8"),
+    "kept on disk": ("#6a4fb8", "#b6a0f5"),
     "change a model": ("#b02a5b", "#f288ae"),
     "measure a model": ("#1769b0", "#74b8f5"),
     "what it is about": ("#1c7a55", "#67cfa0"),
+    "under everything": ("#66717d", "#a4b0bd"),
 }
 
 
@@ -298,13 +300,13 @@ def _legend(height: int) -> list[str]:
     parts, x = [], float(_MARGIN)
     for family in FAMILIES:
         parts.append(f'<rect class="bar {_key(family)}" x="{x:.0f}" y="{height - 39}" width="14" height="5" rx="2.5"/>')
-        parts.append(f'<text class="said" x="{x + 21:.0f}" y="{height - 32}">{family}</text>')
-        x += 58 + 6.9 * len(family)
+        parts.append(f'<text class="phrase" x="{x + 21:.0f}" y="{height - 32}">{family}</text>')
+        x += 43 + _text_width(family)
     return parts
 
 
 def _wrapped(room: str, text: str) -> list[str]:
-    """A phrase in lines that fit its box; too long, it ends at an earlier comma or semicolon.
+    """A phrase in lines that fit its box; too long, it ends before an earlier comma or “and”.
 
     Raises:
         SystemExit: there is none to end at.
@@ -316,7 +318,7 @@ def _wrapped(room: str, text: str) -> list[str]:
         lines[-1] += f" {word}" if lines[-1] else word
     if len(lines) <= _MAX_LINES:
         return lines
-    shorter = re.sub(r"[,;][^,;]*$", "", text)
+    shorter = re.sub(r"(,|;| and )(?:(?!,|;| and ).)*$", "", text)
     if shorter == text:
         raise SystemExit(f"{room}: its first sentence is too long for the picture. Say it shorter: “{text}”.")
     return _wrapped(room, shorter)
