@@ -30,7 +30,7 @@ PICTURE = ROOT / "docs" / "architecture.svg"
 FLOORS: tuple[tuple[str, ...], ...] = (
     # a room may import rooms of the floors below its own, and nothing else
     ("pages", "benchmarks", "analysis/cli"),
-    ("ui/relearn", "analysis"),
+    ("ui/relearn", "ui/compare", "analysis"),
     ("ui/saliency", "ui/canvas", "analysis/notebook"),
     ("ui/surgery", "ui/circuits", "ui/lens"),
     ("ui/app", "analysis/canvas", "analysis/worker.py"),

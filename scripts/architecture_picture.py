@@ -109,6 +109,8 @@ def phrase(source: Source, room: str) -> str:
 def _layout(source: Source) -> tuple[list[list[_Place]], list[list[_Place]]]:
     """Places on each floor from left to right with their x, and each arrow as the places it goes through."""
     floor_of = {room: i for i, rooms in enumerate(FLOORS) for room in rooms}
+    if undeclared := [room for room in source.rooms if room not in floor_of]:
+        raise SystemExit(f"{undeclared[0]} is on no floor: name it in FLOORS in scripts/architecture.py.")
     boxes = {room: _Place(room, floor_of[room], _BOX) for rooms in FLOORS for room in rooms if room in source.rooms}
     floors: list[list[_Place]] = [[boxes[room] for room in rooms if room in boxes] for rooms in FLOORS]
     arrows = []
