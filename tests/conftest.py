@@ -30,6 +30,7 @@ from analysis.models import LanguageModel
 from analysis.models import load as load_model
 from analysis.models.catalog import DEFAULT_MODEL
 from tests.shared_models import lent
+from tests.small_runs import Finished, finished_runs
 
 _REAL_HOME = Path(os.environ.get("PALIMPSEST_HOME") or Path.home() / ".palimpsest").expanduser()
 
@@ -235,6 +236,12 @@ def tiny_shapes() -> Concept:
 def tiny_neutral() -> tuple[Sentence, ...]:
     """Sentences that mention neither concept."""
     return tuple(Sentence(text) for text in _NEUTRAL)
+
+
+@pytest.fixture(scope="session")
+def finished(tiny_concept: Concept, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A finished run of a configuration of the tiny concept, in a new folder."""
+    return finished_runs(tiny_concept, tmp_path_factory.mktemp("finished"))
 
 
 @pytest.fixture

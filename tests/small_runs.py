@@ -1,5 +1,10 @@
-"""What tests make up: a concept with as many sentences as needed, in words the tiny tokenizer knows, and a small run."""
+"""What tests make up: a concept with as many sentences as needed, in words the tiny tokenizer knows, and small runs."""
 
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +13,7 @@ import numpy as np
 from analysis.concepts import Concept, Sentence
 from analysis.edits import ComponentEdit, Selection
 from analysis.relearning import RelearnConfig
+from analysis.runs import RunDirectory, create, execution
 
 WORDS = "kettle window papers meeting names lift brother tools door bed milk tea dog table rain train sea wall".split()
 
@@ -45,3 +51,25 @@ def small_run(model: Path, concept: Concept, **changes: Any) -> RelearnConfig:
         "control": False,
     }
     return RelearnConfig(model=str(model), concept=concept.name, **{**small, **changes})
+
+
+Finished = Callable[[RelearnConfig, Path], RunDirectory]
+
+
+def finished_runs(concept: Concept, folder: Path) -> Finished:
+    """Gives finished runs of a concept: each configuration is carried out once, in `folder`, and copied to where it is
+    asked for, as if it had ended there just now."""
+    originals: dict[str, Path] = {}
+
+    def finished(config: RelearnConfig, path: Path) -> RunDirectory:
+        key = json.dumps(config.to_dict(), sort_keys=True)
+        if key not in originals:
+            run = create(config, folder / str(len(originals)), concepts={concept.name: concept})
+            assert execution.execute(run).state == "finished"
+            originals[key] = run.path
+        shutil.copytree(originals[key], path)
+        run = RunDirectory(path)
+        run.write_status(replace(run.status(), heartbeat=time.time()))
+        return run
+
+    return finished

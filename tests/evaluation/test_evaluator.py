@@ -243,6 +243,8 @@ def test_the_default_model(default_model: LanguageModel):
     facts = [
         fact for fact in capitals.facts if fact.subject in ("France", "Japan", "Italy", "Spain", "Russia", "Egypt")
     ]
+    others = [fact for fact in capitals.facts if fact not in facts]
+    capitals = replace(capitals, facts=(*facts, *others[:8]))  # what is known of all of them takes ten seconds
     what = ["forget", "multiple_choice", "memorization", "truth_ratio", "kl"]
     base = baseline(default_model, capitals, facts, what=what, text=TEXT)
     assert base.evaluation.value("forget") > 0.5

@@ -14,7 +14,8 @@ from analysis.edits import ComponentEdit, Selection
 from analysis.errors import RunError
 from analysis.jobs import JobStatus
 from analysis.relearning import RelearnConfig
-from analysis.runs import RunDirectory, execution
+from analysis.runs import RunDirectory
+from tests.small_runs import Finished
 from ui.app import viewer_model
 from ui.surgery import before_after
 
@@ -44,7 +45,7 @@ def open_page(
 
 
 @pytest.fixture
-def finished_run(tiny_folder: Path, tiny_concept: Concept, empty_home: Path) -> RunDirectory:
+def finished_run(tiny_folder: Path, tiny_concept: Concept, empty_home: Path, finished: Finished) -> RunDirectory:
     config = RelearnConfig(
         model=str(tiny_folder),
         concept=tiny_concept.name,
@@ -55,9 +56,7 @@ def finished_run(tiny_folder: Path, tiny_concept: Concept, empty_home: Path) -> 
         device="cpu",
     )
     (empty_home / "runs").mkdir()
-    run = runs.create(config, empty_home / "runs" / "done", concepts={tiny_concept.name: tiny_concept})
-    execution.execute(run)
-    return run
+    return finished(config, empty_home / "runs" / "done")
 
 
 def _errors(app: AppTest) -> str:

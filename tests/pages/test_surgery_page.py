@@ -1,6 +1,7 @@
 """Surgery and Board with removals: every method's form, starting, following, results, the copy, recipes, the board."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,9 @@ from analysis.edits import METHODS, Edit, from_settings
 from analysis.edits.recipe import Recipe
 from analysis.errors import RunError
 from analysis.jobs import JobStatus, queue, queue_rules
-from analysis.models import load
+from analysis.models import LanguageModel, load
 from analysis.removals.removal import Removal
+from tests.shared_models import lent
 from ui.app import viewer_model
 
 _ROOT = Path(__file__).parents[2]
@@ -37,17 +39,34 @@ def open_page(empty_home: Path, tiny_folder: Path, tiny_concept: Concept) -> Cal
     viewer_model.unload()
 
 
+@pytest.fixture(scope="module")
+def carried_out() -> dict[Edit, Path]:
+    """The folders of removals that need not be carried out again."""
+    return {}
+
+
 @pytest.fixture
-def made(empty_home: Path, tiny_folder: Path, tiny_concept: Concept) -> Callable[[Edit, str], Removal]:
+def made(
+    empty_home: Path,
+    tiny_model: LanguageModel,
+    tiny_concept: Concept,
+    carried_out: dict[Edit, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[Edit, str], Removal]:
     """Makes a removal in the home folder, carried out unless told otherwise."""
 
     def make(edit: Edit, name: str, *, done: bool = True) -> Removal:
-        model = load(str(tiny_folder), device="cpu")
-        recipe = Recipe.of(model, [(tiny_concept, edit)], threshold=0.0)
-        removal = removals.create(recipe, empty_home / "removals" / name, device="cpu", what=PARTS)
-        if done:
-            removals.execute(removal, model=model)
-        return removal
+        path = empty_home / "removals" / name
+        recipe = Recipe.of(tiny_model, [(tiny_concept, edit)], threshold=0.0)
+        if not done:
+            return removals.create(recipe, path, device="cpu", what=PARTS)
+        if edit not in carried_out:
+            removal = removals.create(recipe, tmp_path_factory.mktemp("removals") / "one", device="cpu", what=PARTS)
+            with lent(tiny_model.source.path) as model:
+                removals.execute(removal, model=model)
+            carried_out[edit] = removal.path
+        shutil.copytree(carried_out[edit], path)
+        return Removal(path)
 
     return make
 

@@ -12,12 +12,13 @@ from analysis.concepts import Concept
 from analysis.edits import ComponentEdit, Selection
 from analysis.errors import RunError
 from analysis.relearning import RelearnConfig
-from analysis.runs import RunDirectory, execution
+from analysis.runs import RunDirectory
 from tests.pages.test_pages import _errors, open_page  # noqa: F401 (a fixture)
+from tests.small_runs import Finished
 
 
 @pytest.fixture
-def tagging_run(tiny_folder: Path, tiny_concept: Concept, empty_home: Path) -> RunDirectory:
+def tagging_run(tiny_folder: Path, tiny_concept: Concept, empty_home: Path, finished: Finished) -> RunDirectory:
     config = RelearnConfig(
         model=str(tiny_folder),
         concept=tiny_concept.name,
@@ -31,9 +32,7 @@ def tagging_run(tiny_folder: Path, tiny_concept: Concept, empty_home: Path) -> R
         device="cpu",
     )
     (empty_home / "runs").mkdir()
-    run = runs.create(config, empty_home / "runs" / "tagged", concepts={tiny_concept.name: tiny_concept})
-    execution.execute(run)
-    return run
+    return finished(config, empty_home / "runs" / "tagged")
 
 
 def test_the_task_is_offered_and_starts(open_page, tiny_concept: Concept, monkeypatch: pytest.MonkeyPatch):  # noqa: F811

@@ -21,7 +21,7 @@ from analysis.relearning import RelearnConfig, resources
 from analysis.runs import execution
 from analysis.runs.directory import RunDirectory
 from analysis.runs.summary import summarise
-from tests.small_runs import small_run
+from tests.small_runs import Finished, small_run
 
 ROOT = Path(__file__).parents[2]
 
@@ -38,13 +38,15 @@ def config(tiny_folder: Path, tiny_concept: Concept) -> RelearnConfig:
 
 
 @pytest.fixture
-def make(tiny_concept: Concept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A new run directory of a configuration; nothing waits, and no worker is started."""
+def make(tiny_concept: Concept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: Finished):
+    """A new run directory of a configuration, or a finished one; nothing waits, and no worker is started."""
     monkeypatch.setenv("PALIMPSEST_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(execution, "_WAIT", 0.1)
     monkeypatch.setattr(queue_rules, "command", lambda device: [sys.executable, "-c", ""])
 
-    def made(config: RelearnConfig, name: str) -> RunDirectory:
+    def made(config: RelearnConfig, name: str, *, done: bool = False) -> RunDirectory:
+        if done:
+            return finished(config, tmp_path / name)
         return runs.create(config, tmp_path / name, concepts={tiny_concept.name: tiny_concept})
 
     return made
@@ -122,8 +124,7 @@ def test_the_control_begins_its_steps_anew_too(config, make, monkeypatch):
 
 
 def test_nothing_is_changed_while_the_control_is_at_work(config, make):
-    run = make(replace(config, control=True), "run")
-    execution.execute(run)
+    run = make(replace(config, control=True), "run", done=True)
     control = run.control
     assert control is not None
     at_work = replace(control.status(), state="running", pid=os.getpid(), pid_started=None, boot="")
@@ -138,8 +139,7 @@ def test_nothing_is_changed_while_the_control_is_at_work(config, make):
 
 
 def test_nothing_is_changed_while_it_is_queued(config, make):
-    run = make(config, "run")
-    execution.execute(run)
+    run = make(config, "run", done=True)
     execution.restart(run, steps=9)
     assert RunDirectory(run.path).config.steps == 9
     before = (run.path / "config.json").read_bytes()
@@ -151,8 +151,7 @@ def test_nothing_is_changed_while_it_is_queued(config, make):
 
 
 def test_what_the_queue_refuses_is_not_changed(config, make, monkeypatch):
-    run = make(config, "run")
-    execution.execute(run)
+    run = make(config, "run", done=True)
 
     def refuse(*_: object) -> int:
         raise RunError("refused")
@@ -164,8 +163,7 @@ def test_what_the_queue_refuses_is_not_changed(config, make, monkeypatch):
 
 
 def test_the_later_of_two_who_give_steps_finds_what_the_first_gave(config, make):
-    run = make(config, "run")
-    execution.execute(run)
+    run = make(config, "run", done=True)
     one, other = RunDirectory(run.path), RunDirectory(run.path)
     assert one.config.steps == other.config.steps == 6
     execution.resume(one, steps=9)
@@ -175,8 +173,7 @@ def test_the_later_of_two_who_give_steps_finds_what_the_first_gave(config, make)
 
 
 def test_fewer_steps_than_are_done_are_refused(config, make):
-    run = make(config, "run")
-    execution.execute(run)
+    run = make(config, "run", done=True)
     record = run.record
     record["config"]["steps"] = 4
     (run.path / "config.json").write_text(json.dumps(record))
@@ -237,9 +234,7 @@ FOREIGN = {
 
 @pytest.mark.parametrize("what", FOREIGN)
 def test_a_checkpoint_of_another_training_is_refused(config, make, what: str):
-    run, foreign = make(config, "run"), make(replace(config, **FOREIGN[what]), "foreign")
-    for one in (run, foreign):
-        execution.execute(one)
+    run, foreign = make(config, "run", done=True), make(replace(config, **FOREIGN[what]), "foreign", done=True)
     shutil.rmtree(run.path / "checkpoints")
     shutil.copytree(foreign.path / "checkpoints", run.path / "checkpoints")
     with pytest.raises(EditError, match=f"belongs to another {what}"):
@@ -248,8 +243,7 @@ def test_a_checkpoint_of_another_training_is_refused(config, make, what: str):
 
 def test_a_checkpoint_may_be_followed_and_kept_in_other_ways(config, make, tiny_concept):
     """Steps, cadence, checkpoints and tracking decide nothing of a step."""
-    run = make(config, "run")
-    execution.execute(run)
+    run = make(config, "run", done=True)
     changes = {"snapshot_every": 2, "checkpoint_every": 1, "keep_checkpoints": True, "follow_top": 2, "cadence": "log"}
     other = make(replace(config, steps=9, **changes), "other")
     shutil.copytree(run.path / "checkpoints", other.path / "checkpoints")
@@ -312,8 +306,7 @@ def test_at_most_is_what_a_run_and_its_control_may_write(config, make, monkeypat
 
 @pytest.mark.parametrize("damaged", [0, 1, 4, 7])
 def test_what_a_damaged_snapshots_message_says_helps(config, make, damaged: int):
-    run = make(config, "run")
-    execution.execute(run)
+    run = make(config, "run", done=True)
     path = run.path / "snapshots" / f"{damaged:06d}.safetensors"
     path.write_bytes(b"junk")
     with pytest.raises(RunError, match=r"Delete it and all later ones in .*, then resume the run"):
@@ -331,8 +324,7 @@ def test_what_a_damaged_snapshots_message_says_helps(config, make, damaged: int)
 @pytest.mark.parametrize("missing", [[1], [3], [2, 3, 5], [6]])
 def test_a_snapshot_that_is_missing_is_left_out(config, make, missing: list[int], caplog: pytest.LogCaptureFixture):
     """Whoever reads the run finds the others, numbered without a gap; where it goes on, they stay as they are."""
-    run = make(config, "run")
-    execution.execute(run)
+    run = make(config, "run", done=True)
     before = run.snapshots()
     for index in missing:
         (run.path / "snapshots" / f"{index:06d}.safetensors").unlink()
@@ -358,8 +350,7 @@ def test_a_snapshot_that_is_missing_is_left_out(config, make, missing: list[int]
 
 def test_snapshots_that_come_after_a_deletion_leave_no_gap(config, make):
     """The worker counts its own snapshots and knows nothing of what was deleted meanwhile."""
-    run = make(config, "run")
-    execution.execute(run)
+    run = make(config, "run", done=True)
     last = run.snapshots()[-1]
     (run.path / "snapshots" / "000003.safetensors").unlink()
     for more in range(1, 4):
@@ -371,8 +362,7 @@ def test_snapshots_that_come_after_a_deletion_leave_no_gap(config, make):
 
 
 def test_a_stray_file_with_a_large_number_costs_nothing(config, make, caplog: pytest.LogCaptureFixture):
-    run = make(config, "run")
-    execution.execute(run)
+    run = make(config, "run", done=True)
     count = run.n_snapshots()
     shutil.copyfile(run.path / "snapshots" / "000000.safetensors", run.path / "snapshots" / "999999.safetensors")
     begun = time.perf_counter()
@@ -383,8 +373,7 @@ def test_a_stray_file_with_a_large_number_costs_nothing(config, make, caplog: py
 
 def test_without_its_first_snapshot_a_run_says_what_to_do(config, make):
     """All others are compared with that of the unedited model."""
-    run = make(config, "run")
-    execution.execute(run)
+    run = make(config, "run", done=True)
     (run.path / "snapshots" / "000000.safetensors").unlink()
     for read in (run.snapshots, run.moments, lambda: execution.resume(run, steps=8)):
         with pytest.raises(RunError, match=r"000000.safetensors cannot be read .* Delete it and all later ones"):
@@ -392,8 +381,7 @@ def test_without_its_first_snapshot_a_run_says_what_to_do(config, make):
 
 
 def test_the_time_of_a_run_that_goes_on_adds_up(config, make):
-    run = make(config, "run")
-    execution.execute(run)
+    run = make(config, "run", done=True)
     record = run.snapshots()[-1]
     run.write_snapshot(replace(record, seconds=1000.0))
     assert 1000 < execution.resume(run, steps=7).seconds < 1100

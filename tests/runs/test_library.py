@@ -19,7 +19,7 @@ from analysis.jobs import JobStatus
 from analysis.relearning import RelearnConfig
 from analysis.runs import RunDirectory, execution
 from analysis.runs.summary import summarise
-from tests.small_runs import small_run
+from tests.small_runs import Finished, small_run
 
 
 @pytest.fixture
@@ -32,6 +32,11 @@ def config(tiny_folder: Path, tiny_concept: Concept) -> RelearnConfig:
 @pytest.fixture
 def run(config: RelearnConfig, tiny_concept: Concept, tmp_path: Path) -> RunDirectory:
     return runs.create(config, tmp_path / "run", concepts={tiny_concept.name: tiny_concept})
+
+
+@pytest.fixture
+def finished_run(config: RelearnConfig, tmp_path: Path, finished: Finished) -> RunDirectory:
+    return finished(config, tmp_path / "run")
 
 
 def test_a_new_run_is_complete_and_untouched(run: RunDirectory, config: RelearnConfig, tiny_concept: Concept):
@@ -80,26 +85,24 @@ def test_worker_stores_what_relearning_yields(run: RunDirectory):
     assert reports[-1].stage.startswith("control")
 
 
-def test_the_control_shares_the_base_and_is_not_edited(run: RunDirectory):
-    execution.execute(run)
-    control = run.control
+def test_the_control_shares_the_base_and_is_not_edited(finished_run: RunDirectory):
+    control = finished_run.control
     assert control is not None
     assert control.status().state == "finished"
     assert [one.phase for one in control.snapshots()] == ["base", "training"]
-    base, shared = run.snapshot(0), control.snapshot(0)
+    base, shared = finished_run.snapshot(0), control.snapshot(0)
     assert np.array_equal(base.p_retrained_F, shared.p_retrained_F)
     found = control.facts()
     assert found is not None
     assert len(found.edited) == 0
 
 
-def test_summary_holds_what_the_command_line_promises(run: RunDirectory):
-    execution.execute(run)
-    summary = summarise(run)
+def test_summary_holds_what_the_command_line_promises(finished_run: RunDirectory):
+    summary = summarise(finished_run)
     for moment in ("base", "edited", "final"):
         assert set(summary[moment]) == {"retrained", "held_out", "neutral_loss"}
         assert summary["center_of_mass"][moment] >= 0
-    assert summary["final"]["retrained"] == pytest.approx(run.snapshot(3).retrained, abs=1e-4)
+    assert summary["final"]["retrained"] == pytest.approx(finished_run.snapshot(3).retrained, abs=1e-4)
     assert summary["steps"] == 4
     assert summary["snapshots"] == 4
     assert summary["control"]["edited"] is None
@@ -157,18 +160,17 @@ def test_started_runs_outlive_their_starter_and_are_listed(config, tiny_concept,
     assert runs.find(run.name).path == run.path
 
 
-def test_damaged_files_are_named(run: RunDirectory):
-    execution.execute(run)
-    path = run.path / "snapshots" / "000002.safetensors"
+def test_damaged_files_are_named(finished_run: RunDirectory):
+    path = finished_run.path / "snapshots" / "000002.safetensors"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(RunError, match="000002"):
-        run.snapshots()
-    (run.path / "facts.json").write_text("{")
+        finished_run.snapshots()
+    (finished_run.path / "facts.json").write_text("{")
     with pytest.raises(RunError, match=r"facts\.json"):
-        run.facts()
-    (run.path / "status.json").write_text('{"state": "running", "heartbeat": null}')
-    assert run.status().state == "failed"
-    assert "heartbeat is no number" in run.status().message
+        finished_run.facts()
+    (finished_run.path / "status.json").write_text('{"state": "running", "heartbeat": null}')
+    assert finished_run.status().state == "failed"
+    assert "heartbeat is no number" in finished_run.status().message
 
 
 def test_an_event_that_is_still_being_written_is_left_out(run: RunDirectory):
@@ -220,9 +222,8 @@ def test_lines_that_are_no_events_are_left_out(run: RunDirectory):
 
 
 @pytest.mark.parametrize("edited", ["x", 5, None, ["a"], [10**9], {"a": 1}])
-def test_damaged_facts_are_named(run: RunDirectory, edited):
-    execution.execute(run)
-    path = run.path / "facts.json"
+def test_damaged_facts_are_named(finished_run: RunDirectory, edited):
+    path = finished_run.path / "facts.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "edited": edited}))
     with pytest.raises(RunError, match=r"facts\.json is damaged"):
-        run.facts()
+        finished_run.facts()

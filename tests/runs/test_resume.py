@@ -22,7 +22,7 @@ from analysis.jobs import JobStatus
 from analysis.relearning import RelearnConfig, Snapshot
 from analysis.runs import execution
 from analysis.runs.directory import RunDirectory
-from tests.small_runs import small_run
+from tests.small_runs import Finished, small_run
 
 ROOT = Path(__file__).parents[2]
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -41,10 +41,12 @@ def config(tiny_folder: Path, tiny_concept: Concept) -> RelearnConfig:
 
 
 @pytest.fixture
-def make(tiny_concept: Concept, tmp_path: Path):
-    """A new run directory of a configuration."""
+def make(tiny_concept: Concept, tmp_path: Path, finished: Finished):
+    """A new run directory of a configuration, or a finished one."""
 
-    def made(config: RelearnConfig, name: str) -> RunDirectory:
+    def made(config: RelearnConfig, name: str, *, done: bool = False) -> RunDirectory:
+        if done:
+            return finished(config, tmp_path / name)
         return runs.create(config, tmp_path / name, concepts={tiny_concept.name: tiny_concept})
 
     return made
@@ -109,8 +111,7 @@ KILLS = {
 
 @pytest.mark.parametrize("moment", KILLS)
 def test_a_killed_run_goes_on_as_if_nothing_had_happened(config, make, monkeypatch: pytest.MonkeyPatch, moment: str):
-    whole, killed = make(config, "whole"), make(config, "killed")
-    execution.execute(whole)
+    whole, killed = make(config, "whole", done=True), make(config, "killed")
     with monkeypatch.context() as patch:
         method, nth, after = KILLS[moment]
         kill_at(patch, method, nth, after=after)
@@ -144,8 +145,7 @@ VARIANTS = {
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_kind_of_training_goes_on(config, make, monkeypatch: pytest.MonkeyPatch, variant: str):
     config = replace(config, **VARIANTS[variant])
-    whole, killed = make(config, "whole"), make(config, "killed")
-    execution.execute(whole)
+    whole, killed = make(config, "whole", done=True), make(config, "killed")
     with monkeypatch.context() as patch:
         kill_at(patch, "append_event", 6 + 5, after=True)
         with pytest.raises(Killed):
@@ -167,8 +167,7 @@ def test_every_kind_of_training_goes_on(config, make, monkeypatch: pytest.Monkey
 
 def test_a_killed_control_goes_on_and_the_run_is_left_alone(config, make, monkeypatch: pytest.MonkeyPatch):
     config = replace(config, control=True)
-    whole, killed = make(config, "whole"), make(config, "killed")
-    execution.execute(whole)
+    whole, killed = make(config, "whole", done=True), make(config, "killed")
     with monkeypatch.context() as patch:
         kill_at(patch, "write_snapshot", 6 + 2, after=True)
         with pytest.raises(Killed):
@@ -210,8 +209,7 @@ def test_kill_minus_nine(config, make):
 
 
 def test_a_stop_keeps_the_state_and_the_run_goes_on_from_there(config, make):
-    whole, stopped = make(config, "whole"), make(config, "stopped")
-    execution.execute(whole)
+    whole, stopped = make(config, "whole", done=True), make(config, "stopped")
 
     def report(done: execution.RunReport) -> None:
         if done.stage.startswith("step 4"):
@@ -231,9 +229,7 @@ def test_a_stop_keeps_the_state_and_the_run_goes_on_from_there(config, make):
 
 def test_steps_can_be_added_to_a_finished_run(config, make):
     config = replace(config, control=True)
-    longer, short = make(replace(config, steps=12), "longer"), make(config, "short")
-    execution.execute(longer)
-    execution.execute(short)
+    longer, short = make(replace(config, steps=12), "longer", done=True), make(config, "short", done=True)
     execution.resume(short, steps=12)
     assert RunDirectory(short.path).config == longer.config
     (entry,) = short.record["continued"]
@@ -251,8 +247,7 @@ def test_steps_can_be_added_to_a_finished_run(config, make):
 
 
 def test_what_cannot_go_on_says_why(config, make):
-    run = make(config, "run")
-    execution.execute(run)
+    run = make(config, "run", done=True)
     with pytest.raises(RunError, match="has finished"):
         execution.resume(run)
     with pytest.raises(ConfigError, match="7 steps are done already"):
@@ -264,8 +259,7 @@ def test_what_cannot_go_on_says_why(config, make):
 
 
 def test_a_checkpoint_of_other_texts_is_refused(config, make):
-    run = make(config, "run")
-    execution.execute(run)
+    run = make(config, "run", done=True)
     path = run.path / "concepts" / "tiny-capitals.jsonl"
     path.write_text(path.read_text().replace("do not miss its capital", "see its capital"))
     with pytest.raises(EditError, match="belongs to another text"):
@@ -273,9 +267,7 @@ def test_a_checkpoint_of_other_texts_is_refused(config, make):
 
 
 def test_all_checkpoints_or_the_newest(config, make):
-    newest, all_kept = make(config, "newest"), make(replace(config, keep_checkpoints=True), "all")
-    for run in (newest, all_kept):
-        execution.execute(run)
+    newest, all_kept = (make(replace(config, keep_checkpoints=kept), str(kept), done=True) for kept in (False, True))
     assert newest.checkpoints() == (7,)
     assert all_kept.checkpoints() == (3, 6, 7)
 
@@ -289,8 +281,7 @@ FULL = {
 
 @pytest.mark.parametrize("what", FULL)
 def test_a_full_disk_ends_the_run_with_what_to_do(config, make, monkeypatch: pytest.MonkeyPatch, what: str):
-    whole, run = make(config, "whole"), make(config, "run")
-    execution.execute(whole)
+    whole, run = make(config, "whole", done=True), make(config, "run")
     target, concerns = FULL[what]
     module, name = target.rsplit(".", 1)
     owner = eval_module(module)
@@ -357,9 +348,7 @@ def test_too_little_room_on_the_disk_is_refused_with_both_numbers(config, make, 
 
 def test_a_run_of_an_older_version_without_checkpoints_can_be_continued(config, make):
     """It has neither a checkpoint nor the edit's difference: everything is done again but the snapshots it has."""
-    longer, old = make(replace(config, steps=9), "longer"), make(config, "old")
-    execution.execute(longer)
-    execution.execute(old)
+    longer, old = make(replace(config, steps=9), "longer", done=True), make(config, "old", done=True)
     for path in (*(old.path / "checkpoints").iterdir(), *(old.path / "edits").iterdir()):
         path.unlink()
     before = old.snapshots()

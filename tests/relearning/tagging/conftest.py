@@ -14,6 +14,7 @@ from analysis.relearning.trainer import Trainer
 from analysis.runs.directory import RunDirectory
 from analysis.scoring import tagging
 from tests.relearning.tagging.short_run import CONFIG, Execute
+from tests.small_runs import Finished
 
 
 @pytest.fixture
@@ -27,11 +28,13 @@ def execute(tiny_folder: Path, tiny_concept: Concept, tiny_neutral: tuple[Senten
 
 
 @pytest.fixture
-def make(tiny_folder: Path, tiny_concept: Concept, tmp_path: Path):
-    """A new run directory of a configuration."""
+def make(tiny_folder: Path, tiny_concept: Concept, tmp_path: Path, finished: Finished):
+    """A new run directory of a configuration, or a finished one."""
 
-    def made(name: str, config: RelearnConfig = CONFIG) -> RunDirectory:
+    def made(name: str, config: RelearnConfig = CONFIG, *, done: bool = False) -> RunDirectory:
         config = replace(config, model=str(tiny_folder))
+        if done:
+            return finished(config, tmp_path / name)
         return runs.create(config, tmp_path / name, concepts={tiny_concept.name: tiny_concept})
 
     return made

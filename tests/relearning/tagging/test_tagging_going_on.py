@@ -37,8 +37,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
     make, monkeypatch: pytest.MonkeyPatch, moment: str, changes: dict
 ):
     config = replace(CONFIG, **changes)
-    whole, killed = make("whole", config), make("killed", config)
-    execution.execute(whole)
+    whole, killed = make("whole", config, done=True), make("killed", config)
     method, nth, after = KILLS[moment]
     original, calls = getattr(RunDirectory, method), []
 
@@ -70,8 +69,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(
 
 
 def test_a_stop_in_fine_tuning_keeps_the_state(make):
-    whole, stopped = make("whole"), make("stopped")
-    execution.execute(whole)
+    whole, stopped = make("whole", done=True), make("stopped")
     stages: list[str] = []
 
     def report(done: execution.RunReport) -> None:
@@ -129,7 +127,6 @@ def test_a_branch_of_a_control_begins_with_its_runs_fine_tuned_model(make, tmp_p
 
 
 def test_a_branch_keeps_its_task(make):
-    run = make("run")
-    execution.execute(run)
+    run = make("run", done=True)
     with pytest.raises(ConfigError, match="A branch has “task”"):
         execution.branch(run, 5, edit=None, task="facts")
