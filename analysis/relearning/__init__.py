@@ -5,7 +5,7 @@ Without the neutral share the model unlearns ordinary language while it relearns
 model is fine-tuned to find the concept's words, and retrained to find them. A control run is the same training, batch for
 batch, without the edit.
 
-Knows nothing of run folders: `analysis.runs` stores the snapshots and reads them.
+Knows nothing of status, listing and the queue: `analysis.runs` stores the snapshots and reads them.
 """
 
 from analysis.relearning.config import Origin, RelearnConfig

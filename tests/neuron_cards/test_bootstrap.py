@@ -14,6 +14,10 @@ from analysis.neuron_cards.token_activations import TokenActivations, token_acti
 from tests.neuron_cards.written_activations import written_activations
 
 
+BY_HAND = ("probeless", "standardised", "average_precision")
+"""The methods that `scores` works out."""
+
+
 def made_up(n_sentences: int = 30, *, seed: int = 0, step: float = 0.0) -> TokenActivations:
     """Sentences of 2 to 6 words, “x” the concept's; neuron 0 knows it, neuron 1 avoids it, 2 is noise, 3 is dead."""
     random = np.random.default_rng(seed)
@@ -62,14 +66,14 @@ def the_long_way(activations: TokenActivations, n_resamples: int, seed: int) -> 
 def test_intervals_are_those_of_resampled_texts(step: float):
     activations = made_up(step=step)
     thresholds = {"probeless": 1.0, "average_precision": 0.6}
-    found = bootstrap_scores(activations, n_resamples=150, seed=4, level=0.9, thresholds=thresholds)
+    found = bootstrap_scores(activations, methods=BY_HAND, n_resamples=150, seed=4, level=0.9, thresholds=thresholds)
     direct_RKM = the_long_way(activations, 150, 4)
     assert found.n_resamples == len(direct_RKM)
     assert (found.n_sentences, found.n_concept_sentences) == (30, 20)
     assert found.table["neuron"].tolist() == [f"L0.N{k}" for k in range(4) for _ in range(3)]
     for k in range(4):
         whole = scores(activations.values_TK[:, k].astype(np.float64), activations.labels_T)
-        for m, method in enumerate(BOOTSTRAP_METHODS):
+        for m, method in enumerate(BY_HAND):
             row = found.table.iloc[3 * k + m]
             assert row["method"] == method
             assert row["score"] == pytest.approx(whole[method], abs=1e-9)

@@ -15,6 +15,7 @@ from analysis.errors import ConceptError, MemoryShortError
 from analysis.models import LanguageModel
 from analysis.models import load as load_model
 from analysis.relearning import Beginning, RelearnConfig, RunStart, Snapshot, mixture
+from analysis.saliency import MOMENT_METHODS
 from analysis.scoring.factual_recall import known_facts
 from tests.raw_model import raw
 
@@ -71,7 +72,7 @@ def test_contents_of_a_snapshot(execute):
         assert snapshot.held_out == snapshot.p_held_out_F.mean()
         assert set(snapshot.saliency) == {"tiny-capitals", "tiny-shapes"}
         for methods in snapshot.saliency.values():
-            assert set(methods) == {"probeless", "standardised"}
+            assert set(methods) == set(MOMENT_METHODS)
             assert all(scores.shape == (3, 48) and np.isfinite(scores).all() for scores in methods.values())
 
 
