@@ -13,7 +13,6 @@ from analysis.neuron_cards.bootstrap import BOOTSTRAP_METHODS, BootstrapScores, 
 from analysis.neuron_cards.token_activations import TokenActivations, token_activations
 from tests.neuron_cards.written_activations import written_activations
 
-
 BY_HAND = ("probeless", "standardised", "average_precision")
 """The methods that `scores` works out."""
 

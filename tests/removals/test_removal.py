@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis import removals
+from analysis import removals, worker
 from analysis.concepts import Concept
 from analysis.edits import Edit, Ledger, from_settings
 from analysis.edits.recipe import Recipe
@@ -44,6 +44,21 @@ def test_an_edit_is_measured_before_and_after(tiny_model: LanguageModel, tiny_co
     assert (tmp_path / "op" / "evaluation.csv").read_text().startswith("measure,base")
     json.dumps(summary, allow_nan=False)
     assert [one.name for one in removals.list_removals(tmp_path)] == ["op"]
+
+
+def test_removals_of_earlier_versions_are_found_and_carried_out(
+    tiny_model: LanguageModel, tiny_concept: Concept, tmp_path: Path
+):
+    """Before 0.2 they lay in `operations/` of the home folder, each with an `operation.json`."""
+    recipe = recipe_of(tiny_model, tiny_concept, from_settings("prune", {"top_k": 3}))
+    old = removals.create(recipe, tmp_path / "home" / "operations" / "old", device="cpu", what=PARTS)
+    (old.path / "removal.json").rename(old.path / "operation.json")
+    (found,) = removals.list_removals()
+    assert (found.name, found.settings["what"]) == ("old", list(PARTS))
+    assert removals.execute(found, model=tiny_model).state == "finished"
+    assert {"operation", "removal"} <= worker.KINDS.keys()
+    with pytest.raises(RunError, match=r"it has no removal\.json"):
+        Removal(tmp_path)
 
 
 def test_a_stopped_training_goes_on_where_it_was(tiny_folder: Path, tiny_concept: Concept, tmp_path: Path):
