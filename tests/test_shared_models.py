@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from analysis.models import LanguageModel
+from tests.raw_model import raw
 from tests.shared_models import lent, same_bits, shared, state
 
 
@@ -30,11 +31,11 @@ def read(model: LanguageModel) -> None:
 
 
 def leave_a_hook(model: LanguageModel) -> None:
-    model.output_linear(0).register_forward_hook(lambda *arguments: None)
+    model.blocks[0].mlp_output.register_forward_hook(lambda *arguments: None)
 
 
 def train(model: LanguageModel) -> None:
-    model.inner.train()
+    raw(model).train()
 
 
 def exchange_memory(model: LanguageModel) -> None:
@@ -43,16 +44,16 @@ def exchange_memory(model: LanguageModel) -> None:
 
 
 def exchange_a_parameter(model: LanguageModel) -> None:
-    linear = model.output_linear(1)
+    linear = model.blocks[1].mlp_output
     linear.weight = torch.nn.Parameter(linear.weight.detach().clone())
 
 
 def replace_a_method(model: LanguageModel) -> None:
-    model.output_linear(0).forward = lambda x: x
+    model.blocks[0].mlp_output.forward = lambda x: x
 
 
 def change_the_configuration(model: LanguageModel) -> None:
-    model.inner.config.eos_token_id = 3
+    raw(model).config.eos_token_id = 3
 
 
 def rename(model: LanguageModel) -> None:
