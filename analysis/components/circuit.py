@@ -1,8 +1,8 @@
-"""Circuits: which components of a model do something, with the effect that was measured for each.
+"""Circuits: sets of a model's components, with the effect that a localization method measured for each.
 
 A *component* is an attention head (`L5.H3`), a whole MLP layer (`L5.MLP`) or a single MLP neuron (`L5.N123`), counted
-from 0. Localization methods give an effect to every component they measured (`EffectMap`); a `Circuit` is the part of
-them that was chosen. Edits and training accept a circuit wherever they accept neurons.
+from 0. Localization methods return an effect for every component they measured (`EffectMap`); a `Circuit` holds the
+components chosen from it. Edits and training accept a circuit wherever they accept neurons.
 
 Axes: `L` layer, `H` attention head, `N` neuron in a layer.
 """
@@ -33,7 +33,7 @@ class Shape:
     n_layers: int
     n_heads: int
     n_neurons: int
-    """In one layer."""
+    """Neurons in one layer."""
 
     @property
     def neurons(self) -> tuple[int, int]:
@@ -47,7 +47,7 @@ class Component:
     layer: int
     kind: Kind
     index: int = 0
-    """Head or neuron in its layer; 0 for an MLP layer."""
+    """Index of the head or neuron in its layer; 0 for an MLP layer."""
 
     def __str__(self) -> str:
         return f"L{self.layer}.MLP" if self.kind == "mlp" else f"L{self.layer}.{self.kind[0].upper()}{self.index}"
@@ -77,7 +77,7 @@ class Component:
 
 @dataclass(frozen=True, kw_only=True)
 class Circuit:
-    """Chosen components of a model, and where they come from; serialises to JSON."""
+    """Chosen components of a model and their provenance; serialises to JSON."""
 
     shape: Shape
     components: tuple[Component, ...]
@@ -85,7 +85,7 @@ class Circuit:
     effects: tuple[float, ...] = ()
     """The measured effect of each component, in `unit`; empty for circuits that were not measured."""
     method: str = "listed"
-    """How it was found."""
+    """Name of the method that found the circuit; “listed” if the components were typed in."""
     concept: str = ""
     unit: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -168,7 +168,7 @@ class Circuit:
         return f"{self.method}: {', '.join(parts) or 'nothing'}"
 
     def table(self) -> pd.DataFrame:
-        """One row a component: name, layer, kind, index, effect."""
+        """One row per component: name, layer, kind, index, effect."""
         return pd.DataFrame(
             {
                 "component": [str(part) for part in self.components],
@@ -188,7 +188,7 @@ class Circuit:
         """Rebuild from `to_json`.
 
         Raises:
-            ConfigError: it is no circuit.
+            ConfigError: the text is not a circuit.
         """
         try:
             data = json.loads(text)
@@ -196,7 +196,9 @@ class Circuit:
             fields = data | {"shape": Shape(**data["shape"]), "components": parts, "effects": tuple(data["effects"])}
             return cls(**fields)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ConfigError(f"This is no circuit ({error}).") from error
+            raise ConfigError(
+                f"This is not a circuit ({error}). Give JSON as the export of a circuit writes it."
+            ) from error
 
     def _replaced(self, components: tuple[Component, ...], effects: tuple[float, ...]) -> "Circuit":
         return Circuit(
@@ -212,7 +214,7 @@ class Circuit:
 
 @dataclass(frozen=True, kw_only=True)
 class EffectMap:
-    """The effect of every component that a localization method measured. NaN = not measured.
+    """The effect of every component as a localization method measured it; NaN = not measured.
 
     Positive = the component supports the answer: restoring it brings the answer back, or breaking it takes it away.
     """
@@ -223,7 +225,7 @@ class EffectMap:
     heads_LH: np.ndarray
     """float64, [L, H]."""
     neurons_LN: np.ndarray | None = None
-    """float64, [L, N]; None where the method does not look at single neurons."""
+    """float64, [L, N]; None if the method does not measure single neurons."""
     method: str
     concept: str
     unit: str
@@ -275,7 +277,7 @@ class EffectMap:
         return dict(sorted(parts, key=lambda pair: -abs(pair[1])))
 
     def table(self) -> pd.DataFrame:
-        """One row a component (heads and MLP layers): name, layer, kind, index, effect."""
+        """One row per component (heads and MLP layers): name, layer, kind, index, effect."""
         ranked = self.ranked()
         return pd.DataFrame(
             {

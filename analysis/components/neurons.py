@@ -54,7 +54,7 @@ class NeuronSet:
 
     @classmethod
     def parse(cls, text: str, shape: tuple[int, int]) -> "NeuronSet":
-        """Read `L5.N123, L7.N9`; hook names with an index (`blocks.5.mlp.hook_post[123]`) are understood too.
+        """Read `L5.N123, L7.N9`; hook names with an index (`blocks.5.mlp.hook_post[123]`) work too.
 
         Raises:
             EditError: a name is not understood or lies outside the model.
@@ -97,7 +97,7 @@ class NeuronSet:
         return mask.reshape(self.shape)
 
     def by_layer(self) -> dict[int, np.ndarray]:
-        """The neuron indices of every layer that has any, in ascending order."""
+        """Neuron indices by layer, ascending; layers without any are absent."""
         layers, indices = np.divmod(self.flat, self.shape[1])
         return {int(layer): indices[layers == layer] for layer in np.unique(layers)}
 
@@ -106,5 +106,5 @@ class NeuronSet:
         return np.bincount(self.flat // self.shape[1], minlength=self.shape[0])
 
     def format(self) -> str:
-        """`L5.N123, L7.N9`: what `parse` reads."""
+        """The names as `parse` reads them: `L5.N123, L7.N9`."""
         return ", ".join(str(neuron) for neuron in self)

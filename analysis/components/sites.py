@@ -1,7 +1,6 @@
-"""Where in a model saliency can be measured: a site is one hook in every layer, and what its units are called.
+"""The sites at which saliency can be measured: one hook in every layer, and the names of its units.
 
-A *unit* is one score: an MLP neuron, one dimension of the residual stream, or one attention head. `U` below is the
-number of units in a layer.
+A *unit* gets one score: an MLP neuron, one dimension of the residual stream, or one attention head.
 """
 
 from dataclasses import dataclass
@@ -18,10 +17,10 @@ class Site:
     name: str
     """The hook without its layer, as TransformerLens names it; also what the user types."""
     unit: str
-    """What one score belongs to."""
+    """Name of a unit: “neuron”, “residual dimension” or “attention head”."""
     plural: str
     letter: str
-    """`L5.N123`: the letter before the index."""
+    """The letter before a unit's index: N in `L5.N123`."""
 
     def hook(self, layer: int) -> str:
         """TransformerLens' name of the hook in `layer`."""
@@ -40,11 +39,11 @@ SITES: dict[str, Site] = {site.name: site for site in (MLP, RESIDUAL, HEADS)}
 
 
 def site_named(name: str) -> Site:
-    """The site of this name.
+    """Look up a site by its name.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: no site has this name.
     """
     if name not in SITES:
-        raise ConfigError(f"“{name}” is no site. Use {', '.join(SITES)}.")
+        raise ConfigError(f"“{name}” is not a site. Use {', '.join(SITES)}.")
     return SITES[name]

@@ -15,7 +15,7 @@ _HOOK = re.compile(r"^blocks\.(\d{1,9})\.([a-z_.]+?)(?:\.(\d{1,9})|\[(\d{1,9})\]
 
 @runtime_checkable
 class HasUnits(Protocol):
-    """What must be known of a model to name its units."""
+    """The sizes and the name of a model, which naming its units needs."""
 
     name: str
     n_layers: int
@@ -42,12 +42,12 @@ class Unit:
 
     @staticmethod
     def is_name(text: str) -> bool:
-        """Whether a text has the form of a short name, such as `L5.N123`; no model is asked."""
+        """Whether a text has the form of a short name, such as `L5.N123`; no model is needed."""
         return _SHORT.match(text) is not None
 
     @classmethod
     def parse(cls, name: str, model: HasUnits) -> "Unit":
-        """Read a name, or a hook name with an index (`blocks.5.mlp.hook_post[123]`).
+        """Read a short name (`L5.N123`) or a hook name with an index (`blocks.5.mlp.hook_post[123]`).
 
         Raises:
             ConfigError: the name is not understood, or the model has no such unit.
@@ -75,5 +75,5 @@ class Unit:
 
 
 def site_shape(model: HasUnits, site: Site) -> tuple[int, int]:
-    """Layers of the model, and units of one layer at `site`."""
+    """Returns (layers of the model, units in one layer at `site`)."""
     return model.n_layers, {"N": model.n_neurons, "D": model.d_model, "H": model.n_heads}[site.letter]

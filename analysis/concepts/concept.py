@@ -1,6 +1,6 @@
-"""What a concept is: labelled spans in sentences, and facts with prompt templates.
+"""Concept data: sentences with labelled character spans, and facts with prompt templates, checked when constructed.
 
-Pure data with validation; knows nothing of models or tokens.
+Independent of models and tokenizers.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ class Sentence:
     spans: tuple[tuple[int, int], ...] = ()
     """[start, end) offsets; empty for a sentence without the concept."""
     about: str = ""
-    """What it states, where several sentences state the same (a fact in other words): they are not independent."""
+    """Key that sentences stating the same fact share, because they are not independent; empty for other sentences."""
 
     def __post_init__(self) -> None:
         if not self.text.strip():
@@ -43,7 +43,7 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Fact:
-    """Subject and answer; the prompts come from the concept's templates unless the fact brings its own."""
+    """A subject and its answer; prompts come from the concept's templates unless the fact has its own."""
 
     subject: str
     answer: str
@@ -54,7 +54,7 @@ class Fact:
     fixed_split: Split | None = None
     """Set to override the split computed from the fact itself."""
     counter_answer: str | None = None
-    """A wrong answer that an edit may inject; also what the right one is compared with in a logit difference."""
+    """A wrong answer: an edit may inject it, and a logit difference compares the right answer with it."""
 
     def __post_init__(self) -> None:
         if not self.subject.strip() or not self.answer.strip():
@@ -67,7 +67,7 @@ class Fact:
 
     @property
     def split(self) -> Split:
-        """Retrained on, or held out. Depends on nothing but the fact, so adding facts moves no other fact."""
+        """“retrained” or “held_out”, by a hash of subject and answer: adding facts never changes another fact's split."""
         if self.fixed_split is not None:
             return self.fixed_split
         digest = hashlib.sha256(f"{self.subject}\x1f{self.answer}".encode()).digest()
@@ -76,21 +76,21 @@ class Fact:
 
 @dataclass(frozen=True, kw_only=True)
 class Translation:
-    """How a concept's facts are asked in another language."""
+    """Templates and words that put a concept's facts into another language."""
 
     language: str
-    """Its name, such as “German”."""
+    """Name of the language, such as “German”."""
     templates: tuple[str, ...]
     """Prompts with one `{subject}`; the answer follows after one space."""
     subjects: tuple[tuple[str, str], ...] | None = None
     """(subject, its translation in the form that the templates need, articles and prepositions included). Facts about
-    other subjects are not asked; None asks all, in the subject's own spelling."""
+    other subjects are left out; None keeps all facts, with the subject's own spelling."""
     answers: tuple[tuple[str, str], ...] = ()
     """(answer, its translation); other answers keep their spelling."""
 
     def __post_init__(self) -> None:
         if not self.language.replace(" ", "").replace("-", "").isalpha() or len(self.language) > 40:
-            raise ConceptError(f"“{self.language[:50]}” is no name of a language: up to 40 letters")
+            raise ConceptError(f"“{self.language[:50]}” is not the name of a language: use up to 40 letters")
         if not self.templates:
             raise ConceptError(f"the translation into {self.language} has no template")
         _check_templates(self.templates)
@@ -109,7 +109,7 @@ class Translation:
 
 @dataclass(frozen=True, kw_only=True)
 class Concept:
-    """A named concept."""
+    """A named set of facts and labelled sentences."""
 
     name: str
     """What the user types: letters, digits, dash, underscore."""
@@ -129,7 +129,7 @@ class Concept:
     def __post_init__(self) -> None:
         allowed = all(char.isalnum() or char in "-_" for char in self.name)
         if not allowed or not any(char.isalnum() for char in self.name) or len(self.name) > 64:
-            raise ConceptError(f"“{self.name[:70]}” is no name for a concept: up to 64 letters, digits, - and _")
+            raise ConceptError(f"“{self.name[:70]}” is not a valid concept name: use up to 64 letters, digits, - and _")
         _check_templates((*self.templates, *self.paraphrases))
         _check_templates(self.reverse, "{answer}")
         languages = Counter(translation.language.casefold() for translation in self.translations)
@@ -164,7 +164,7 @@ class Concept:
         )
 
     def labelled_sentences(self) -> tuple[Sentence, ...]:
-        """The sentences saliency is measured on: the concept's own, or its facts stated with the answer labelled."""
+        """The sentences for saliency: the concept's own; if none has a span, also its facts with the answer labelled."""
         if any(sentence.spans for sentence in self.sentences):
             return self.sentences
         return self.sentences + tuple(
@@ -174,7 +174,7 @@ class Concept:
         )
 
     def statements(self, fact: Fact, *, paraphrased: bool = False) -> Iterator[tuple[str, int]]:
-        """Every (prompt + answer, character where the answer starts) of a fact."""
+        """Yields (prompt + answer, character where the answer starts) for each of a fact's templates."""
         for template in self.paraphrases_of(fact) if paraphrased else self.templates_of(fact):
             prompt = template.replace("{subject}", fact.subject).rstrip(" ")
             separator = "" if prompt.endswith("\n") else " "

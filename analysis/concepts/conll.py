@@ -1,7 +1,7 @@
-"""Labelled sentences from tokens with tags: CoNLL columns, or a file of tokens beside a file of labels.
+"""Parses tokens with tags into labelled sentences: CoNLL columns, or a file of tokens with a file of labels.
 
-CoNLL: a token a line, its tag in the last column (Tjong Kim Sang & De Meulder, 2003). Token lines: a sentence a line, and
-a second file with as many labels in each line, the data format of Lo, Cohen & Barez (arXiv 2401.01814).
+CoNLL has one token per line, with its tag in the last column (Tjong Kim Sang & De Meulder, 2003). Token files have one
+sentence per line, and a second file has one label per token, the data format of Lo, Cohen & Barez (arXiv 2401.01814).
 """
 
 import re
@@ -38,9 +38,9 @@ class _Entity:
 
 
 def parse_conll(text: str, *, name: str = "uploaded", label: str | None = None, filename: str = "the file") -> Concept:
-    """Parse a token a line, columns separated by tabs or blanks, the tag in the last; a blank line ends a sentence.
+    """Parse one token per line, in columns separated by tabs or blanks, with the tag last; a blank line ends a sentence.
 
-    Tags: O, N/A, - and _ are no label; B-, I-, E-, S-, L-, U- before a type (IOB1, IOB2, BIOES, BILOU); any other tag is
+    Tags: O, N/A, - and _ mean no label; B-, I-, E-, S-, L-, U- before a type (IOB1, IOB2, BIOES, BILOU); any other tag is
     a type by itself, and its neighbours with the same tag belong to one name. Sentences are rebuilt with one space
     between tokens. `-DOCSTART-` lines and comments (see docs/concepts.md) are skipped. If the first column counts the
     tokens of every sentence (1, 2, 3, …), the token is in the second.
@@ -53,7 +53,7 @@ def parse_conll(text: str, *, name: str = "uploaded", label: str | None = None, 
 
     Raises:
         ConceptError: a row is wrong (with its line number); there are several types and none is chosen, or the chosen
-            one is not there (lists them with their counts).
+            one does not occur (lists the types with their counts).
     """
     sentences = _sentences(text, filename)
     return _concept(sentences, name=name, label=label, filename=filename)
@@ -67,7 +67,7 @@ def from_token_lines(
     label: str | None = None,
     filename: str = "the files",
 ) -> Concept:
-    """Parse two texts with a sentence a line: its tokens, and as many labels. Labels are read like the tags of CoNLL.
+    """Parse two texts with one sentence per line: its tokens, and one label per token. Labels are read like CoNLL tags.
 
     Args:
         tokens_text: tokens separated by blanks.
@@ -77,7 +77,7 @@ def from_token_lines(
         filename: what errors call the files.
 
     Raises:
-        ConceptError: a line has not as many labels as tokens (with its number), or as `parse_conll`.
+        ConceptError: a line has unequal numbers of labels and tokens (with its number), or as in `parse_conll`.
     """
     token_lines, label_lines = tokens_text.rstrip(_ENDS).split("\n"), labels_text.rstrip(_ENDS).split("\n")
     sentences: list[list[Tagged]] = []
@@ -93,7 +93,7 @@ def from_token_lines(
 
 
 def looks_like_conll(text: str) -> bool:
-    """Whether at least half of the first 100 lines of rows end in a column that is a tag."""
+    """Whether at least half of the first 100 rows end in a tag."""
     columns = [_columns(line, _BLANKS) for line in _surely_rows(text[:100_000].split("\n"))[:100]]
     tagged = sum(len(row) > 1 and _is_tag(row[-1]) for row in columns)
     return 0 < len(columns) <= 2 * tagged
@@ -151,7 +151,7 @@ def _split(tag: str) -> tuple[str, str]:
 
 
 def _sentences(text: str, filename: str) -> list[list[Tagged]]:
-    """The sentences of a file in CoNLL columns. Its first row decides what separates columns, and how many there are."""
+    """The sentences of a file in CoNLL columns. Its first row sets the separator and the number of columns."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     plain = _surely_rows(lines)
     separator = _TAB if plain and "\t" in plain[0] else _BLANKS
@@ -176,16 +176,16 @@ def _sentences(text: str, filename: str) -> list[list[Tagged]]:
 
 
 _RANGE = re.compile(r"\d+-\d+|\d+\.\d+")
-"""CoNLL-U numbers of a contraction's row and of an empty node: their words follow, or are not in the text."""
+"""CoNLL-U ids of contractions (whose words follow as rows) and of empty nodes (which are not in the text): skipped."""
 
 
 def _surely_rows(lines: Sequence[str]) -> list[str]:
-    """The lines that cannot be anything but rows: not blank, no new document, no number sign."""
+    """The lines that are certainly rows: not blank, no document marker, and not starting with #."""
     return [line for line in lines if line.strip(_BLANK) and not line.startswith(("#", _DOCUMENT))]
 
 
 def _tagged(row: Sequence[str], n_columns: int, *, token: int) -> Tagged:
-    """The token, from the column of that number, and the tag of a row."""
+    """The token (column number `token`) and the tag (last column) of a row."""
     if n_columns < 2:
         raise ConceptError("expected a token and, in the last column, its tag")
     if len(row) != n_columns:
@@ -203,7 +203,7 @@ def _columns(line: str, separator: re.Pattern[str]) -> list[str]:
 
 
 def _is_comment(line: str, columns: Sequence[str], n_columns: int, tags: set[str]) -> bool:
-    """A line that starts with # and a blank, unless it is a row: as many columns as the others, and a tag at the end."""
+    """Whether a line starts with # and a blank and is no row (a row has `n_columns` columns and ends in a tag)."""
     if not re.match(r"#([ \t]|$)", line):
         return False
     return len(columns) != n_columns or not (_is_tag(columns[-1]) or columns[-1] in tags)

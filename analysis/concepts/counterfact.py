@@ -1,4 +1,4 @@
-"""Facts in CounterFact's JSON layout: a list of records, each with the true answer and one that an edit may inject.
+"""Parses CounterFact JSON into facts: each record has a true answer and a counterfactual one that an edit may inject.
 
 Meng et al., Locating and Editing Factual Associations in GPT (arXiv 2202.05262), section 3.4.
 """
@@ -22,7 +22,8 @@ def parse_counterfact(
 
     `requested_rewrite` gives template, subject, answer (`target_true`) and counter answer (`target_new`). Those
     `paraphrase_prompts` that name the subject exactly once become paraphrases. Neighbourhood, attribute and generation
-    prompts are not kept. Of records that ask the same prompt the first is kept; the description counts the others.
+    prompts are not kept. Of records with the same prompt the first is kept; the description counts
+    the others.
 
     Args:
         text: the file's content.
@@ -31,12 +32,14 @@ def parse_counterfact(
         filename: what errors call the file.
 
     Raises:
-        ConceptError: with the number of the offending record (from 1); no record has the relation (lists those there are).
+        ConceptError: a record is wrong (with its number, from 1), or none has the relation (lists the relations found).
     """
     try:
         records = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ConceptError(f"{filename}: no valid JSON ({error}). JSON lines need the ending .jsonl.") from error
+        raise ConceptError(
+            f"{filename}: not valid JSON ({error}). A file of JSON lines needs the ending .jsonl."
+        ) from error
     if not isinstance(records, list) or not records:
         raise ConceptError(f"{filename}: expected a list of CounterFact records")
     read: list[tuple[str, Fact]] = []
@@ -59,7 +62,7 @@ def parse_counterfact(
 
 
 def _fact(record: Any) -> tuple[str, Fact]:
-    """The relation of a record, and its fact."""
+    """Returns (relation, fact) of a record."""
     if not isinstance(record, dict):
         raise ConceptError("expected an object")
     rewrite = _object(record, "requested_rewrite")
@@ -84,7 +87,7 @@ def _object(row: dict[str, Any], field: str) -> dict[str, Any]:
 
 
 def _template(prompt: str, subject: str) -> str | None:
-    """The prompt with the subject replaced by its place; None if the subject is not in it, or more than once."""
+    """The prompt with {subject} in place of the subject; None unless the subject occurs exactly once."""
     places = re.findall(rf"(?<!\w){re.escape(subject)}(?!\w)", prompt)
     if len(places) != 1 or "{subject}" in prompt:
         return None

@@ -1,4 +1,4 @@
-"""Facts as a CSV table: a subject and its answer a row."""
+"""Parses a CSV table of facts: one subject and answer per row."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ def parse_facts_csv(
     A table with exactly two columns of other names is read as subject and answer in that order.
 
     Raises:
-        ConceptError: with the number of the offending line.
+        ConceptError: a line is wrong (with its number), or no template is given.
     """
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:

@@ -1,7 +1,7 @@
-"""Concepts from files of any known format, by the file's ending.
+"""Reads concepts from files; the file's ending selects the parser.
 
-A file is read whole and checked before anything is returned or saved: a bad row is reported with its line number, and
-nothing half-loads. The formats are described in docs/concepts.md; each has its own module beside this one.
+A file is read and checked completely before anything is returned: a wrong row raises an error with its line number. The
+formats are described in docs/concepts.md; each has its own module in this package.
 """
 
 import re
@@ -27,7 +27,7 @@ ENDINGS = (*_JSONL, "csv", *_CONLL, "txt", "json")
 
 
 def read(path: Path, *, templates: tuple[str, ...] = (), label: str | None = None, name: str | None = None) -> Concept:
-    """Read a concept from a file; `X_tokens.txt` is read together with the `X_labels.txt` beside it.
+    """Read a concept from a file; `X_tokens.txt` is read together with `X_labels.txt` in the same folder.
 
     Args:
         path: a file with one of `ENDINGS`.
@@ -56,7 +56,7 @@ def parse_files(
     """Parse one file, or the pair `X_tokens.txt` and `X_labels.txt`, given as file name -> content.
 
     Raises:
-        ConceptError: as `parse`, or these files do not belong together.
+        ConceptError: as in `parse`, or the files are not such a pair.
     """
     if len(contents) == 1:
         ((filename, content),) = contents.items()
@@ -82,14 +82,14 @@ def parse(
     label: str | None = None,
     name: str | None = None,
 ) -> Concept:
-    """Parse an uploaded file by its ending.
+    """Parse the content of a file; its ending selects the format.
 
     Args:
-        filename: tells the format, and the concept's name unless the file or `name` does.
+        filename: its ending selects the format; its stem is the concept's name if neither the file nor `name` gives one.
         content: the file, UTF-8.
         templates: prompts for CSV tables without a template column.
         label: the entity type of a CoNLL file, or the relation of a CounterFact file.
-        name: name of the concept; what cannot be in a name becomes a dash.
+        name: name of the concept; characters not allowed in a name become dashes.
 
     Raises:
         ConceptError: the format is unknown, or a row is wrong (with its line number).
@@ -97,7 +97,7 @@ def parse(
     stem, _, ending = filename.rpartition(".")
     ending, own_name = ending.lower(), _name(stem, label, name)
     text = _decoded(filename, content)
-    is_labels = filename.endswith(_LABELS)  # which alone would pass for rows of tags
+    is_labels = filename.endswith(_LABELS)  # a labels file alone would look like CoNLL rows
     if ending in _CONLL or (ending == "txt" and not is_labels and looks_like_conll(text)):
         return parse_conll(text, name=own_name, label=label, filename=filename)
     if ending == "json":
@@ -113,7 +113,7 @@ def parse(
 
 
 def _name(stem: str, label: str | None, name: str | None) -> str:
-    """A valid name; concepts of one file that differ in their label get different ones."""
+    """A valid concept name from `name`, or from the file's stem and the label, so that labels of one file differ."""
     source = name if name is not None else stem if label is None else f"{stem}-{label}"
     return re.sub(r"[^\w-]+", "-", source).strip("-").lower() or "uploaded"
 
@@ -139,7 +139,7 @@ def _unreadable(filename: str) -> str:
         if filename.endswith(ending):
             return f"{filename} needs {filename.removesuffix(ending)}{other}: the labels of its tokens, line by line."
     if filename.lower().endswith(".txt"):
-        return f"{filename}: a .txt file needs a token a line with its tag in the last column (O, B-LOC, I-LOC, …)."
+        return f"{filename}: a .txt file needs one token per line with its tag in the last column (O, B-LOC, I-LOC, …)."
     return (
         f"{filename}: only .jsonl (concepts), .csv (facts), .conll, .bio, .iob, .iob2, .txt (tokens with tags) and .json "
         "(CounterFact) can be read."

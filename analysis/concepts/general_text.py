@@ -1,6 +1,6 @@
-"""General text with the name of its source, and the first texts of a hub data set.
+"""General text with the source of each text, and a reader that streams the first texts of a hub data set.
 
-Reading a data set is the only thing here that uses the network, and only when it is asked for.
+Only `from_hub` uses the network.
 """
 
 from collections import Counter
@@ -13,6 +13,7 @@ from analysis.errors import ConfigError, FetchError
 __all__ = ["MAX_TEXTS", "GeneralText", "from_hub"]
 
 MAX_TEXTS = 2000
+"""Most texts that `from_hub` reads."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class GeneralText:
 
     texts: tuple[str, ...]
     sources: tuple[str, ...]
-    """One a text."""
+    """Source of each text."""
 
     def __add__(self, other: "GeneralText") -> "GeneralText":
         return GeneralText(self.texts + other.texts, self.sources + other.sources)
@@ -41,13 +42,13 @@ class GeneralText:
 def from_hub(
     name: str, *, n_texts: int = 64, config: str | None = None, split: str = "train", field: str = "text"
 ) -> GeneralText:
-    """The first texts of a hub data set, streamed: the only thing here that uses the network, and only when called.
+    """Streams the first `n_texts` texts of at least 100 characters from a hub data set; uses the network.
 
     Args:
         name: The data set, such as “Salesforce/wikitext”.
-        n_texts: How many texts of at least 100 characters.
-        config: Its configuration, such as “wikitext-2-raw-v1”.
-        split: Which part.
+        n_texts: Number of texts.
+        config: Configuration of the data set, such as “wikitext-2-raw-v1”.
+        split: Split to read.
         field: The column that holds the text.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Concepts as JSON lines: the schema that docs/concepts.md documents, and the form in which every concept is kept."""
+"""Parses and writes concepts as JSON lines, the schema documented in docs/concepts.md; saved concepts use it."""
 
 import json
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def parse_jsonl(text: str, *, name: str = "uploaded", filename: str = "the file"
     sentence.
 
     Raises:
-        ConceptError: with the number of the offending line.
+        ConceptError: a line is wrong (with its number).
     """
     header: dict[str, Any] = {}
     facts: list[Fact] = []
@@ -59,7 +59,7 @@ def parse_jsonl(text: str, *, name: str = "uploaded", filename: str = "the file"
 
 
 def dump_jsonl(concept: Concept) -> str:
-    """The concept in the JSONL schema: what `parse_jsonl` reads back unchanged."""
+    """The concept in the JSONL schema; `parse_jsonl` reads it back unchanged."""
     rows: list[dict[str, Any]] = [
         {
             "type": "concept",
@@ -89,7 +89,7 @@ def _row(line: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise ConceptError(f"no valid JSON ({error})") from error
+        raise ConceptError(f"not valid JSON ({error})") from error
     if not isinstance(row, dict) or not isinstance(row.get("type"), str) or row["type"] not in _FIELDS:
         raise ConceptError('expected an object with "type": "concept", "translation", "fact" or "sentence"')
     if unknown := set(row) - _FIELDS[row["type"]]:

@@ -1,4 +1,4 @@
-"""Find a concept by name: built in, uploaded earlier, or a file.
+"""Loads a concept by name (built in, or uploaded earlier) or from a file's path, and saves uploaded ones.
 
 Built-in concepts are JSON-lines files beside this module, written for this project.
 """
@@ -26,25 +26,27 @@ def available() -> list[str]:
 
 
 def load(reference: str, *, label: str | None = None) -> Concept:
-    """A concept by name, or from the path of a file.
+    """Load a concept by its name or by the path of a file.
 
     Args:
         reference: name, or path with one of `files.ENDINGS`.
         label: the entity type of a CoNLL file, or the relation of a CounterFact file.
 
     Raises:
-        ConceptError: there is no such concept (names the closest), or its file is wrong.
+        ConceptError: there is no such concept (the message names the closest one), or its file is wrong.
     """
     is_path = reference.lower().endswith(tuple(f".{ending}" for ending in files.ENDINGS))
     if label is not None and not is_path:
-        raise ConceptError(f"A label chooses from CoNLL and CounterFact files; “{reference[:60]}” is no such file.")
+        raise ConceptError(
+            f"A label chooses from CoNLL and CounterFact files; “{reference[:60]}” is not the path of one."
+        )
     if reference in BUILT_IN:
         return _built_in(reference)
     if is_path:
         try:
             return files.read(Path(reference).expanduser(), label=label)
         except (RuntimeError, ValueError) as error:
-            raise ConceptError(f"“{reference[:60]}” is no path ({error}).") from error
+            raise ConceptError(f"“{reference[:60]}” is not a valid path ({error}).") from error
     if reference in available():
         return files.read(paths.concepts_root() / f"{reference}.jsonl")
     close = difflib.get_close_matches(reference, available(), n=1)
@@ -54,10 +56,10 @@ def load(reference: str, *, label: str | None = None) -> Concept:
 
 
 def save(concept: Concept) -> Path:
-    """Keep an uploaded concept, so that runs and later sessions find it by name.
+    """Save an uploaded concept under its name, so that runs and later sessions can load it; returns the file.
 
     Raises:
-        ConceptError: the name is that of a built-in concept.
+        ConceptError: the name is that of a built-in concept, or the file cannot be written.
     """
     if concept.name in (*BUILT_IN, NEUTRAL):
         raise ConceptError(f"“{concept.name}” is built in. Give the uploaded concept another name.")
@@ -72,7 +74,7 @@ def save(concept: Concept) -> Path:
 
 
 def neutral_sentences() -> tuple[Sentence, ...]:
-    """Ordinary sentences without any built-in concept's words: the retain text."""
+    """The built-in retain text: ordinary sentences without any built-in concept's words."""
     return _built_in(NEUTRAL).sentences
 
 

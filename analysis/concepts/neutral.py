@@ -1,4 +1,4 @@
-"""Neutral sentences: ordinary language to train on beside a concept, and to measure damage on."""
+"""Splits neutral sentences (ordinary language) into those mixed into training and those for measuring damage."""
 
 from analysis.concepts.concept import Sentence
 from analysis.errors import ConceptError
@@ -7,10 +7,10 @@ __all__ = ["split_neutral"]
 
 
 def split_neutral(sentences: tuple[Sentence, ...]) -> tuple[tuple[Sentence, ...], tuple[Sentence, ...]]:
-    """Neutral sentences to train on, and every fifth one to measure on.
+    """Returns (sentences for training, sentences for measurement); every fifth, from the first on, is for measurement.
 
     Raises:
-        ConceptError: there are too few to have both.
+        ConceptError: there are fewer than two sentences.
     """
     measured = sentences[::5]
     train = tuple(sentence for i, sentence in enumerate(sentences) if i % 5)

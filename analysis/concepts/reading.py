@@ -1,4 +1,4 @@
-"""What the readers of the file formats share: errors that name the place, checked fields, and the choice of a label."""
+"""Helpers shared by the concept parsers: errors with file and line, checked JSON fields, and choosing a label."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ from analysis.errors import ConceptError
 __all__ = ["choose", "counted", "pairs_field", "place", "text_field", "texts_field"]
 
 _SHOWN = 40
-"""Types or relations that an error lists; the rest is counted."""
+"""Most types or relations that an error lists; the rest are only counted."""
 
 
 @contextmanager
 def place(filename: str, where: str = "") -> Iterator[None]:
-    """Put the file and the place in it (“line 3”) in front of a `ConceptError` raised inside."""
+    """Prefix any `ConceptError` raised inside with the file name and the place in it (“line 3”)."""
     try:
         yield
     except ConceptError as error:
@@ -45,10 +45,10 @@ def pairs_field(row: dict[str, Any], field: str) -> tuple[tuple[str, str], ...]:
 
 
 def choose(counts: Counter[str], label: str, *, kind: str) -> set[str]:
-    """The keys of `counts` that `label` means, without regard to case.
+    """Returns the keys of `counts` that equal `label`, ignoring case.
 
     Raises:
-        ConceptError: there is none; the message lists those that there are.
+        ConceptError: there is none; the message lists the keys.
     """
     found = {one for one in counts if one.casefold() == label.strip().casefold()}
     if not found:
@@ -64,7 +64,7 @@ def counted(counts: Counter[str]) -> str:
 
 
 def _whole(text: str) -> str:
-    """Refuse half a surrogate pair: JSON can spell one, no tokenizer can read it."""
+    """Refuse lone surrogates: JSON can spell them, but no tokenizer can read them."""
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -1,4 +1,4 @@
-"""Another text to train on: read from a file or a hub data set, and kept with the run that uses it."""
+"""Reads training text from a file or a hub data set, and stores it with the run that uses it."""
 
 import json
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ def is_file_name(reference: str) -> bool:
 
 
 def read(reference: str) -> tuple[str, ...]:
-    """The texts that a reference names: the first 10,000 lines of a file, or the first 2,000 texts of a hub data set.
+    """Read the texts of `reference`: the first 10,000 of a file, or the first 2,000 of a hub data set.
 
     Args:
-        reference: A .txt file with one text a line, a .jsonl file with one JSON string or object with “text” a line, or a
-            hub data set: `owner/name`, `owner/name:configuration`.
+        reference: A .txt file with one text per line, a .jsonl file with one JSON string or object with “text” per line, or
+            a hub data set: `owner/name`, `owner/name:configuration`.
 
     Raises:
-        ConfigError: the file cannot be read or holds no text; names the line.
+        ConfigError: the file cannot be read or holds no text, or a line is wrong (with its number).
         FetchError: the data set cannot be read.
     """
     if is_file_name(reference):
@@ -38,12 +38,12 @@ def read(reference: str) -> tuple[str, ...]:
 
 
 def store(path: Path, texts: Sequence[str]) -> None:
-    """Keep texts where `load` finds them."""
+    """Write texts as JSON lines that `load` reads."""
     paths.write_atomically(path, "".join(json.dumps(text) + "\n" for text in texts).encode())
 
 
 def load(path: Path) -> tuple[str, ...]:
-    """Texts that were stored.
+    """Read texts written by `store`.
 
     Raises:
         ConfigError: the file is missing or damaged.
@@ -53,7 +53,7 @@ def load(path: Path) -> tuple[str, ...]:
 
 def _read_file(path: Path) -> tuple[str, ...]:
     try:
-        # not `splitlines`, which also ends a line at separators that may stand in a text, such as U+2028
+        # not `splitlines`, which also splits at separators that occur inside texts, such as U+2028
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, ValueError) as error:
         raise ConfigError(f"The text {path} cannot be read ({error}). Give a .txt or .jsonl file in UTF-8.") from error
@@ -65,7 +65,7 @@ def _read_file(path: Path) -> tuple[str, ...]:
         if len(texts) == _MOST_TEXTS:
             break
     if not texts:
-        raise ConfigError(f"{path} holds no text. Write one text a line.")
+        raise ConfigError(f"{path} holds no text. Write one text per line.")
     return tuple(texts)
 
 

@@ -99,11 +99,11 @@ def test_a_bad_record_is_named_by_its_number(bad: Any, message: str):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "no valid JSON"),
-        ('{"type": "fact"}\n{"type": "fact"}', "no valid JSON .* ending .jsonl"),
+        ("", "not valid JSON"),
+        ('{"type": "fact"}\n{"type": "fact"}', "not valid JSON .* ending .jsonl"),
         ("{}", "expected a list"),
         ("[]", "expected a list"),
-        ("[" * 100_000, "no valid JSON"),
+        ("[" * 100_000, "not valid JSON"),
     ],
 )
 def test_other_json(text: str, message: str):

@@ -35,8 +35,8 @@ def test_other_kinds_of_file(name: str):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("notes.txt", "Paris is a city.\nOslo is one too.", "a token a line with its tag"),
-        ("notes.txt", "", "a token a line with its tag"),
+        ("notes.txt", "Paris is a city.\nOslo is one too.", "one token per line with its tag"),
+        ("notes.txt", "", "one token per line with its tag"),
         ("x_tokens.txt", "Paris is a city.", "x_tokens.txt needs x_labels.txt"),
         ("x_labels.txt", "B-LOC O O O\nB-LOC O O O", "x_labels.txt needs x_tokens.txt"),
     ],

@@ -28,7 +28,7 @@ def test_a_whole_file():
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("{", "no valid JSON"),
+        ("{", "not valid JSON"),
         ("[]", "expected an object"),
         ("3", "expected an object"),
         ("null", "expected an object"),

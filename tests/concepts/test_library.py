@@ -130,7 +130,7 @@ def test_load_chooses_a_label(tmp_path: Path):
     assert load(str(path), label="LOC").sentences[0].spans == ((3, 8),)
     with pytest.raises(ConceptError, match=r"several types of label: LOC \(1\), PER \(1\)"):
         load(str(path))
-    with pytest.raises(ConceptError, match="“capitals” is no such file"):
+    with pytest.raises(ConceptError, match="“capitals” is not the path of one"):
         load("capitals", label="LOC")
 
 
