@@ -13,7 +13,7 @@ from analysis.errors import ConfigError, FetchError
 __all__ = ["MAX_TEXTS", "GeneralText", "from_hub"]
 
 MAX_TEXTS = 2000
-"""Most texts that `from_hub` reads."""
+"""Most texts that can be read or sampled at once."""
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""What an intermediate state says in words: the logit lens, and what a neuron writes to the vocabulary."""
+"""Decodes internal states into tokens: the logit lens, and the tokens that a neuron's output promotes."""

@@ -1,8 +1,7 @@
-"""The logit lens: what the residual stream says, layer by layer, in words.
+"""The logit lens: decodes the residual stream after every layer with the model's own final norm and unembedding.
 
-Every residual is read with the model's own final norm and unembedding (nostalgebraist 2020, "interpreting GPT: the
-logit lens"). A reading, not a cause: what the lens decodes need
-not be used, and what it cannot decode may be there in another basis.
+Source: nostalgebraist 2020, "interpreting GPT: the logit lens". It is not causal evidence: the model need not use what
+the lens decodes, and information that it cannot decode may be present in another basis.
 
 Axes: `R` depth row (row 0 the embedding, row l + 1 the residual stream after layer l), `P` position, `K` top prediction,
 `B` batch, `D` d_model, `V` vocabulary. A layer is counted as in `blocks.{l}`; -1 stands for the embedding.
@@ -38,7 +37,7 @@ __all__ = [
 ]
 
 MAX_POSITIONS = 64
-"""Positions that a lens shows; of a longer prompt the last ones, with everything before them still read by the model."""
+"""Most positions shown: the last ones of a longer prompt, which the model still reads whole."""
 
 DECODABLE_RANK = 10
 """An answer counts as decodable at a layer if it is among this many top predictions."""
@@ -48,11 +47,11 @@ _TOKENS_PER_BATCH = 1024
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LogitLens:
-    """What each layer predicts at each position of one prompt."""
+    """Predictions decoded at each layer and position of one prompt."""
 
     model: str
     prompt: str
-    """The text that was read: the given one, without trailing spaces if an answer was given."""
+    """The text as given, without trailing spaces if an answer was given."""
     tokens: tuple[str, ...]
     """The tokens of the positions shown, with visible white space."""
     layers: tuple[str, ...]
@@ -64,21 +63,21 @@ class LogitLens:
     entropy_RP: np.ndarray
     """Entropy of the prediction, nats, float32."""
     kl_RP: np.ndarray
-    """KL(final ‖ row): what the row still lacks of the model's output distribution, nats, float32."""
+    """KL divergence KL(final ‖ row) of the row from the model's output distribution, nats, float32."""
     n_cut: int
-    """Leading tokens of the prompt that are read by the model but not shown."""
+    """Number of leading tokens that the model reads but that are not shown."""
     answer: str | None
     """The answer as given, without spaces around it; None without an answer, as are the four fields that follow."""
     answer_tokens: tuple[str, ...] | None
-    """The answer's tokens after the prompt, with visible white space; the first one is what is looked for."""
+    """The answer's tokens after the prompt, with visible white space; probability and rank are those of the first."""
     p_answer_RP: np.ndarray | None
     """Probability of the answer's first token, float32."""
     rank_answer_RP: np.ndarray | None
     """Its rank among all tokens, 1 = top, int64."""
     depth: int | None
-    """First layer from which on the answer is the top prediction at the last position in all later layers too."""
+    """First layer from which on the answer stays the top prediction at the last position; None = never."""
     first_decodable: int | None
-    """First layer at which the answer is among the top `DECODABLE_RANK` at the last position."""
+    """First layer at which the answer is among the top `DECODABLE_RANK` at the last position; None = never."""
 
     def table(self) -> pd.DataFrame:
         """One row a layer and position: layer, position, token, prediction, probability, entropy, kl[, p_answer, rank].
@@ -103,13 +102,13 @@ class LogitLens:
 def logit_lens(model: LanguageModel, text: str, *, answer: str | None = None, top: int = 5) -> LogitLens:
     """Read every layer's residual stream at every position of `text` through the final norm and the unembedding.
 
-    One forward pass. The last row is the model's own output, which is checked.
+    Runs one forward pass, and checks that the last row equals the model's own output.
 
     Args:
         model: The model.
         text: The prompt.
-        answer: Tokenised as it follows the prompt after one space (as `Concept.statements` puts it), by character
-            offsets; of several tokens the first is looked for.
+        answer: Looked for after the prompt and one space, as in `Concept.statements`; if it has several tokens, only
+            the first is looked for.
         top: Number of predictions kept in each cell.
 
     Raises:
@@ -117,10 +116,10 @@ def logit_lens(model: LanguageModel, text: str, *, answer: str | None = None, to
         ConfigError: `top` is out of range.
         MissingHookError: the model has no residual stream that can be hooked.
         ModelFileError: logits are not finite.
-        UnsupportedArchitectureError: the model does more between its last layer and its logits than the lens knows.
+        UnsupportedArchitectureError: the last row differs from the model's own output.
     """
     if not 1 <= top <= model.vocabulary_size:
-        raise ConfigError(f"top is {top}; it must lie between 1 and the {model.vocabulary_size:,} tokens there are.")
+        raise ConfigError(f"top is {top}; it must lie between 1 and the vocabulary's {model.vocabulary_size:,} tokens.")
     if not text.strip():
         raise ConceptError("The prompt is empty. Type the beginning of a sentence.")
     if answer is None:
@@ -163,7 +162,7 @@ def logit_lens(model: LanguageModel, text: str, *, answer: str | None = None, to
 
 
 def depths(model: LanguageModel, concept: Concept, facts: Sequence[Fact]) -> pd.DataFrame:
-    """How deep the answers of `facts` lie: one row a fact, read at the last position of its first template's prompt.
+    """Depth at which each fact's answer appears: one row per fact, at the last position of its first template's prompt.
 
     Columns: subject, answer, depth and first_decodable (as in `LogitLens`, missing = never), p_answer and rank of the
     answer's first token at the model's output.
@@ -172,7 +171,7 @@ def depths(model: LanguageModel, concept: Concept, facts: Sequence[Fact]) -> pd.
         ConceptError: there are no facts, or a prompt is longer than the model's context.
     """
     if not facts:
-        raise ConceptError(f"“{concept.name}” has no facts here, so no answer can be looked for. Choose some facts.")
+        raise ConceptError(f"“{concept.name}” has no facts here, so there is no answer to look for. Choose some facts.")
     prompts = [_split_statement(model, *next(concept.statements(fact))) for fact in facts]
     for ids, _ in prompts:
         _check_length(model, ids)
@@ -224,7 +223,7 @@ def _check_length(model: LanguageModel, ids: Sequence[int]) -> None:
 def _residuals(
     model: LanguageModel, tokens_BP: Int[Tensor, "B P"], where: Sequence[tuple[int, int]]
 ) -> tuple[Float[Tensor, "R W D"], Float[Tensor, "W V"]]:
-    """Residual stream of every row and the model's own logits at the places `where` (text, position), in one pass."""
+    """Residual stream of every row, and the model's own logits, at the (text, position) pairs `where`, in one pass."""
     names = ["blocks.0.hook_resid_pre", *(f"blocks.{layer}.hook_resid_post" for layer in range(model.n_layers))]
     model.require_hooks(names, "the logit lens")
     texts, positions = (list(parts) for parts in zip(*where))
@@ -236,7 +235,7 @@ def _residuals(
 
         return hook
 
-    # only the logits from the first place on are computed; they are as large as the vocabulary
+    # logits are as large as the vocabulary, so only those from the first wanted position on are computed
     n_last = tokens_BP.shape[1] - min(positions)
     with model.hooks([(name, keep(name)) for name in names]), torch.inference_mode():
         logits_BKV = model.logits(tokens_BP, keep=n_last)
@@ -261,7 +260,7 @@ def _residuals(
 def _read(
     log_p_PV: Float[Tensor, "P V"], final_PV: Float[Tensor, "P V"], top: int, answer_ids: Sequence[int]
 ) -> tuple[np.ndarray, ...]:
-    """What is kept of one row: top ids [P, K], their probabilities, entropy, KL, p and rank of the answer [P]."""
+    """Reduces a row to top ids and their probabilities [P, K], entropy, KL, and the answer's p and rank [P]."""
     best = log_p_PV.topk(top)
     entropy_P = -(log_p_PV.exp() * log_p_PV).sum(-1)
     kl_P = (final_PV.exp() * (final_PV - log_p_PV)).sum(-1).clamp_min(0)
@@ -277,13 +276,13 @@ def _rank(logits_BV: Float[Tensor, "B V"], answer_B: Int[Tensor, " B"]) -> Int[T
 
 
 def _depth(rank_R: np.ndarray) -> int | None:
-    """First layer from which on the rank stays 1, None if it is not 1 at the end."""
+    """First layer from which on the rank stays 1; None if it is not 1 at the end."""
     missed = np.flatnonzero(rank_R != 1)
     first = int(missed[-1]) + 1 if missed.size else 0
     return first - 1 if first < len(rank_R) else None
 
 
 def _first_decodable(rank_R: np.ndarray) -> int | None:
-    """First layer with a rank of at most `DECODABLE_RANK`."""
+    """First layer with a rank of at most `DECODABLE_RANK`; None if there is none."""
     found = np.flatnonzero(rank_R <= DECODABLE_RANK)
     return int(found[0]) - 1 if found.size else None

@@ -1,6 +1,6 @@
-"""What a neuron's output vector writes, read in tokens, and how tokens are shown.
+"""Projects a neuron's output vector onto the vocabulary, and formats tokens for display.
 
-The norm and the unembedding are the model's own modules, so gains, biases and scales are right.
+The projection uses the model's own norm and unembedding, with their gains, biases and scales.
 
 Axes: `D` d_model, `V` vocabulary.
 """
@@ -20,7 +20,7 @@ __all__ = ["VocabularyEffect", "neuron_vocabulary", "token_text", "visible"]
 
 @dataclass(frozen=True, kw_only=True)
 class VocabularyEffect:
-    """What a neuron's output vector writes, read in tokens."""
+    """The tokens that a neuron's output vector promotes and suppresses most."""
 
     neuron: Neuron
     promoted: tuple[tuple[str, float], ...]
@@ -30,7 +30,7 @@ class VocabularyEffect:
     unit: str = "logits per unit of activation × scale of the final norm"
 
     def table(self) -> pd.DataFrame:
-        """One row a token: neuron, direction, place (1 = strongest), token, value."""
+        """One row per token: neuron, direction, place (1 = strongest), token, value."""
         rows = [
             {"neuron": str(self.neuron), "direction": direction, "place": place, "token": token, "value": value}
             for direction, effects in (("promoted", self.promoted), ("suppressed", self.suppressed))
@@ -45,10 +45,10 @@ def neuron_vocabulary(model: LanguageModel, layer: int, index: int, *, top: int 
     The vector goes through the final norm's linear part and the unembedding: it is centred where the norm subtracts
     the mean (LayerNorm) and multiplied by the norm's gain, but **not** divided by the norm's scale, which depends on
     the text. A norm on the MLP's output (Gemma 2, OLMo 2) is treated in the same way. The logits are then centred over
-    the vocabulary, because softmax ignores what all tokens share. So a value, times the neuron's activation and divided
-    by the scale of the final norm at a position, is the neuron's direct effect there, before any softcap. Gated
-    neurons also take negative activations, for which the two lists swap their roles. What later layers make of the
-    neuron's output is not in it.
+    the vocabulary, because softmax ignores a constant added to all tokens. A value, times the neuron's activation and
+    divided by the scale of the final norm at a position, is therefore the neuron's direct effect there, before any
+    softcap. Gated neurons also take negative activations, for which the two lists swap. Effects through later layers
+    are not included.
 
     Raises:
         ConfigError: the neuron lies outside the model, or `top` is out of range.
@@ -80,7 +80,7 @@ def neuron_vocabulary(model: LanguageModel, layer: int, index: int, *, top: int 
 
 
 def token_text(model: LanguageModel, token_id: int) -> str:
-    """A token in visible characters; of one that holds only a part of a character the bytes, as `\\xe2`."""
+    """A token in visible characters; a token that holds only part of a character is shown as bytes, such as `\\xe2`."""
     name = model.tokenizer.convert_ids_to_tokens(token_id)
     if name is None:  # a row of the unembedding that no token uses
         return f"<{token_id}>"
@@ -93,7 +93,7 @@ def token_text(model: LanguageModel, token_id: int) -> str:
 
 
 def _bytes_shown(name: str) -> str:
-    """The bytes behind a byte-level token's vocabulary name; another tokenizer's name as it is."""
+    """Decodes a byte-level token's vocabulary name to its bytes; returns names of other tokenizers unchanged."""
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     byte_of = {char: byte for byte, char in bytes_to_unicode().items()}
@@ -103,9 +103,9 @@ def _bytes_shown(name: str) -> str:
 
 
 def visible(text: str) -> str:
-    """A token as it can be read in a cell: space ·, newline ⏎, tab ⇥.
+    """Shows white space as signs: space ·, newline ⏎, tab ⇥.
 
-    Other characters that cannot be seen, and real ones that look like these three signs, as `<U+200B>`.
+    Other unprintable characters, and these three signs themselves, are shown as code points: `<U+200B>`.
     """
     signs = {" ": "·", "\n": "⏎", "\t": "⇥"}
     plain = (char.isprintable() and char not in signs.values() for char in text)

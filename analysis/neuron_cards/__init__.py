@@ -1,1 +1,1 @@
-"""What one neuron responds to: its words in context, its activations on and off the concept, its error bars."""
+"""Builds the card of a neuron: its top words, contexts, activations on and off the concept, error bars, output tokens."""

@@ -1,6 +1,6 @@
-"""Error bars on the scores of chosen neurons, from resampling the sentences they were measured on.
+"""Bootstraps error bars on the scores of chosen neurons by resampling sentences.
 
-Axes: `T` token, `K` traced neuron, `S` sentence, `R` resample (0 = the text itself), `G` group of tokens between two
+Axes: `T` token, `K` chosen neuron, `S` sentence, `R` resample (0 = the original text), `G` group of tokens between two
 thresholds.
 """
 
@@ -20,25 +20,25 @@ from analysis.stats import resample_counts
 __all__ = ["BOOTSTRAP_METHODS", "BootstrapScores", "bootstrap_scores"]
 
 BOOTSTRAP_METHODS = (*MOMENT_METHODS, "average_precision")
-"""Methods whose error bars can be had by resampling sentences."""
+"""Saliency methods that can be bootstrapped over sentences."""
 
 _BLOCK = 2**22
-"""Most numbers of one temporary array."""
+"""Most elements of a temporary array."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BootstrapScores:
-    """Scores of traced neurons with their error bars over sentences."""
+    """Scores of chosen neurons with confidence intervals over sentences."""
 
     table: pd.DataFrame
-    """One row a neuron and method: neuron, method, score (of the whole text), low, high, share_above (share of
+    """One row per neuron and method: neuron, method, score (of the whole text), low, high, share_above (share of
     resamples with a score above the method's threshold; NaN without one)."""
     level: float
     n_resamples: int
-    """Resamples used: those without a concept token, or with nothing else, have no score and are left out."""
+    """Resamples used; those without a concept token or without any other token have no score and are left out."""
     n_sentences: int
     n_concept_sentences: int
-    """Sentences with a labelled token: with few of them the bars are too short."""
+    """Sentences with a labelled token; with few of them the intervals are too narrow."""
 
 
 def bootstrap_scores(
@@ -51,34 +51,34 @@ def bootstrap_scores(
     seed: int = 0,
     thresholds: Mapping[str, float] | None = None,
 ) -> BootstrapScores:
-    """Percentile intervals of each traced neuron's scores, from resampling whole sentences with replacement.
+    """Percentile intervals of each chosen neuron's scores, from resampling whole sentences with replacement.
 
-    Sentences are the units because tokens of one sentence are not independent; sentences that say the same (repeated, or
-    stating one fact) are one. Scores are defined as in `saliency`
-    (trace with `skip_first` as there to get the same numbers). They are sizes (|difference|, the better of two
-    directions), so resampled scores of a neuron without any effect lie above 0, and its interval does not reach it:
-    judge a neuron by `share_above` a threshold, such as the score of the top 1%, not by whether 0 is in the interval.
+    Sentences are resampled because tokens of one sentence are not independent; repeated sentences and statements of
+    the same fact count as one. Scores are defined as in `saliency`, and equal those if `activations` used the same
+    `skip_first`. They are magnitudes (|difference|, the better of two directions), so resampled scores are above 0 even
+    for a neuron without any effect, and its interval excludes 0: judge a neuron by `share_above` a threshold, such as
+    the score of the top 1%, not by whether the interval contains 0.
 
     Args:
-        trace: Activations at every token.
-        labels_T: The concept's tokens, bool [T]; by default those in the sentences' spans.
-        methods: Some of `BOOTSTRAP_METHODS`. Average precision takes longest: time grows with neurons x tokens x
+        activations: Activations at every token.
+        labels_T: True at the concept's tokens, bool [T]; by default the tokens in the sentences' spans.
+        methods: Some of `BOOTSTRAP_METHODS`. Average precision is slowest: its time grows with neurons x tokens x
             resamples.
-        n_resamples: Bootstrap resamples.
+        n_resamples: Number of bootstrap resamples.
         level: Confidence level.
-        seed: Draws them.
-        thresholds: For any of the methods, the score to stay above.
+        seed: Draws the resamples.
+        thresholds: Scores by method, for `share_above`.
 
     Raises:
-        ConfigError: a setting is out of range, or the labels do not fit the trace.
-        ConceptError: fewer than two sentences have a labelled token, or nothing else is there to compare with.
+        ConfigError: a setting is out of range, or the labels do not fit the activations.
+        ConceptError: fewer than two sentences have a labelled token, or there is no other token.
     """
     labels_T = activations.labels_T if labels_T is None else labels_T
     _check_bootstrap(activations, labels_T, methods, n_resamples, level, thresholds or {})
     keys: dict[str, int] = {}
     clusters = np.array([keys.setdefault(one.about or one.text, len(keys)) for one in activations.sentences])
     _, sentence_T = np.unique(clusters[activations.sentence_T], return_inverse=True)
-    order_T = np.argsort(sentence_T, kind="stable")  # sentences that say the same lie side by side from here on
+    order_T = np.argsort(sentence_T, kind="stable")  # from here on tokens are grouped by cluster of sentences
     sentence_T, labels_T = sentence_T[order_T], labels_T[order_T]
     n_sentences = int(sentence_T[-1]) + 1
     groups_2T = np.stack([labels_T, ~labels_T])
@@ -150,9 +150,8 @@ def _mean_scores(
     values_TK: np.ndarray, groups_2T: np.ndarray, sentence_T: np.ndarray, counts_2S: np.ndarray, weights_RS: np.ndarray
 ) -> dict[str, np.ndarray]:
     """Scores of every resample by each of `MOMENT_METHODS`, [R, K], from sums over each sentence."""
-    centred_TK = values_TK - values_TK.mean(
-        axis=0
-    )  # a difference does not depend on it; squares of small numbers lose less
+    # centring changes no difference of means, and squares of small numbers lose less precision
+    centred_TK = values_TK - values_TK.mean(axis=0)
     starts = np.flatnonzero(np.diff(sentence_T, prepend=-1))
     means, variances = [], []
     for group_T, counts_S in zip(groups_2T, counts_2S):
@@ -171,8 +170,8 @@ def _average_precision(
 ) -> np.ndarray:
     """Average precision of one ranking of tokens in every resample, [R].
 
-    AP = sum over thresholds of (recall gained) x (precision). Tokens are sorted once; a resample only changes how often
-    each counts. Thresholds without a concept token gain no recall, so tokens are summed up to the next one with some.
+    AP = sum over thresholds of (recall gained) x (precision). Tokens are sorted once; a resample only changes each
+    token's weight. Thresholds without a concept token gain no recall, so they are merged with the next that has some.
     """
     order = np.argsort(-values_T, kind="stable")
     sorted_T, own_T = values_T[order], labels_T[order]
@@ -199,7 +198,7 @@ def _average_precision(
 def _summary(
     names: Sequence[str], method: str, scores_RK: np.ndarray, level: float, threshold: float | None
 ) -> pd.DataFrame:
-    """Row 0 is the text itself, the rest are resamples."""
+    """The rows of `BootstrapScores.table` for one method; row 0 of `scores_RK` is the original text."""
     low_K, high_K = np.quantile(scores_RK[1:], [(1 - level) / 2, (1 + level) / 2], axis=0)
     return pd.DataFrame(
         {

@@ -1,4 +1,4 @@
-"""All that is known of one unit, put together: words, contexts, activations, error bars, vocabulary, other concepts.
+"""Assembles the card of one unit: words, contexts, activations, error bars, promoted tokens, place in other concepts.
 
 Axes: `L` layer, `N` unit in a layer, `T` token.
 """
@@ -28,24 +28,24 @@ __all__ = ["NeuronCard", "concept_places", "neuron_card", "unit_activations"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class NeuronCard:
-    """One unit on one concept's sentences."""
+    """What a unit does on one concept's sentences."""
 
     unit: Unit
     concept: str
     words: pd.DataFrame
-    """Its highest activating words: word, score, n_occurrences, signed_mean (`top_words.WordScores.table`)."""
+    """The unit's highest activating words: word, score, n_occurrences, signed_mean (`top_words.WordScores.table`)."""
     contexts: tuple[Context, ...]
-    """Where it is active, by sign and quantile."""
+    """Tokens at which the unit is active, by sign and quantile."""
     own: np.ndarray
     """Activations at the concept's tokens."""
     other: np.ndarray
     """Activations at the other tokens."""
     limit: float
-    """99.9th percentile of |activation| over all tokens: where a colour scale may end."""
+    """99.9th percentile of |activation| over all tokens, as the end of a colour scale."""
     error_bars: BootstrapScores | None
-    """Its scores with intervals over sentences; None where too few sentences hold the concept."""
+    """The unit's scores with intervals over sentences; None if too few sentences contain the concept."""
     vocabulary: VocabularyEffect | None
-    """What it writes; None for a unit without an output vector of its own."""
+    """Tokens that an MLP neuron's output promotes and suppresses; None for other units."""
 
 
 def neuron_card(
@@ -59,18 +59,18 @@ def neuron_card(
     n_resamples: int = 1000,
     seed: int = 0,
 ) -> NeuronCard:
-    """Everything about a neuron or a residual dimension on a concept's sentences.
+    """Assemble the card of a neuron or a residual dimension on a concept's sentences.
 
     Args:
         model: The model.
-        concept: Its sentences are the text.
-        unit: What to look at.
-        scan: A scan of this concept alone at the unit's site: then no pass is run if it kept all activations, and the
-            share of resamples above the score of the top 1% is known.
-        n_words: Highest activating words.
-        n_contexts: Contexts of each sign and quantile.
-        n_resamples: Bootstrap resamples.
-        seed: Draws them.
+        concept: Its labelled sentences are the text.
+        unit: The neuron or residual dimension.
+        scan: A scan of this concept alone at the unit's site. Its activations replace a forward pass if it kept them
+            all, and it gives the thresholds (score of the top 1%) for `share_above`.
+        n_words: Number of highest activating words.
+        n_contexts: Number of contexts for each sign and quantile.
+        n_resamples: Number of bootstrap resamples.
+        seed: Draws the resamples.
 
     Raises:
         ConfigError: the unit is an attention head (it has no single activation), or a setting is out of range.
@@ -86,7 +86,7 @@ def neuron_card(
             thresholds[method] = float(np.quantile(scores_LN, 1 - CARRIER_SHARE))
     try:
         error_bars = bootstrap_scores(found, n_resamples=n_resamples, seed=seed, thresholds=thresholds)
-    except ConceptError:  # one sentence only: the rest of the card is as good
+    except ConceptError:  # too few sentences for error bars; the rest of the card does not need them
         error_bars = None
     return NeuronCard(
         unit=unit,
@@ -104,7 +104,7 @@ def neuron_card(
 def unit_activations(
     model: LanguageModel, concept: Concept, unit: Unit, *, scan: Scan | None = None
 ) -> TokenActivations:
-    """The unit's activations on the concept's sentences, without their first words; from the scan if it has them.
+    """The unit's activations on the concept's sentences, without first words; read from the scan if it kept them.
 
     Raises:
         ConfigError: the unit is an attention head.
@@ -119,10 +119,9 @@ def unit_activations(
 
 
 def concept_places(results: Sequence[Saliency], unit: Unit) -> pd.DataFrame:
-    """The place of a unit for each of several concepts: concept, score, place (1 = most salient), n, in_top.
+    """Rank of a unit for each of several concepts: concept, score, place (1 = most salient), n, in_top (the top 1%).
 
-    `in_top` says whether it is in the top 1%. Units with equal scores share the worst of their places, so a unit that
-    never moves is not told apart from others like it.
+    Units with equal scores share the worst of their places, so that units with constant activations all rank last.
     """
     rows = []
     for result in results:

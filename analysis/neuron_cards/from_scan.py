@@ -1,4 +1,4 @@
-"""Traces read off a scan's sample: every neuron's activations at every token, without running the model again.
+"""Reads chosen neurons' token activations from a saliency scan's sample, without running the model again.
 
 Axes: `S` sampled token, `L` layer, `N` unit, `T` token of the text, `K` chosen neuron.
 """
@@ -18,10 +18,10 @@ __all__ = ["activations_from_scan"]
 def activations_from_scan(
     model: LanguageModel, scan: Scan, concept: str, neurons: NeuronSet
 ) -> TokenActivations | None:
-    """The trace of a concept's sentences without another pass, from the activations that a scan of them has kept.
+    """Token activations on a concept's sentences, from the activations that a scan kept; runs no forward pass.
 
-    Equal to `trace` of the scanned sentences with the scan's `skip_first`. None where the scan kept no sample, left out
-    tokens of the concept, or is of several concepts.
+    Equal to `token_activations` of the scanned sentences with the scan's `skip_first`. None if the scan kept no sample,
+    left out tokens of the concept, or covers several concepts.
 
     Raises:
         ConfigError: the neurons do not fit the scan.
@@ -33,7 +33,7 @@ def activations_from_scan(
     limit = min(MAX_LENGTH, model.context_length)
     skip_first = bool(scan.provenance["skips_first_position"])
     rows = [_read(model, sentence, limit, skip_first) for sentence in scan.sentences]
-    # rows of the sample ascend with the position in a sentence
+    # within a sentence the sample's rows ascend with the position
     order = torch.from_numpy(chosen.rows[np.lexsort([chosen.rows, chosen.sentences])])
     values_SLN = scan.sample.values_SLN
     columns = [values_SLN[order, neuron.layer, neuron.index] for neuron in neurons]

@@ -1,7 +1,7 @@
-"""What a few chosen neurons do at every single token of a text.
+"""Records the activations of a few chosen neurons at every token of a text.
 
-Streaming (`saliency.moments`) keeps sums over tokens for all neurons; here it is the other way round: every token is kept,
-for the neurons that were asked for. Words, contexts and error bars start from a trace.
+In contrast, `saliency.moments` keeps sums over tokens for all neurons. Top words, contexts and error bars are computed
+from these activations.
 
 Axes: `T` token of the text (real tokens only, in the order of the sentences), `K` chosen neuron (ascending flat index),
 `B` batch, `P` position.
@@ -36,12 +36,12 @@ class Word:
     end: int
     """Characters [start, end) of the text."""
     sentence: int = 0
-    """Index of the sentence that the text is."""
+    """Index of the sentence that contains it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TokenActivations:
-    """Activations of chosen neurons at every token of a text, and what each token is."""
+    """Activations of chosen neurons at every token of a text, with each token's id, sentence, label and word."""
 
     model: str
     site: Site
@@ -54,13 +54,13 @@ class TokenActivations:
     sentence_T: np.ndarray
     """Index of each token's sentence, ascending, int32."""
     offsets_T2: np.ndarray
-    """Characters [start, end) of the sentence that a token stands for, int32, [T, 2]; may begin with the space."""
+    """Each token's characters [start, end) in its sentence, int32, [T, 2]; may include a leading space."""
     labels_T: np.ndarray
     """Whether a token overlaps a labelled span, bool."""
     word_T: np.ndarray
-    """Index into `words` of the word a token starts in; -1 for white space."""
+    """Index in `words` of the word that the token starts in; -1 for white space."""
     words: tuple[Word, ...]
-    """Every word of the text, in its order; one whose tokens were all cut or skipped has no token."""
+    """Every word of the text, in order; a word whose tokens were all cut or skipped has no token."""
     skips_first: bool
     """Whether the first word of every sentence is left out (attention sink)."""
     n_cut: int
@@ -70,14 +70,14 @@ class TokenActivations:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """`L5.N123` for each column."""
+        """Label of each column, such as `L5.N123`."""
         return tuple(self.site.label(neuron.layer, neuron.index) for neuron in self.neurons)
 
     def column(self, neuron: Neuron) -> int:
-        """The column of a neuron.
+        """The column of a neuron in `values_TK`.
 
         Raises:
-            ConfigError: the neuron was not traced.
+            ConfigError: the neuron's activations were not recorded.
         """
         return column_of(neuron, self.neurons, self.site)
 
@@ -88,7 +88,7 @@ class TokenActivations:
 
 
 def column_of(neuron: Neuron, neurons: NeuronSet, site: Site) -> int:
-    """The place of a neuron among `neurons`.
+    """Index of a neuron among `neurons`.
 
     Raises:
         ConfigError: it is not one of them.
@@ -96,13 +96,13 @@ def column_of(neuron: Neuron, neurons: NeuronSet, site: Site) -> int:
     columns = np.flatnonzero(neurons.flat == neuron.layer * neurons.shape[1] + neuron.index)
     if not columns.size or not 0 <= neuron.index < neurons.shape[1]:
         name = site.label(neuron.layer, neuron.index)
-        raise ConfigError(f"{name} was not traced. Trace the text again with {name} among the {site.plural}.")
+        raise ConfigError(f"{name} was not recorded. Run token_activations again with {name} among the {site.plural}.")
     return int(columns[0])
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A tokenised sentence: what the model reads, and which positions are kept."""
+    """A tokenised sentence: the ids that the model reads, and the positions that are kept."""
 
     ids: tuple[int, ...]
     kept: list[int]
@@ -127,8 +127,8 @@ def token_activations(
 ) -> TokenActivations:
     """Run the model once over `sentences`, without its head, and keep the activations of `neurons` at every token.
 
-    Special tokens and padding are not kept. Memory is [tokens, neurons] in float32 and nothing else; it is checked
-    before the pass.
+    Special tokens and padding are not kept. The result takes [tokens, neurons] in float32; free memory is
+    checked before the pass.
 
     Args:
         model: Read only.
@@ -179,7 +179,7 @@ def split_words(text: str) -> list[Word]:
 def _check(model: LanguageModel, sentences: Sequence[Sentence], neurons: NeuronSet, site: Site) -> None:
     widths = {MLP.name: model.n_neurons, RESIDUAL.name: model.d_model}
     if site.name not in widths:
-        raise ConfigError(f"{site.plural.capitalize()} have no single activation. Trace {' or '.join(widths)}.")
+        raise ConfigError(f"{site.plural.capitalize()} have no single activation. Choose {' or '.join(widths)}.")
     if not sentences:
         raise ConceptError("There are no sentences to run the model on. Give at least one.")
     if not len(neurons):
@@ -245,7 +245,7 @@ def _assembled(
 def _activations(
     model: LanguageModel, rows: list[_Row], starts: np.ndarray, neurons: NeuronSet, site: Site, tokens_per_batch: int
 ) -> np.ndarray:
-    """Float32 [T, K]; sentence `s` fills the rows from `starts[s]` on."""
+    """The activations, float32 [T, K]; sentence `s` fills the rows from `starts[s]` on."""
     n_tokens = sum(len(row.kept) for row in rows)
     MemoryEstimate(
         needed=n_tokens * len(neurons) * 4,

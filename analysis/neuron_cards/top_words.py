@@ -1,11 +1,11 @@
-"""Which words a neuron responds to, and where in the text it does.
+"""Ranks the words that activate a neuron most, and picks example contexts for it.
 
-Highest activating words as Lo, Cohen & Barez (2024) list them: score(word) = mean over its occurrences of |z|, divided
-by the neuron's maximum, z the neuron's activation standardised over all words of the text. Which maximum the paper does
-not say: here it is that of the neuron's word scores, so that its first word has 1, as in the NeuroX toolkit (Dalvi et
-al. 2019) that the paper builds on.
+Highest activating words follow Lo, Cohen & Barez (2024): score(word) = mean of |z| over its occurrences, divided by the
+neuron's maximum, where z is the neuron's activation standardised over all words of the text. The paper does not say
+which maximum; here it is the largest of the neuron's word means, so that its first word scores 1, as in the NeuroX
+toolkit (Dalvi et al. 2019) that the paper builds on.
 
-Axes: `T` token of the text, `O` occurrence of a word in it, `W` different word, `K` traced neuron.
+Axes: `T` token of the text, `O` occurrence of a word, `W` distinct word, `K` chosen neuron.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,39 +28,39 @@ AGGREGATES = {
     "mean": "the mean over the word's tokens",
     "max": "the activation of largest size among the word's tokens, with its sign",
 }
-"""How a word of several tokens gets one activation."""
+"""Ways to reduce a word's tokens to one activation."""
 
 QUANTILES = (0.9, 0.75, 0.5)
-"""Where examples are taken from, besides the top."""
+"""Quantiles of |activation| from which contexts are taken, besides the top."""
 
 _BLOCK = 2**22
-"""Most activations that are turned to float64 at once."""
+"""Most activations converted to float64 at once."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class WordScores:
-    """The highest activating words of every traced neuron."""
+    """The highest activating words of every chosen neuron."""
 
     neurons: NeuronSet
     site: Site
     words_K: tuple[tuple[str, ...], ...]
-    """Each neuron's words, strongest first; empty for a neuron that never moves."""
+    """Each neuron's words, strongest first; empty for a neuron with constant activation."""
     table: pd.DataFrame
-    """One row a neuron and word: neuron, word, score (1 = the neuron's first word), n_occurrences, signed_mean (mean z,
-    standard deviations: negative where the neuron goes down), sentence and last token (row of the trace) of the
-    occurrence with the largest |z|."""
+    """One row per neuron and word: neuron, word, score (1 = the neuron's first word), n_occurrences, signed_mean (mean
+    z), and sentence and last token (row of `TokenActivations`) of the occurrence with the largest
+    |z|."""
     aggregate: str
     fold_case: bool
     minimum: float
     top: int | None
     n_words: int
-    """Different words of the text."""
+    """Number of distinct words in the text."""
 
     def of(self, neuron: Neuron) -> tuple[str, ...]:
         """The words of one neuron.
 
         Raises:
-            ConfigError: the neuron was not traced.
+            ConfigError: the neuron is not one of `neurons`.
         """
         return self.words_K[column_of(neuron, self.neurons, self.site)]
 
@@ -73,18 +73,18 @@ class Context:
     sign: Literal["positive", "negative"]
     """Sign of the activation."""
     quantile: float
-    """1 for the top; else the quantile of the tokens with this sign, by size, that the example stands for."""
+    """Quantile of |activation|, among tokens with this sign, that the example illustrates; 1 for the top."""
     value: float
     """The activation."""
     sentence: int
     text: str
     start: int
     end: int
-    """Characters [start, end) of the text that the token stands for."""
+    """The token's characters [start, end) in `text`."""
     word: str
     """The word the token starts in; empty for white space."""
     ranges: tuple[tuple[int, int], ...]
-    """Character ranges of all traced tokens of the sentence."""
+    """Character ranges of all recorded tokens of the sentence."""
     values: tuple[float, ...]
     """The neuron's activation at each of them."""
 
@@ -97,24 +97,26 @@ def word_scores(
     minimum: float = 0.1,
     top: int | None = 5,
 ) -> WordScores:
-    """The words with the largest mean |z| for every traced neuron.
+    """The words with the largest mean |z| for every chosen neuron.
 
-    Words of equal score come in the order of the text. A word that occurs once is scored by that occurrence alone: see
+    Words of equal score keep the order of the text. A word that occurs once is scored by that occurrence alone; see
     `n_occurrences`.
 
     Args:
-        trace: Activations at every token.
-        aggregate: How a word of several tokens gets one activation, one of `AGGREGATES`.
+        activations: Activations at every token.
+        aggregate: How a word's tokens are reduced to one activation, one of `AGGREGATES`.
         fold_case: Count “The” and “the” as one word.
         minimum: Keep words with a score above this.
-        top: Keep at most so many words; None keeps all above `minimum`.
+        top: Keep at most this many words; None keeps all above `minimum`.
 
     Raises:
         ConfigError: a setting is out of range.
         ConceptError: the text has no words.
     """
     if aggregate not in AGGREGATES:
-        raise ConfigError(f"“{aggregate}” does not say how tokens make a word. Use {', '.join(AGGREGATES)}.")
+        raise ConfigError(
+            f"“{aggregate}” is not a way to reduce a word's tokens to one activation. Use {', '.join(AGGREGATES)}."
+        )
     if not 0 <= minimum < 1:
         raise ConfigError(f"The minimum score is {minimum}; it must be at least 0 and below 1.")
     if top is not None and top < 1:
@@ -157,18 +159,18 @@ def contexts(
 ) -> list[Context]:
     """Tokens at which a neuron is active, in their sentences: the strongest, and examples from lower quantiles.
 
-    For each sign of the activation by itself, because gated neurons use both: the `n` tokens of largest size, then for
-    each quantile the `n` tokens whose size is closest to it. Within each of these groups every sentence appears once,
-    and no token appears twice at all. A sign that never occurs has no contexts.
+    For each sign of the activation separately, because gated neurons use both: the `n` tokens of largest |activation|,
+    then for each quantile the `n` tokens closest to it. Within a group every sentence appears at most once, and no
+    token appears in two groups. A sign that never occurs has no contexts.
 
     Args:
-        trace: Activations at every token.
-        neuron: One of the traced neurons.
-        n: Contexts in each group, fewer where there are no more.
-        quantiles: Between 0 and 1; among the tokens with the same sign.
+        activations: Activations at every token.
+        neuron: One of `activations.neurons`.
+        n: Most contexts in each group.
+        quantiles: Between 0 and 1, of |activation| among the tokens with the same sign.
 
     Raises:
-        ConfigError: the neuron was not traced, or `n` or a quantile is out of range.
+        ConfigError: the neuron's activations were not recorded, or `n` or a quantile is out of range.
     """
     if n < 1:
         raise ConfigError(f"The number of contexts is {n}; it must be at least 1.")
@@ -199,14 +201,14 @@ def contexts(
 
 @dataclass(frozen=True)
 class _Occurrences:
-    """Where the words of a text are."""
+    """Occurrences of words as ranges of token rows."""
 
     tokens: np.ndarray
-    """Rows of the trace that belong to a word; occurrence `o` has those from `starts[o]` to `ends[o]`."""
+    """Rows of the activations that belong to a word; occurrence `o` is `tokens[starts[o] : ends[o]]`."""
     starts: np.ndarray
     ends: np.ndarray
     kind_O: np.ndarray
-    """Which word of the vocabulary each occurrence is."""
+    """Index of each occurrence's word in `vocabulary`."""
     vocabulary: np.ndarray
 
 
@@ -231,7 +233,7 @@ def _blocks(shape: tuple[int, ...]) -> Iterator[slice]:
 
 
 def _aggregate(values_TK: np.ndarray, found: _Occurrences, how: str) -> np.ndarray:
-    """One activation for each occurrence of a word, [O, K], from those of its tokens."""
+    """Reduces the activations of each occurrence's tokens to one, [O, K]."""
     if how == "last":
         return values_TK[found.ends - 1]
     if how == "mean":
@@ -241,7 +243,7 @@ def _aggregate(values_TK: np.ndarray, found: _Occurrences, how: str) -> np.ndarr
 
 
 def _score(z_OK: np.ndarray, found: _Occurrences, minimum: float, top: int | None) -> list[pd.DataFrame]:
-    """For each neuron its words, as indices, with scores and the strongest occurrence."""
+    """For each neuron a table of its words (as indices), their scores and strongest occurrences."""
     order = np.argsort(found.kind_O, kind="stable")
     counts_W = np.bincount(found.kind_O)
     begins_W = np.cumsum(counts_W) - counts_W
@@ -267,7 +269,7 @@ def _score(z_OK: np.ndarray, found: _Occurrences, minimum: float, top: int | Non
 
 
 def _standardise(values_OK: np.ndarray) -> np.ndarray:
-    """z of each column; 0 for a neuron that never moves (a pruned one), not 0/0."""
+    """z-scores of each column; 0 instead of 0/0 for a constant neuron (such as a pruned one)."""
     centred = values_OK - values_OK.mean(axis=0)
     deviation = values_OK.std(axis=0)
     moves = deviation > 1e-9 * np.abs(values_OK).max(axis=0)

@@ -1,10 +1,10 @@
-"""How far a neuron's words moved in meaning, and how close they are to a concept's words.
+"""Cosine similarity between a neuron's top words before and after an edit, and between them and a concept's words.
 
 Concept similarity (Lo, Cohen & Barez 2024): the cosine between the mean embedding of a neuron's top words before an edit
-and after it. The paper uses FastText vectors; the default here is the model's own input embedding, centred, so that
-nothing has to be downloaded. Any function from words to vectors can take its place.
+and after it. The paper uses FastText vectors; `InputEmbedding` uses the model's own input embeddings,
+centred, so that nothing has to be downloaded. Any function from words to vectors can replace it.
 
-Axes: `K` traced neuron, `W` word, `D` dimension of the embedding, `V` vocabulary.
+Axes: `K` chosen neuron, `W` word, `D` dimension of the embedding, `V` vocabulary.
 """
 
 from collections.abc import Callable, Sequence
@@ -39,10 +39,10 @@ Embedding = Callable[[Sequence[str]], np.ndarray]
 
 
 class InputEmbedding:
-    """Words as the mean of their tokens' input embeddings, with the vocabulary's mean taken away.
+    """Embeds a word as the mean of its tokens' input embeddings minus the mean over the vocabulary.
 
-    The word is tokenised with a space before it, as it stands inside a sentence. All input embeddings of a model share a
-    large common part; without centring every two words would look alike.
+    A word is tokenised with a space before it, as inside a sentence. All input embeddings of a model share a large
+    common component; without centring any two words would look alike.
     """
 
     def __init__(self, model: LanguageModel):
@@ -52,7 +52,7 @@ class InputEmbedding:
         self.mean_D = self.weight_VD.mean(axis=0, dtype=np.float64)
 
     def __call__(self, words: Sequence[str]) -> np.ndarray:
-        """Float64 [W, D]."""
+        """Vectors of the words, float64 [W, D]; NaN for a word without tokens."""
         vectors_WD = np.full((len(words), self.mean_D.size), np.nan)
         for w, word in enumerate(words):
             text = f" {word}"
@@ -65,19 +65,19 @@ class InputEmbedding:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ConceptSimilarity:
-    """How similar every neuron's words after an edit are to those before it."""
+    """Similarity of each neuron's words after an edit to its words before it."""
 
     neurons: NeuronSet
     site: Site
     values_K: np.ndarray
-    """Cosine, -1 to 1, float64; NaN where the words did not change, or a side has no words."""
+    """Cosine, -1 to 1, float64; NaN if the set of words did not change, or either side has no word with a vector."""
     changed_K: np.ndarray
-    """Whether the set of words changed, bool. The paper leaves the other neurons out."""
+    """Whether the set of words changed, bool. The paper leaves out neurons whose words did not change."""
     shared_K: np.ndarray
-    """Words on both sides / words on either side (Jaccard), float64; NaN where neither side has words."""
+    """Jaccard index: words on both sides / words on either side, float64; NaN if neither side has words."""
 
     def table(self) -> pd.DataFrame:
-        """One row a neuron: neuron, layer, similarity, changed, shared_words."""
+        """One row per neuron: neuron, layer, similarity, changed, shared_words."""
         neurons = list(self.neurons)
         return pd.DataFrame(
             {
@@ -93,13 +93,13 @@ class ConceptSimilarity:
 def concept_similarity(before: WordScores, after: WordScores, embedding: Embedding) -> ConceptSimilarity:
     """Cosine between the mean embeddings of each neuron's words before and after.
 
-    Use one embedding for both sides, that of the unedited model: training may move the model's own.
+    Use the unedited model's embedding for both sides, because training may change the model's own.
 
     Raises:
-        ConfigError: the two are of different neurons or were made with different settings.
+        ConfigError: the scores are of different neurons or were made with different settings.
     """
     if before.neurons != after.neurons or before.site != after.site:
-        raise ConfigError("The words before and after are of different neurons. Trace the same neurons twice.")
+        raise ConfigError("The words before and after are of different neurons. Use the same neurons for both.")
     settings = [(one.aggregate, one.fold_case, one.minimum, one.top) for one in (before, after)]
     if settings[0] != settings[1]:
         raise ConfigError("The words before and after were chosen with different settings. Use the same ones for both.")
@@ -118,7 +118,7 @@ def word_similarity(
 ) -> np.ndarray:
     """Cosine between the mean embeddings of two lists of words for each neuron, float64 [K].
 
-    NaN where both lists have the same words, in whatever order, or one of them has no embedding.
+    NaN where both lists have the same words in any order, or one has no word with a vector.
     """
     changed_K = np.array([set(a) != set(b) for a, b in zip(before_K, after_K)], dtype=bool)
     values_K = _cosine(_mean_vectors(before_K, embedding), _mean_vectors(after_K, embedding))
@@ -126,7 +126,7 @@ def word_similarity(
 
 
 def concept_words(concept: Concept) -> tuple[str, ...]:
-    """The different words that a concept labels in its sentences, in their order, without punctuation."""
+    """The distinct words that a concept labels in its sentences, in order, without punctuation."""
     words: dict[str, None] = {}
     for sentence in concept.labelled_sentences():
         for start, end in sentence.spans:
@@ -137,8 +137,8 @@ def concept_words(concept: Concept) -> tuple[str, ...]:
 def similarity_to_words(words: WordScores, targets: Sequence[str], embedding: Embedding) -> np.ndarray:
     """Cosine between the mean embedding of each neuron's words and that of `targets`, float64 [K].
 
-    With a concept's own words as `targets`, measured before an edit, it says how close a neuron already was to the
-    concept: what `concept_profiles.priming` compares with later saliency. NaN for a neuron without words.
+    With a concept's words as `targets`, before an edit, it measures how close a neuron already was to the concept;
+    `concept_profiles.priming` compares this with later saliency. NaN for a neuron without words.
 
     Raises:
         ConceptError: no target has a vector.
@@ -152,10 +152,10 @@ def similarity_to_words(words: WordScores, targets: Sequence[str], embedding: Em
 def layer_means(neurons: NeuronSet, values_K: np.ndarray, *, level: float = 0.95) -> pd.DataFrame:
     """Mean of a value over each layer's neurons, with the confidence interval of Student's t.
 
-    NaN are left out; a layer with fewer than two values has no interval. Neurons are taken as independent.
+    NaN values are left out; a layer with fewer than two values has no interval. Neurons are treated as independent.
 
     Returns:
-        One row a layer: layer, n, mean, low, high.
+        One row per layer: layer, n, mean, low, high.
     """
     if not 0 < level < 1:
         raise ConfigError(f"The confidence level is {level}; it must lie between 0 and 1, such as 0.95.")
@@ -177,7 +177,7 @@ def _mean_vectors(words_K: Sequence[Sequence[str]], embedding: Embedding) -> np.
     vectors_WD = np.asarray(embedding(vocabulary), dtype=np.float64) if vocabulary else np.empty((0, 1))
     if vectors_WD.ndim != 2 or len(vectors_WD) != len(vocabulary):
         raise ConfigError(
-            f"The embedding returned shape {vectors_WD.shape} for {len(vocabulary)} words; it must return one row a word."
+            f"The embedding returned shape {vectors_WD.shape} for {len(vocabulary)} words; return one row per word."
         )
     known = set(np.flatnonzero(np.isfinite(vectors_WD).all(axis=1)).tolist())
     means_KD = np.full((len(words_K), vectors_WD.shape[1]), np.nan)
@@ -189,8 +189,8 @@ def _mean_vectors(words_K: Sequence[Sequence[str]], embedding: Embedding) -> np.
 
 
 def _cosine(a_KD: np.ndarray, b_KD: np.ndarray) -> np.ndarray:
-    """Row by row; NaN where a row is NaN or has no length."""
-    if a_KD.shape[1] != b_KD.shape[1]:  # one side has no words at all, so its width is unknown
+    """Cosine of each pair of rows; NaN where a row is NaN or all zeros."""
+    if a_KD.shape[1] != b_KD.shape[1]:  # a side without any words has an unknown width
         return np.full(max(len(a_KD), len(b_KD)), np.nan)
     lengths = np.linalg.norm(a_KD, axis=1) * np.linalg.norm(b_KD, axis=1)
     products = (a_KD * b_KD).sum(axis=1)

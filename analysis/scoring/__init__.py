@@ -1,1 +1,1 @@
-"""Texts in batches, and what the model makes of them: P(answer) of facts, tags of words, pairs of clean and corrupted prompts."""
+"""Batches of text and scores on them: P(answer) of facts, loss, tagging, pairs of clean and corrupted prompts."""

@@ -1,6 +1,6 @@
-"""Text as batches of tokens: bucketed by length, right-padded, prepared once and kept on the device.
+"""Tokenises texts into right-padded batches, bucketed by length, and labels tokens by concept; kept on the device.
 
-Right padding needs no attention mask in a causal model: no real token sees a padded one.
+Right padding needs no attention mask in a causal model: no real token attends to a padded one.
 
 Axes: `B` batch, `P` position, `G` label group.
 """
@@ -19,20 +19,20 @@ from analysis.models import LanguageModel, TokenizedText
 __all__ = ["MAX_LENGTH", "LabelledText", "TokenBatch", "bucket", "label_concepts", "pad", "span_tokens", "to_device"]
 
 MAX_LENGTH = 256
-"""Tokens of a sentence that are used; longer ones are cut, and the number cut is reported."""
+"""Longest sentence in tokens; longer ones are cut, and the number of tokens cut is reported."""
 
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Right-padded token ids, and what each position counts for."""
+    """Right-padded token ids, with the label groups of each position."""
 
     tokens_BP: Int[Tensor, "B P"]
     weights_GBP: Float[Tensor, "G B P"]
     """1 where a position belongs to a group, 0 elsewhere (padding and skipped positions belong to none)."""
     sentences: tuple[int, ...] = ()
-    """Which sentence each row is, as an index into all the sentences."""
+    """Index of each row's sentence in `LabelledText.sentences`."""
     clusters: tuple[int, ...] = ()
-    """Which cluster each row belongs to (`LabelledText.clusters`); a cluster is whole in one batch."""
+    """Cluster of each row (`LabelledText.clusters`); no cluster is split over batches."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class LabelledText:
     """The labelled sentences of one or more concepts, ready for streaming.
 
     Group `2c` holds the tokens labelled with concept `c`, group `2c + 1` the other tokens of its sentences. A sentence
-    of several concepts is run once.
+    that several concepts share is run once.
     """
 
     concepts: tuple[str, ...]
@@ -54,9 +54,9 @@ class LabelledText:
     skips_first: bool
     """Whether the first word of every sentence is left out (attention sink)."""
     sentences: tuple[Sentence, ...] = ()
-    """What each row of `TokenBatch.sentences` is; of two concepts' sentence, the first one's."""
+    """The sentences that `TokenBatch.sentences` indexes; for one that concepts share, the first concept's."""
     clusters: tuple[int, ...] = ()
-    """Of every sentence: equal where sentences are not independent, as repeated ones and statements of one fact."""
+    """Cluster of each sentence: sentences that repeat a text or state the same fact share one, as not independent."""
 
     @property
     def n_sentences(self) -> int:
@@ -83,11 +83,11 @@ def label_concepts(
     """Tokenise the sentences of all concepts and map their spans to tokens through the tokenizer's offsets.
 
     The first token of a text is an attention sink: a few neurons take values hundreds of times their usual ones there,
-    and where the first word has several tokens, on the next one too. The first word is therefore left out of both
-    groups unless `skip_first` is off; otherwise a handful of labelled sentence openings decide the ranking.
+    and also on the second token if the first word has several. `skip_first` therefore leaves the first word out of
+    both groups; otherwise a few labelled sentence openings would decide the ranking.
 
     Raises:
-        ConceptError: a concept has no labelled token left, or no other token to compare with.
+        ConceptError: a concept has fewer than two labelled tokens left, or no other token to compare with.
     """
     limit = min(max_length, model.context_length)
     rows: dict[str, _Row] = {}
@@ -96,7 +96,9 @@ def label_concepts(
     for c, concept in enumerate(concepts):
         sentences = concept.labelled_sentences()
         if not any(sentence.spans for sentence in sentences):
-            raise ConceptError(f"“{concept.name}” labels no words, so no neuron can be ranked by it. Add spans.")
+            raise ConceptError(
+                f"“{concept.name}” labels no words, so neurons cannot be ranked by it. Add spans to its sentences."
+            )
         for n, sentence in enumerate(sentences):
             row = _row_for(rows, sentence, c, n, model)
             kept = TokenizedText(row.encoded.ids[:limit], row.encoded.offsets[:limit])
@@ -106,7 +108,7 @@ def label_concepts(
             counted = [i >= first and b > a for i, (a, b) in enumerate(kept.offsets)]
             counts[2 * c] += sum(labels)
             counts[2 * c + 1] += sum(counted) - sum(labels)
-            # position weights are built from these when the batch is padded: 1 concept, 0 other, None neither
+            # the weights of the padded batch come from these: True = concept, False = other, None = neither
             row.labels[c] = [label if use else None for label, use in zip(labels, counted)]
         _check_counts(concept.name, counts[2 * c], counts[2 * c + 1], limit, skip_first)
     kept_rows = list(rows.values())
@@ -136,7 +138,7 @@ def label_concepts(
 
 @dataclass
 class _Row:
-    """A sentence that is run once, with its labels for every concept that has it."""
+    """One row to run: a sentence, with its token labels for each concept that contains it."""
 
     sentence: Sentence
     encoded: TokenizedText
@@ -144,7 +146,7 @@ class _Row:
 
 
 def _row_for(rows: dict[str, _Row], sentence: Sentence, c: int, n: int, model: LanguageModel) -> _Row:
-    """The row of a sentence's text: one for all concepts, but a concept that repeats a sentence counts it again."""
+    """The row of a sentence's text, shared by concepts; a sentence repeated within a concept gets another row."""
     key = sentence.text
     if key in rows and c in rows[key].labels:
         key = f"{c}\x1f{n}\x1f{key}"
@@ -161,7 +163,7 @@ def _check_counts(name: str, n_concept: int, n_other: int, limit: int, skip_firs
         )
     if n_concept == 1:
         raise ConceptError(
-            f"“{name}” has a single labelled token left, and a mean of one token is no mean. Label more words, in "
+            f"“{name}” has a single labelled token left, and one token is too few for a mean. Label more words, in "
             "several sentences."
         )
     if not n_other:
@@ -169,7 +171,7 @@ def _check_counts(name: str, n_concept: int, n_other: int, limit: int, skip_firs
 
 
 def _labels(text: TokenizedText, sentence: Sentence, first: int) -> tuple[list[bool], int]:
-    """Which tokens from position `first` on carry a span, and how many spans have no token left."""
+    """Returns whether each token from `first` on lies in a span, and the number of spans without a token."""
     labels, lost = [False] * len(text), 0
     for start, end in sentence.spans:
         positions = [p for p in span_tokens(text, start, end) if p >= first]
@@ -180,7 +182,7 @@ def _labels(text: TokenizedText, sentence: Sentence, first: int) -> tuple[list[b
 
 
 def _first_word(text: str, encoded: TokenizedText) -> int:
-    """Number of leading tokens that belong to the first word: special tokens, and all up to the first white space.
+    """Number of leading tokens up to the end of the first word, special tokens included.
 
     In a script without spaces only the first token counts as the first word.
     """
@@ -194,9 +196,9 @@ def _first_word(text: str, encoded: TokenizedText) -> int:
 
 
 def bucket(lengths: Sequence[int], tokens_per_batch: int, clusters: Sequence[int] | None = None) -> Iterator[list[int]]:
-    """Indices of texts in batches of similar length, each of at most `tokens_per_batch` padded tokens.
+    """Group texts of similar length: yields their indices, at most `tokens_per_batch` padded tokens in a batch.
 
-    Texts of one cluster stay together, even where that makes a batch larger.
+    A cluster is never split, even if that makes a batch larger.
     """
     together: dict[int, list[int]] = {}
     for i in range(len(lengths)):
@@ -219,5 +221,5 @@ def pad(rows: Sequence[Sequence[int]], model: LanguageModel) -> Int[Tensor, "B P
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor from the CPU on `device`, without waiting for a CUDA device to be done with what it does."""
+    """Copy a CPU tensor to `device`; on CUDA asynchronously, from pinned memory."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -1,7 +1,7 @@
-"""Prompts with known answers, their corrupted twins, and how strongly a model gives the answer.
+"""Builds pairs of clean and corrupted prompts with known answers, and scores how strongly a model gives the answer.
 
-Causal methods compare a clean run with one in which the subject is spoilt. A clean prompt and its twin have the same
-tokens everywhere but at the subject, position by position, so that an activation of one run fits into the other.
+Causal methods compare a clean run with one whose subject is corrupted. A clean prompt and its twin differ only at the
+subject's positions and have equal length, so that an activation of one run can be patched into the other.
 
 Axes: `B` batch, `P` position, `D` d_model, `V` vocabulary, `K` candidate answers.
 """
@@ -50,12 +50,12 @@ _TOKENS_PER_BATCH = 512
 
 @dataclass(frozen=True)
 class AnswerBatch:
-    """Texts and the tokens in them whose probability is asked for, right-padded."""
+    """Right-padded texts, with the answer tokens whose probability is scored."""
 
     tokens_BP: Int[Tensor, "B P"]
     answer_BP: Bool[Tensor, "B P"]
     facts: tuple[int, ...]
-    """Index of the fact (or of the sentence) that each row asks for."""
+    """Index of each row's fact (or of its sentence)."""
 
 
 @dataclass(frozen=True)
@@ -72,17 +72,17 @@ class PairBatch:
     candidates_K: Int[Tensor, " K"]
     """First tokens of all answers."""
     contrast_BK: Float[Tensor, "B K"]
-    """1 at the answer, minus shares of 1 at the answers it is compared with."""
+    """Weights of the logit difference: 1 at the row's answer, and together -1 over the answers compared with it."""
     facts: tuple[int, ...]
     """Index of each row's fact in `PromptPairs.facts`."""
 
     @property
     def last_B(self) -> Int[Tensor, " B"]:
-        """Position of the prompt's last token, which predicts the answer's first."""
+        """Position of the prompt's last token, which predicts the answer's first token."""
         return self.answer_BP.int().argmax(1) - 1
 
     def corruption_hooks(self) -> list[tuple[str, Callable]]:
-        """Hooks that add the noise; none where tokens are replaced."""
+        """Hooks that add the noise to the embeddings; empty if the corruption replaces tokens."""
         noise = self.noise_BPD
         if noise is None:
             return []
@@ -91,7 +91,7 @@ class PairBatch:
 
 @dataclass(frozen=True)
 class PromptPairs:
-    """All pairs of one concept, and what had to be left out."""
+    """All prompt pairs of one concept, and the number of prompts left out."""
 
     concept: str
     corruption: Corruption
@@ -113,32 +113,32 @@ def pair_prompts(
     noise_scale: float = 3.0,
     seed: int = 0,
 ) -> PromptPairs:
-    """Prompts of `facts` (default: all of the concept's) with their corrupted twins.
+    """Pair the prompts of `facts` (default: all of the concept's) with corrupted twins.
 
-    Where there are more prompts than `max_prompts`, that many are drawn with `seed`, as evenly over facts as possible.
+    If there are more than `max_prompts`, that many are drawn with `seed`, spread evenly over facts.
 
     Args:
-        model: Tokenises, and gives the embeddings' standard deviation for the noise.
-        concept: Gives templates and names.
+        model: Its tokenizer is used, and the standard deviation of its embeddings for the noise.
+        concept: Its templates and name are used.
         facts: Usually those the model knows (`factual_recall.known_facts`).
         corruption: One of `CORRUPTIONS`.
-        max_prompts: At most this many prompts.
+        max_prompts: Most prompts to use.
         noise_scale: Standard deviations of the noise, in those of the subjects' embeddings (Meng et al. 2022: 3).
         seed: Draws prompts, twins, noise and random tokens.
 
     Raises:
         ConfigError: the corruption is unknown, or `max_prompts` is below 1.
-        ConceptError: there are no facts, a subject has no token of its own, or no prompt has a twin (says why).
+        ConceptError: there are no facts, a subject has no token of its own, or no prompt has a twin.
     """
     if corruption not in CORRUPTIONS:
-        raise ConfigError(f"“{corruption}” is no corruption. Use {', '.join(CORRUPTIONS)}.")
+        raise ConfigError(f"“{corruption}” is not a corruption. Use {', '.join(CORRUPTIONS)}.")
     if max_prompts < 1:
         raise ConfigError(f"The number of prompts is {max_prompts}; it must be at least 1.")
     facts = tuple(concept.facts if facts is None else facts)
     if not facts:
         raise ConceptError(
-            f"“{concept.name}” has no facts that can be asked for, and circuits are found by asking. Choose a concept "
-            "with facts that the model knows."
+            f"“{concept.name}” has no facts that can be asked for, and causal methods need prompts with answers. "
+            "Choose a concept with facts that the model knows."
         )
     rows = [row for f, fact in enumerate(facts) for row in _rows(model, concept, f, fact)]
     random = np.random.default_rng(seed)
@@ -146,8 +146,8 @@ def pair_prompts(
     paired = [(row, twin) for row, twin in zip(rows, twins) if twin is not None]
     if not paired:
         raise ConceptError(
-            f"No two subjects of “{concept.name}” have equally many tokens and different answers, so none can stand in "
-            "for another. Use the corruption “noise” or “random”."
+            f"No two subjects of “{concept.name}” have equally many tokens and different answers, so none can replace "
+            "another. Use the corruption “noise” or “random”."
         )
     chosen = _spread(paired, max_prompts, random)
     candidates, contrast = _contrast(model, concept, facts)
@@ -177,13 +177,13 @@ def answer_batches(
     max_examples: int = 48,
     seed: int = 0,
 ) -> tuple[AnswerBatch, ...]:
-    """Examples in which the model has to say the concept: its facts, or else its labelled words in their sentences.
+    """Batches of texts whose answer tokens belong to the concept: its facts, or without facts its labelled sentences.
 
-    At most `max_examples`, drawn with `seed`, one a fact before any fact has two.
+    At most `max_examples` are drawn with `seed`; each fact gets one before any gets a second.
 
     Raises:
         ConfigError: `max_examples` is below 1.
-        ConceptError: no example has a labelled token with one before it.
+        ConceptError: no labelled token has a token before it.
     """
     if max_examples < 1:
         raise ConfigError(f"The number of examples is {max_examples}; it must be at least 1.")
@@ -227,7 +227,12 @@ def answer_log_p(
 
 
 def score(logits_BPV: Float[Tensor, "B P V"], batch: PairBatch, metric: Metric = "log_p") -> Float[Tensor, " B"]:
-    """How strongly each row gives its answer, in the unit of `METRICS`; differentiable."""
+    """Score of each row's answer by `metric`, in the unit that `METRICS` names; differentiable.
+
+    Raises:
+        ConceptError: a logit difference has no other answer to compare with.
+        ConfigError: the metric is unknown.
+    """
     rows = torch.arange(logits_BPV.shape[0], device=logits_BPV.device)
     if metric == "logit_difference":
         last_BK = logits_BPV[rows, batch.last_B].float()[:, batch.candidates_K]
@@ -238,7 +243,7 @@ def score(logits_BPV: Float[Tensor, "B P V"], batch: PairBatch, metric: Metric =
             )
         return (last_BK * batch.contrast_BK).sum(1)
     if metric != "log_p":
-        raise ConfigError(f"“{metric}” is no metric. Use {', '.join(METRICS)}.")
+        raise ConfigError(f"“{metric}” is not a metric. Use {', '.join(METRICS)}.")
     return answer_log_p(logits_BPV, batch.clean_BP, batch.answer_BP)
 
 
@@ -254,7 +259,7 @@ class _Row:
 
     @property
     def frame(self) -> tuple:
-        """What a twin must share: the template, where the subject stands, and every other token of the prompt."""
+        """What a twin must share: template, positions of the subject, and every other token of the prompt."""
         prompt = self.ids[: self.answer[0]]
         return self.template, self.subject, tuple(t for p, t in enumerate(prompt) if p not in self.subject)
 
@@ -277,7 +282,7 @@ def _rows(model: LanguageModel, concept: Concept, f: int, fact: Fact) -> list[_R
 def _swapped(
     model: LanguageModel, facts: Sequence[Fact], rows: list[_Row], random: np.random.Generator
 ) -> list[tuple[int, ...] | None]:
-    """The prompt of another fact with the same frame, followed by this row's answer."""
+    """The prompt of another fact with the same frame, followed by this row's answer; None if there is no such fact."""
     frames: dict[tuple, list[_Row]] = {}
     for row in rows:
         frames.setdefault(row.frame, []).append(row)
@@ -317,7 +322,7 @@ def _randomised(
 def _spread(
     paired: list[tuple[_Row, tuple[int, ...]]], count: int, random: np.random.Generator
 ) -> list[tuple[_Row, tuple[int, ...]]]:
-    """At most `count` pairs: one a fact before any fact has two."""
+    """Draw at most `count` pairs; each fact gets one before any gets a second."""
     shuffled = [paired[i] for i in random.permutation(len(paired))]
     seen: dict[int, int] = {}
     rounds = []
@@ -331,9 +336,9 @@ def _spread(
 def _contrast(
     model: LanguageModel, concept: Concept, facts: Sequence[Fact]
 ) -> tuple[list[int], list[dict[int, float]]]:
-    """First tokens of all answers, and for every fact the weight of each in its logit difference.
+    """Returns the first tokens of all answers, and each fact's weights over them for its logit difference.
 
-    A fact with a counter answer is compared with that one, any other fact with all the other answers.
+    A fact with a counter answer is compared with that answer; any other fact with all other answers.
     """
     first: list[int] = []
     counter: list[int | None] = []
@@ -383,7 +388,7 @@ def _batch(
         answer[b, list(row.answer)] = True
     noise = None
     if noise_std is not None:
-        # drawn on the CPU, so that a seed means the same noise on every device
+        # drawn on the CPU, so that a seed gives the same noise on every device
         generator = torch.Generator().manual_seed(seed)
         noise = torch.randn(*clean.shape, model.d_model, generator=generator) * noise_std
         noise = (noise * subject[..., None]).to(model.device)

@@ -1,4 +1,4 @@
-"""What a model knows and how well it speaks: P(answer) of facts, and the loss on neutral text.
+"""Computes P(answer) of facts, the loss on neutral text, and greedy continuations.
 
 P(answer) is the probability of the whole answer given the prompt (the product over its tokens), averaged over a fact's
 templates. Texts are tokenised once (`prepare_*`) and scored as often as needed.
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 KNOWN_THRESHOLD = 0.3
-"""Facts with a lower mean P(answer) in the unedited model count as unknown and are set aside."""
+"""Facts with a lower mean P(answer) in the unedited model count as unknown and are left out."""
 
 _TOKENS_PER_BATCH = 1024
 _NO_TARGET = -100
@@ -49,32 +49,32 @@ class _FactTokens:
     answer_BP: Tensor
     """True where a token belongs to the answer."""
     rows: tuple[int, ...]
-    """Index into the probe's rows."""
+    """Index of each row in `FactBatch.texts`."""
     rows_B: Tensor
-    """The same on the device."""
+    """`rows` as a tensor on the model's device."""
     keep: int
-    """How many last positions hold every answer and the position before it."""
+    """Number of last positions that cover every answer token and the position before the first."""
 
 
 @dataclass(frozen=True)
 class FactBatch:
-    """Facts as prepared batches."""
+    """Facts, tokenised once as padded batches of prompt + answer."""
 
     facts: tuple[Fact, ...]
     fact_of_row: tuple[int, ...]
-    """The fact each prompt belongs to."""
+    """Index of each text's fact in `facts`."""
     texts: tuple[str, ...]
     batches: tuple[_FactTokens, ...]
 
 
 @dataclass(frozen=True)
 class NeutralBatch:
-    """Neutral sentences as prepared batches of (tokens, number of real tokens in each row)."""
+    """Neutral sentences, tokenised once as batches of (tokens [B, P], number of real tokens in each row [B])."""
 
     batches: tuple[tuple[Tensor, Tensor], ...]
     n_sentences: int
     n_predicted: int
-    """Tokens that have a loss."""
+    """Tokens with a loss: all but the first of each sentence."""
 
 
 def prepare_facts(
@@ -83,7 +83,8 @@ def prepare_facts(
     """Tokenise every prompt + answer of `facts` (default: all of the concept's).
 
     Raises:
-        ConceptError: the concept has no facts, or an answer has no token of its own.
+        ConceptError: there are no facts, an answer has no token of its own, a fact has no template (or paraphrase), or
+            a text is longer than the model's context.
     """
     facts = concept.facts if facts is None else facts
     if not facts:
@@ -125,7 +126,7 @@ def score_facts(
 
 
 def fact_log_p(model: LanguageModel, probe: FactBatch, *, first_token_only: bool = False) -> Tensor:
-    """log P(answer) after every prompt of the probe, in its order, float32 on the model's device."""
+    """log P(answer) for each of `probe.texts`, in nats, float32 on the model's device; differentiable."""
     log_p_R = torch.zeros(len(probe.texts), device=model.device)
     for batch in probe.batches:
         # the logits at position p predict token p + 1
@@ -140,7 +141,7 @@ def fact_log_p(model: LanguageModel, probe: FactBatch, *, first_token_only: bool
 
 
 def mean_p(probe: FactBatch, log_p_R: np.ndarray) -> np.ndarray:
-    """P(answer) of each fact from `fact_log_p`: the mean over its prompts, float64."""
+    """P(answer) of each fact, from the result of `fact_log_p`: the mean over its prompts, float64."""
     p = np.exp(log_p_R.astype(np.float64))
     owners = np.array(probe.fact_of_row)
     return np.bincount(owners, weights=p, minlength=len(probe.facts)) / np.bincount(owners, minlength=len(probe.facts))
@@ -149,10 +150,10 @@ def mean_p(probe: FactBatch, log_p_R: np.ndarray) -> np.ndarray:
 def known_facts(
     model: LanguageModel, concept: Concept, *, threshold: float = KNOWN_THRESHOLD
 ) -> tuple[list[Fact], pd.DataFrame]:
-    """The facts the model knows, and a table of all (subject, answer, split, p, known).
+    """Returns the facts with P(answer) of at least `threshold`, and a table of all (subject, answer, split, p, known).
 
     Raises:
-        ConceptError: a split would be empty; says how many facts are known.
+        ConceptError: as in `prepare_facts`.
     """
     p = score_facts(model, prepare_facts(model, concept))
     table = pd.DataFrame(
@@ -168,7 +169,11 @@ def known_facts(
 
 
 def prepare_neutral(model: LanguageModel, sentences: Sequence[Sentence]) -> NeutralBatch:
-    """Tokenise neutral sentences; each needs at least two tokens."""
+    """Tokenise neutral sentences; those of fewer than two tokens are left out.
+
+    Raises:
+        ConceptError: no sentence is left.
+    """
     rows = [
         ids
         for ids in (model.encode(sentence.text).ids[: model.context_length] for sentence in sentences)
@@ -184,13 +189,13 @@ def prepare_neutral(model: LanguageModel, sentences: Sequence[Sentence]) -> Neut
 
 
 def neutral_loss(model: LanguageModel, probe: NeutralBatch, *, precision: str = "float32") -> float:
-    """Mean cross-entropy per token over the probe, in nats."""
+    """Mean cross-entropy per predicted token, in nats."""
     with torch.inference_mode(), model.lock, precision_context(model, precision):
         return float(neutral_total(model, probe)) / probe.n_predicted
 
 
 def neutral_total(model: LanguageModel, probe: NeutralBatch) -> Tensor:
-    """Sum of the cross-entropies of all the probe's tokens, in nats, on the model's device."""
+    """Sum of the cross-entropies of all predicted tokens, in nats, on the model's device."""
     precise = torch.float32 if model.device.type == "mps" else torch.float64
     total = torch.zeros((), dtype=precise, device=model.device)
     for tokens, lengths in probe.batches:
@@ -202,7 +207,7 @@ def token_losses(logits_BPV: Tensor, tokens_BP: Tensor, lengths_B: Tensor) -> Te
     """Cross-entropy of every real token after the first, 0 at padded ones; shape [B, P - 1], in nats."""
     positions = torch.arange(1, tokens_BP.shape[1] + 1, device=tokens_BP.device)
     targets_BP = F.pad(tokens_BP[:, 1:], (0, 1)).masked_fill(positions[None] >= lengths_B[:, None], _NO_TARGET)
-    # one row a token: the vocabulary lies contiguous, no copy is made, and CUDA's kernel for it is deterministic
+    # one row per token: logits stay contiguous (no copy), and CUDA's kernel for this layout is deterministic
     losses = F.cross_entropy(
         logits_BPV.float().flatten(0, 1), targets_BP.flatten(), reduction="none", ignore_index=_NO_TARGET
     )
@@ -210,7 +215,11 @@ def token_losses(logits_BPV: Tensor, tokens_BP: Tensor, lengths_B: Tensor) -> Te
 
 
 def generate(model: LanguageModel, prompt: str, *, max_new_tokens: int = 12) -> tuple[str, list[tuple[str, float]]]:
-    """Greedy continuation of `prompt` and each new token with its probability."""
+    """Greedy continuation of `prompt`; returns its text, and each new token with its probability.
+
+    Raises:
+        ConceptError: the prompt is empty or fills the model's context.
+    """
     encoded: TokenizedText = model.encode(prompt)
     if not 0 < len(encoded) < model.context_length:
         raise ConceptError(f"The prompt has {len(encoded)} tokens; the model's context is {model.context_length}.")
@@ -229,6 +238,6 @@ def generate(model: LanguageModel, prompt: str, *, max_new_tokens: int = 12) -> 
 
 @contextmanager
 def precision_context(model: LanguageModel, precision: str) -> Iterator[None]:
-    """bfloat16 autocast, or nothing for float32."""
+    """bfloat16 autocast if `precision` is “bf16”; otherwise no change."""
     with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16"):
         yield

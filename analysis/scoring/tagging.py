@@ -1,10 +1,10 @@
-"""Token classification: a linear head on the final residual stream that finds a concept's words in a text.
+"""Token classification: a linear head on the final residual stream tags the concept's words in a text.
 
-Every token gets one of three tags: outside the concept, the beginning of a word or phrase of it, or inside one (CoNLL's
-BIO). This is named entity recognition with one type of entity, the task of Lo et al. 2024 (arXiv 2401.01814). A causal
-model tags a token by what stands before it.
+Every token gets one of three tags (CoNLL's BIO): outside the concept, the beginning of one of its words or phrases, or
+inside one. This is named entity recognition with one type of entity, the task of Lo et al. 2024 (arXiv 2401.01814). A
+causal model tags a token from the tokens up to it.
 
-Axes: `B` batch, `P` position, `D` d_model, `K` tag, `E` entity, `T` token of a probe, padding included.
+Axes: `B` batch, `P` position, `D` d_model, `K` tag, `E` entity, `T` token of all batches, padding included.
 """
 
 import hashlib
@@ -58,32 +58,32 @@ class TaggedRow:
 
 @dataclass(frozen=True)
 class TaggingBatch:
-    """Tagged sentences as prepared batches of (tokens, tags), both [B, P]."""
+    """Tagged sentences, tokenised once as batches of (tokens, tags), both [B, P]."""
 
     batches: tuple[tuple[Tensor, Tensor], ...]
     tags: tuple[np.ndarray, ...]
-    """The batches' tags once more, on the CPU."""
+    """A copy of the batches' tags on the CPU."""
     n_sentences: int
     n_entities: int
 
 
 @dataclass(frozen=True)
 class TaggingScore:
-    """How well the concept's words are found."""
+    """Tagging scores: probabilities, precision, recall and F1 over entities, loss over tokens."""
 
     p_E: np.ndarray
-    """P(tags) of every entity: the probability of all its tokens' right tags, their product; float64 [E]."""
+    """Probability of each entity's right tags, the product over its tokens; float64 [E]."""
     precision: float
-    """Share of the entities found that are right from their first to their last token; NaN where none is found."""
+    """Share of predicted entities whose first and last token are right; NaN if none is predicted."""
     recall: float
     f1: float
-    """Harmonic mean of both, over whole entities, as CoNLL-2003 counts; 0 where none is right."""
+    """Harmonic mean of precision and recall over whole entities, as CoNLL-2003 counts; 0 if none is right."""
     loss: float
     """Mean cross-entropy of the tags, nats per token."""
 
 
 class TagHead(nn.Linear):
-    """The tags' logits from the final residual stream: [B, P, D] -> [B, P, K]."""
+    """Maps the final residual stream to tag logits: [B, P, D] -> [B, P, K]."""
 
     def __init__(self, model: LanguageModel, seed: int):
         super().__init__(model.d_model, len(TAGS))
@@ -95,13 +95,13 @@ class TagHead(nn.Linear):
 
 
 def split_sentences(concept: Concept) -> tuple[tuple[Sentence, ...], tuple[Sentence, ...]]:
-    """The sentences to train on, and about a third that is never trained on.
+    """Returns (sentences to train on, held-out sentences); about a third is held out.
 
-    A hash of the text decides (of what it states, where several sentences state the same), so that a repeated sentence is
-    never in both.
+    The split is a hash of the text, or of the fact it states (`Sentence.about`), so that repeated sentences are
+    never in both parts.
 
     Raises:
-        ConceptError: one of them would have no labelled word.
+        ConceptError: a part would have no labelled word.
     """
     parts: tuple[list[Sentence], list[Sentence]] = ([], [])
     for sentence in concept.labelled_sentences():
@@ -130,7 +130,7 @@ def tag_rows(model: LanguageModel, sentences: Sequence[Sentence], limit: int = M
 
 
 def pad_tags(rows: Sequence[TaggedRow], model: LanguageModel) -> tuple[Int[Tensor, "B P"], Int[Tensor, "B P"]]:
-    """Right-padded tokens and tags, padding not counted."""
+    """Right-padded tokens and tags on the model's device; padding has tag -100."""
     tokens = pad([row.ids for row in rows], model)
     longest = tokens.shape[1]
     tags = [[*row.tags, *[_UNCOUNTED] * (longest - len(row.tags))] for row in rows]
@@ -140,7 +140,7 @@ def pad_tags(rows: Sequence[TaggedRow], model: LanguageModel) -> tuple[Int[Tenso
 def tag_loss(
     model: LanguageModel, head: TagHead, tokens_BP: Int[Tensor, "B P"], tags_BP: Int[Tensor, "B P"]
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of the tags summed over the batch's counted tokens, in nats."""
+    """Cross-entropy of the tags, summed over the tagged tokens, in nats."""
     logits_BPK = head(model.residual(tokens_BP)).float()
     return F.cross_entropy(logits_BPK.flatten(0, 1), tags_BP.flatten(), ignore_index=_UNCOUNTED, reduction="sum")
 
@@ -163,7 +163,7 @@ def prepare(model: LanguageModel, sentences: Sequence[Sentence]) -> TaggingBatch
 
 
 def score(model: LanguageModel, head: TagHead, probe: TaggingBatch, *, precision: str = "float32") -> TaggingScore:
-    """Tag the probe's sentences and compare with the truth, entity by entity."""
+    """Tag the prepared sentences and compare the tags with the true ones, entity by entity."""
     with torch.inference_mode(), model.lock, factual_recall.precision_context(model, precision):
         log_p_T, guess_T = tag_log_p(model, head, probe)
     return scored(probe, log_p_T.cpu().numpy(), guess_T.cpu().numpy())
@@ -172,7 +172,7 @@ def score(model: LanguageModel, head: TagHead, probe: TaggingBatch, *, precision
 def tag_log_p(
     model: LanguageModel, head: TagHead, probe: TaggingBatch
 ) -> tuple[Float[Tensor, " T"], Int[Tensor, " T"]]:
-    """Of every token, one batch after the other: log P of its right tag, and the most probable tag; both on the device."""
+    """Returns log P of each token's right tag and its most probable tag, batch after batch, on the model's device."""
     log_p, guesses = [], []
     for tokens_BP, tags_BP in probe.batches:
         log_p_BPK = head(model.residual(tokens_BP)).float().log_softmax(-1)
@@ -182,7 +182,7 @@ def tag_log_p(
 
 
 def scored(probe: TaggingBatch, log_p_T: np.ndarray, guess_T: np.ndarray) -> TaggingScore:
-    """Compare what `tag_log_p` gives with the truth, entity by entity."""
+    """Score the results of `tag_log_p` against the true tags, entity by entity."""
     p_E: list[float] = []
     n_right = n_found = n_tokens = start = 0
     total = 0.0
@@ -208,7 +208,7 @@ def scored(probe: TaggingBatch, log_p_T: np.ndarray, guess_T: np.ndarray) -> Tag
 
 
 def find_entities(tags: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """[first, stop) positions of every entity; an inside tag without a beginning begins one, as in CoNLL's scorer."""
+    """Yields [first, stop) of each entity; an I tag after O starts an entity, as in CoNLL's scorer."""
     beginning, inside = TAGS.index("B"), TAGS.index("I")
     first: int | None = None
     for position, tag in enumerate([*tags, TAGS.index("O")]):

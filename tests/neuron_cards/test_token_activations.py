@@ -124,7 +124,7 @@ def test_columns_are_found_by_name(tiny_model: LanguageModel, tiny_concept: Conc
     assert [found.column(neuron) for neuron in found.neurons] == [0, 1, 2, 3, 4]
     # flat index 48 is L1.N0: L0.N48 must not be taken for it
     for absent in (Neuron(0, 4), Neuron(0, 48 + 7), Neuron(2, 47)):
-        with pytest.raises(ConfigError, match=rf"{absent} was not traced"):
+        with pytest.raises(ConfigError, match=rf"{absent} was not recorded"):
             found.column(absent)
 
 

@@ -156,7 +156,7 @@ def test_settings_out_of_range():
         word_scores(activations, minimum=1.0)
     with pytest.raises(ConfigError, match="at least 1, or None"):
         word_scores(activations, top=0)
-    with pytest.raises(ConfigError, match=r"L1\.N0 was not traced"):
+    with pytest.raises(ConfigError, match=r"L1\.N0 was not recorded"):
         word_scores(activations).of(Neuron(1, 0))
     with pytest.raises(ConfigError, match="number of contexts"):
         contexts(activations, Neuron(0, 0), 0)

@@ -77,7 +77,7 @@ def test_what_cannot_be_compared_is_refused():
     other = word_scores(written_activations(["a b"], [[0.0], [0.0]]), fold_case=True)
     with pytest.raises(ConfigError, match="different settings"):
         concept_similarity(words_of(("east",)), other, compass)
-    with pytest.raises(ConfigError, match="one row a word"):
+    with pytest.raises(ConfigError, match="one row per word"):
         concept_similarity(words_of(("east",)), words_of(("west",)), lambda words: np.zeros((7, 2)))
 
 

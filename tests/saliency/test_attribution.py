@@ -213,7 +213,7 @@ def test_settings_out_of_range(tiny_model: LanguageModel, tiny_concept: Concept)
         attribution.integrated_gradients(tiny_model, batches, baseline="median")
     with pytest.raises(ConfigError, match="“between” is no place"):
         attribution.patching_effects(tiny_model, pairs, [MLP], at="between")
-    with pytest.raises(ConfigError, match="“loss” is no metric"):
+    with pytest.raises(ConfigError, match="“loss” is not a metric"):
         attribution.patching_effects(tiny_model, pairs, [MLP], metric="loss")
     with pytest.raises(ConfigError, match="No unit is named"):
         attribution.ablation(tiny_model, batches, [])
