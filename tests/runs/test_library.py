@@ -170,7 +170,7 @@ def test_damaged_files_are_named(finished_run: RunDirectory):
         finished_run.facts()
     (finished_run.path / "status.json").write_text('{"state": "running", "heartbeat": null}')
     assert finished_run.status().state == "failed"
-    assert "heartbeat is no number" in finished_run.status().message
+    assert "heartbeat is not a number" in finished_run.status().message
 
 
 def test_an_event_that_is_still_being_written_is_left_out(run: RunDirectory):
