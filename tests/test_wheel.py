@@ -149,7 +149,9 @@ def test_the_installed_dashboard_answers_on_this_machine_only(installed: Install
     process = installed.start("palimpsest", "app", "--port", str(port))
     try:
         assert _answer(process, f"http://127.0.0.1:{port}/_stcore/health") == "ok"
-        update = json.loads(_answer(process, f"http://127.0.0.1:{port}/updates?all"))  # answered by the dashboard's own code
+        update = json.loads(
+            _answer(process, f"http://127.0.0.1:{port}/updates?all")
+        )  # answered by the dashboard's own code
         assert update == {"version": "", "text": "", "progress": None}
         listening = [one.laddr for one in psutil.Process(process.pid).net_connections("tcp") if one.status == "LISTEN"]
         assert [(one.ip, one.port) for one in listening] == [("127.0.0.1", port)]

@@ -114,12 +114,6 @@ class Circuit:
         names = [name for name in re.split(r"[\s,;]+", text.strip()) if name]
         return cls(shape=shape, components=tuple(dict.fromkeys(Component.parse(name) for name in names)))
 
-    @classmethod
-    def of_neurons(cls, neurons: NeuronSet, n_heads: int, **details: Any) -> "Circuit":
-        """A set of neurons as a circuit."""
-        shape = Shape(neurons.shape[0], n_heads, neurons.shape[1])
-        return cls(shape=shape, components=tuple(Component(n.layer, "neuron", n.index) for n in neurons), **details)
-
     def __len__(self) -> int:
         return len(self.components)
 

@@ -39,11 +39,6 @@ class ScoredAnswer:
         """Probability of the whole answer."""
         return float(np.exp(self.log_p_A.sum()))
 
-    @property
-    def p_token(self) -> float:
-        """exp(-mean cross-entropy of its tokens): the geometric mean of their probabilities."""
-        return float(np.exp(self.log_p_A.mean()))
-
 
 def score_answers(model: LanguageModel, probe: FactBatch) -> list[ScoredAnswer]:
     """Score every prompt of the probe, in its order.

@@ -1,8 +1,8 @@
 """Were the neurons that carry a concept now close to it before the edit?
 
-Over all neurons of a model, ranking every bootstrap resample anew takes many seconds (`concept_profiles.priming` does so,
-and is for chosen neurons). With tens of thousands of neurons a resample's ranks are, up to a common factor, those of the
-whole, so here neurons are ranked once and their pairs of ranks are resampled.
+Spearman's rank correlation over neurons, with a bootstrap interval. Ranking every resample of all neurons of a model anew
+takes many seconds. With tens of thousands of neurons a resample's ranks are, up to a common factor, those of the whole, so
+neurons are ranked once and their pairs of ranks are resampled.
 
 Axes: `K` unedited neuron.
 """
@@ -17,15 +17,29 @@ from analysis.errors import ConfigError
 from analysis.migration.measures import scaled
 from analysis.relearning import Snapshot
 from analysis.saliency.carriers import rank_normalise
-from analysis.saliency.concept_profiles import Priming
 
-__all__ = ["PrimedNeurons", "primed"]
+__all__ = ["PrimedNeurons", "Priming", "primed"]
 
 RESAMPLES = 200
 """Enough for the two digits of a 95% interval that are shown."""
 
 _BATCH = 2**21
 """Most numbers that are resampled at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Priming:
+    """Rank correlation between how salient neurons were for a concept before and how salient they are for it later."""
+
+    correlation: float
+    """Spearman's."""
+    low: float
+    high: float
+    """Percentile bootstrap interval over neurons."""
+    level: float
+    n: int
+    """Neurons with both values."""
+    n_resamples: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,7 +105,6 @@ def _correlate(before_K: np.ndarray, now_K: np.ndarray, n_resamples: int, seed: 
         high=float(found.confidence_interval.high),
         level=0.95,
         n=int(x_K.size),
-        interval="percentile",
         n_resamples=n_resamples,
     )
 

@@ -33,12 +33,6 @@ class Transport:
         """Share of all mass that moves at all."""
         return float(self.moved_LL.sum())
 
-    @property
-    def net_layers(self) -> float:
-        """Layers that a unit of mass moves on average, towards later layers if positive: the shift of the centre."""
-        places = np.arange(len(self.moved_LL))
-        return float((self.moved_LL * (places[None, :] - places[:, None])).sum())
-
 
 def distribution(mass_L: np.ndarray) -> np.ndarray:
     """The mass of every layer as a share of all, [L].

@@ -178,11 +178,6 @@ class RelearnConfig:
         return {"tagged" if self.task == "tagging" else "fact": self.batch_size - sum(counts.values()), **counts}
 
     @property
-    def n_neutral(self) -> int:
-        """Neutral sentences in a batch."""
-        return self.counts["neutral"]
-
-    @property
     def tracked(self) -> tuple[str, ...]:
         """The concept itself, then the others."""
         return (self.concept, *(name for name in self.track if name != self.concept))

@@ -6,12 +6,14 @@ Axes: `L` layer, `N` unit in a layer.
 """
 
 import numpy as np
+from scipy import stats
 
 __all__ = [
     "CARRIER_SHARE",
     "carried_ranks",
     "carrier_count",
     "carrier_threshold",
+    "lowest_ranks",
     "order",
     "rank_normalise",
     "rank_saliency",
@@ -42,6 +44,18 @@ def rank_normalise(scores_LN: np.ndarray) -> np.ndarray:
     measured = np.isfinite(scores_LN)
     places = ranks(np.where(measured, scores_LN, np.nan))
     return np.where(measured, 1 - places / max(int(measured.sum()) - 1, 1), np.nan)
+
+
+def lowest_ranks(scores_LN: np.ndarray) -> np.ndarray:
+    """0 = least to 1 = most salient among the measured units; equal scores share the lowest of their ranks.
+
+    So pruned neurons, which all score 0, rank 0, instead of being told apart by their position.
+    """
+    ranks_LN = np.full(scores_LN.shape, np.nan)
+    measured = np.isfinite(scores_LN)
+    places = stats.rankdata(scores_LN[measured], method="min") - 1
+    ranks_LN[measured] = places / max(places.size - 1, 1)
+    return ranks_LN
 
 
 def rank_saliency(ranks_LN: np.ndarray) -> np.ndarray:

@@ -62,10 +62,6 @@ class LabelledText:
     def n_sentences(self) -> int:
         return len(self.sentences)
 
-    @property
-    def n_real_tokens(self) -> int:
-        return sum(self.n_tokens_G)
-
 
 def span_tokens(text: TokenizedText, start: int, end: int) -> list[int]:
     """Positions of the tokens that overlap the characters [start, end)."""

@@ -40,7 +40,7 @@ def test_the_plan_has_the_right_marginals_and_the_least_cost(seed: int):
     assert plan.distance == pytest.approx(stats.wasserstein_distance(places, places, p, q))
     assert plan.distance == pytest.approx(_cheapest(before, after), abs=1e-9)
     assert plan.distance == pytest.approx(migration.wasserstein(before, after))
-    assert plan.net_layers == pytest.approx((q - p) @ places)
+    assert (plan.moved_LL * (places[None, :] - places[:, None])).sum() == pytest.approx((q - p) @ places)
 
 
 def test_a_shift_by_two_layers_costs_two():

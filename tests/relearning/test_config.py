@@ -110,7 +110,7 @@ def test_describe():
 
 def test_derived_numbers():
     config = RelearnConfig(model="m", concept="c", track=("a", "c", "b"), steps=7, cadence="steps", snapshot_every=3)
-    assert config.n_neutral == 6
+    assert config.counts["neutral"] == 6
     assert config.tracked == ("c", "a", "b")
     assert config.snapshot_steps == (3, 6, 7)
     assert config.n_snapshots == 5

@@ -7,6 +7,7 @@ from analysis.saliency.carriers import (
     carried_ranks,
     carrier_count,
     carrier_threshold,
+    lowest_ranks,
     rank_normalise,
     rank_saliency,
     ranks,
@@ -50,6 +51,13 @@ def test_rank_saliency_falls_from_one_to_zero(n: int):
 
 def test_rank_saliency_of_a_tiny_model_has_one_bin():
     assert rank_saliency(np.arange(96).reshape(2, 48)).tolist() == [[1.0] * 48] * 2
+
+
+def test_equal_scores_share_the_lowest_rank_and_unmeasured_units_have_none():
+    np.testing.assert_allclose(lowest_ranks(np.array([[0, 0, 0, 2, 1, np.nan]])), [[0, 0, 0, 1, 0.75, np.nan]])
+    assert (lowest_ranks(np.ones((2, 3))) == 0).all()
+    scores = np.random.default_rng(0).random((3, 20))
+    np.testing.assert_allclose(lowest_ranks(scores), rank_normalise(scores))
 
 
 def test_scores_of_zero_are_not_ranked_by_their_index():

@@ -10,7 +10,7 @@ from analysis import figures
 from analysis.components.sites import RESIDUAL, SITES, Site, site_named
 from analysis.concepts import Concept
 from analysis.saliency import METHODS, RANKING_METHODS, Saliency
-from analysis.saliency.concept_profiles import lowest_ranks
+from analysis.saliency.carriers import lowest_ranks
 from analysis.saliency.tables import FORMATS, saliency_table, table_bytes
 from ui.app import background, links, saliency_results, shell, viewer_model
 from ui.app.tokens import escaped
