@@ -8,7 +8,6 @@ Axes: `L` layer, `H` attention head, `N` neuron in a layer.
 """
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -16,14 +15,15 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from analysis.components.names import parse_name, split_names
 from analysis.components.neurons import NeuronSet
+from analysis.components.sites import HEADS, MLP, Site
 from analysis.errors import ConfigError, EditError
 
 __all__ = ["Circuit", "Component", "EffectMap", "Shape"]
 
 Kind = Literal["head", "mlp", "neuron"]
-_NAME = re.compile(r"^L(\d{1,9})\.(?:(H|N)(\d{1,9})|(MLP))$", re.IGNORECASE)
-_HOOK = re.compile(r"^blocks\.(\d{1,9})\.(mlp\.hook_post|attn\.hook_z|mlp)(?:\.(\d{1,9})|\[(\d{1,9})\])?$")
+_KINDS: dict[Site | None, Kind] = {None: "mlp", MLP: "neuron", HEADS: "head"}
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,9 @@ class Component:
         Raises:
             EditError: the name is not understood.
         """
-        if match := _NAME.match(name):
-            layer, letter, index, _ = match.groups()
-            kind: Kind = "mlp" if letter is None else "head" if letter.upper() == "H" else "neuron"
-            return cls(int(layer), kind, int(index or 0))
-        if match := _HOOK.match(name):
-            layer, hook, *indices = match.groups()
-            index = next((i for i in indices if i is not None), None)
-            if hook == "mlp" and index is None:
-                return cls(int(layer), "mlp")
-            if hook != "mlp" and index is not None:
-                return cls(int(layer), "neuron" if hook == "mlp.hook_post" else "head", int(index))
+        found = parse_name(name)
+        if found is not None and found.site in _KINDS:
+            return cls(found.layer, _KINDS[found.site], found.index)
         raise EditError(
             f"“{name}” is no component. Write L5.N123 (neuron), L5.H3 (attention head) or L5.MLP (MLP layer)."
         )
@@ -111,8 +103,8 @@ class Circuit:
         Raises:
             EditError: a name is not understood or lies outside the model.
         """
-        names = [name for name in re.split(r"[\s,;]+", text.strip()) if name]
-        return cls(shape=shape, components=tuple(dict.fromkeys(Component.parse(name) for name in names)))
+        parts = dict.fromkeys(Component.parse(name) for name in split_names(text))
+        return cls(shape=shape, components=tuple(parts))
 
     def __len__(self) -> int:
         return len(self.components)

@@ -3,23 +3,21 @@
 Axes: `L` layer, `N` neuron in a layer. A flat index is `layer * n_neurons + neuron`.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from analysis.components.names import parse_name, split_names
+from analysis.components.sites import MLP
 from analysis.errors import EditError
 
 __all__ = ["Neuron", "NeuronSet", "hook_name"]
 
-_SHORT = re.compile(r"^L(\d{1,99})\.N(\d{1,99})$", re.IGNORECASE)
-_HOOK = re.compile(r"^blocks\.(\d{1,99})\.mlp\.hook_post(?:\.(\d{1,99})|\[(\d{1,99})\])$")
-
 
 def hook_name(layer: int) -> str:
     """TransformerLens' name of the hook that sees the neurons of `layer`."""
-    return f"blocks.{layer}.mlp.hook_post"
+    return MLP.hook(layer)
 
 
 @dataclass(frozen=True, order=True)
@@ -30,7 +28,7 @@ class Neuron:
     index: int
 
     def __str__(self) -> str:
-        return f"L{self.layer}.N{self.index}"
+        return MLP.label(self.layer, self.index)
 
     @property
     def hook(self) -> str:
@@ -60,18 +58,15 @@ class NeuronSet:
             EditError: a name is not understood or lies outside the model.
         """
         flat = []
-        for name in re.split(r"[\s,;]+", text.strip()):
-            if not name:
-                continue
-            match = _SHORT.match(name) or _HOOK.match(name)
-            if match is None:
+        for name in split_names(text):
+            found = parse_name(name)
+            if found is None or found.site != MLP:
                 raise EditError(f"“{name}” is not a neuron. Write L5.N123 or blocks.5.mlp.hook_post[123].")
-            layer, index = (int(group) for group in match.groups() if group is not None)
-            if layer >= shape[0] or index >= shape[1]:
+            if found.layer >= shape[0] or found.index >= shape[1]:
                 raise EditError(
                     f"{name} lies outside the model: layers are 0 to {shape[0] - 1}, neurons 0 to {shape[1] - 1}."
                 )
-            flat.append(layer * shape[1] + index)
+            flat.append(found.layer * shape[1] + found.index)
         return cls(flat, shape)
 
     def __len__(self) -> int:

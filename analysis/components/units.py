@@ -1,16 +1,13 @@
 """Names of single units at any site: `L5.N123` (neuron), `L5.D12` (residual dimension), `L5.H3` (attention head)."""
 
-import re
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from analysis.components.sites import MLP, SITES, Site
+from analysis.components.names import is_short, parse_name
+from analysis.components.sites import MLP, Site
 from analysis.errors import ConfigError
 
 __all__ = ["HasUnits", "Unit", "site_shape"]
-
-_SHORT = re.compile(r"^L(\d{1,9})\.([NDH])(\d{1,9})$", re.IGNORECASE)
-_HOOK = re.compile(r"^blocks\.(\d{1,9})\.([a-z_.]+?)(?:\.(\d{1,9})|\[(\d{1,9})\])$")
 
 
 @runtime_checkable
@@ -43,7 +40,7 @@ class Unit:
     @staticmethod
     def is_name(text: str) -> bool:
         """Whether a text has the form of a short name, such as `L5.N123`; no model is needed."""
-        return _SHORT.match(text) is not None
+        return is_short(text)
 
     @classmethod
     def parse(cls, name: str, model: HasUnits) -> "Unit":
@@ -53,18 +50,13 @@ class Unit:
             ConfigError: the name is not understood, or the model has no such unit.
         """
         name = name.strip()
-        site, layer, index = None, 0, 0
-        if match := _SHORT.match(name):
-            site = next(site for site in SITES.values() if site.letter == match[2].upper())
-            layer, index = int(match[1]), int(match[3])
-        elif match := _HOOK.match(name):
-            site = SITES.get(match[2])
-            layer, index = int(match[1]), int(match[3] or match[4])
-        if site is None:
+        found = parse_name(name)
+        if found is None or found.site is None:
             raise ConfigError(
                 f"“{name[:60]}” names no unit. Write L5.N123 or blocks.5.mlp.hook_post[123]; D is a residual dimension, "
                 "H an attention head."
             )
+        layer, index, site = found.layer, found.index, found.site
         n_layers, width = site_shape(model, site)
         if layer >= n_layers or index >= width:
             raise ConfigError(

@@ -1,7 +1,6 @@
 """Which components an edit touches: by saliency, by name, or at random as a control."""
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from analysis.components.circuit import Circuit, Component, Shape
+from analysis.components.names import split_names
 from analysis.components.neurons import NeuronSet
 from analysis.errors import ConfigError, EditError
 from analysis.saliency import METHODS, Saliency, check_method
@@ -167,7 +167,7 @@ def named_components(text: str) -> tuple[Component, ...]:
     """
     if not isinstance(text, str):
         raise ConfigError("The list of components must be a text such as L5.N123, L7.H3, L9.MLP.")
-    names = [name for name in re.split(r"[\s,;]+", text) if name]
+    names = split_names(text)
     if not names:
         raise ConfigError("The list of components is empty. Write for example L5.N123, L7.H3, L9.MLP.")
     try:
