@@ -1,1 +1,1 @@
-"""Builds the card of a neuron: its top words, contexts, activations on and off the concept, error bars, output tokens."""
+"""Builds a neuron's card: top words, contexts, activations on and off the concept, error bars, output tokens."""

@@ -1,1 +1,1 @@
-"""Training of a language model: which weights may move, schedules, low-rank factors, checkpoints."""
+"""Parts of a training loop: masks of trainable weights, learning-rate schedules, LoRA factors, checkpoints."""

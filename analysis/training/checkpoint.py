@@ -1,9 +1,9 @@
-"""The state of a training on disk, from which it goes on exactly as if it had not been interrupted.
+"""Saves and loads the state of a training run, so that it resumes exactly as if it had not been interrupted.
 
-One safetensors file a state, `step-000010.safetensors`: what is trained, the optimiser's moments and the state of the
-random generators as tensors; the step, the number of texts drawn from each deck and what a training must have in common
-with it as JSON in the metadata. A file appears whole or not at all, and the one before is removed only then, so that a
-crash while saving leaves the state before.
+Each state is one safetensors file, `step-000010.safetensors`. Its tensors are the trained parameters, the optimiser's
+moments and the random generators' states; its metadata holds, as JSON, the step, the number of texts drawn from each
+deck, and the identity that a resumed training must match. Files are written atomically, and the previous state is
+removed only afterwards, so a crash while saving leaves the previous state intact.
 """
 
 import errno
@@ -38,21 +38,21 @@ _FORMAT = "palimpsest training 1"
 
 @dataclass(frozen=True)
 class State:
-    """What a stored state holds besides weights and moments."""
+    """Step and details of a stored state, besides its weights and moments."""
 
     step: int
     """Training steps done."""
     details: Mapping[str, Any]
-    """As given to `save_state`."""
+    """The `details` given to `save_state`."""
 
 
 def state_path(folder: Path, step: int) -> Path:
-    """The file of the state after `step`."""
+    """Path of the file that holds the state after `step`."""
     return folder / f"step-{step:06d}.safetensors"
 
 
 def saved_steps(folder: Path) -> tuple[int, ...]:
-    """The steps after which a state is kept, ascending."""
+    """The steps with a stored state, ascending."""
     names = (path.stem.removeprefix("step-") for path in folder.glob("step-*.safetensors"))
     return tuple(sorted(int(name) for name in names if name.isdecimal()))
 
@@ -68,20 +68,20 @@ def save_state(
     details: Mapping[str, Any] | None = None,
     keep: bool = False,
 ) -> None:
-    """Keep the state after `step`.
+    """Write the state after `step` to `folder`.
 
     Args:
-        folder: Created where missing.
+        folder: Created if missing.
         step: Training steps done.
-        parameters: What the optimiser steps, in its order.
-        optimiser: With its moments.
-        decks: With the texts drawn so far.
-        identity: What a resumed training must have in common, as JSON.
-        details: Anything else that belongs to the state, as JSON.
-        keep: Leave earlier states; otherwise this one takes their place.
+        parameters: The parameters that the optimiser steps, in its order.
+        optimiser: Its moments are stored.
+        decks: By name; the number of texts drawn from each is stored.
+        identity: JSON values that a resumed training must match, such as edit, texts and weights.
+        details: Further JSON values to store.
+        keep: Keep earlier states; otherwise they are removed.
 
     Raises:
-        OSError: the file cannot be written; earlier states are as they were.
+        OSError: the file cannot be written; earlier states are unchanged.
     """
     tensors = _named(parameters)
     for i, moments in optimiser.state_dict()["state"].items():
@@ -110,7 +110,7 @@ def load_state(
     decks: Mapping[str, Deck[Any]],
     identity: Mapping[str, Any],
 ) -> State | None:
-    """Bring everything to the newest stored state; None where nothing is stored.
+    """Restore parameters, optimiser, decks and random generators from the newest stored state; None if there is none.
 
     Raises:
         EditError: the state is damaged, or belongs to another edit, other texts or other weights.
@@ -122,7 +122,7 @@ def load_state(
     advice = f"Choose another folder, or delete {path} to begin anew."
     with _opened(path, advice) as (file, state):
         for key, value in json.loads(json.dumps(identity)).items():
-            if key in state["identity"] and state["identity"][key] != value:  # older versions kept less of it
+            if key in state["identity"] and state["identity"][key] != value:  # older versions stored fewer keys
                 raise EditError(
                     f"The state in {folder} belongs to another {key.replace('_', ' ')}, so training cannot go on from it. {advice}"
                 )
@@ -149,7 +149,7 @@ def load_state(
 
 
 def save_values(path: Path, step: int, parameters: Sequence[nn.Parameter]) -> None:
-    """Keep what is trained alone, in a file that `load_values` reads.
+    """Write the trained parameters alone to a file that `load_values` reads.
 
     Raises:
         OSError: the file cannot be written.
@@ -159,7 +159,7 @@ def save_values(path: Path, step: int, parameters: Sequence[nn.Parameter]) -> No
 
 
 def load_values(path: Path, parameters: Sequence[nn.Parameter]) -> None:
-    """Bring what is trained to a stored state, without moments and decks.
+    """Restore the trained parameters from a stored state, without moments and decks.
 
     Raises:
         EditError: the file is damaged, or belongs to another training.
@@ -172,7 +172,7 @@ def load_values(path: Path, parameters: Sequence[nn.Parameter]) -> None:
 
 
 def copy_values(source: Path, target: Path) -> None:
-    """Copy a stored state without its moments: what a branch begins with.
+    """Copy the parameters of a stored state, without its moments, as the start of a branch.
 
     Raises:
         EditError: the file is damaged.
@@ -184,7 +184,7 @@ def copy_values(source: Path, target: Path) -> None:
 
 
 class _opened:
-    """A state's file and its JSON; whatever is wrong with them is damage."""
+    """Opens a state's file and yields (file, its JSON); read errors inside become an `EditError`."""
 
     def __init__(self, path: Path, advice: str):
         self.path, self.advice = path, advice
@@ -227,7 +227,7 @@ def _write(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) 
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-    except SafetensorError as error:  # it tells of a full disk in its text alone
+    except SafetensorError as error:  # only its text says that the disk is full
         number = errno.ENOSPC if "No space left" in str(error) or "os error 28" in str(error) else errno.EIO
         raise OSError(number, str(error), str(path)) from error
     finally:
@@ -235,7 +235,7 @@ def _write(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) 
 
 
 def _owned(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """On the CPU, each with memory of its own: parts of fused projections share theirs, which the format refuses."""
+    """Tensors on the CPU without shared memory: safetensors refuses the shared memory of fused projections' parts."""
     seen: set[int] = set()
     for name, tensor in tensors.items():
         plain = tensor.cpu().contiguous()

@@ -1,8 +1,9 @@
-"""Low-rank training (LoRA, Hu et al. 2021, arXiv 2106.09685): factors beside the linear layers, merged in the end.
+"""LoRA (Hu et al. 2021, arXiv 2106.09685): trains low-rank factors added to linear layers, and merges them at the end.
 
-The weights stay as they are while the factors train, so neither gradients nor optimiser moments of their size are needed.
-Where a circuit owns only some rows or columns of a layer, the factors cover only those. Biases, norms and embeddings are
-not trained. Axes: `R` rank, `I` inputs, `O` outputs of a layer that the factors cover.
+The weights are frozen while the factors train, so they need neither gradients nor optimiser moments. If a circuit owns
+only some rows or columns of a layer, the factors cover only those. Biases, norms and embeddings are not trained.
+
+Axes: `R` rank, `I` inputs, `O` outputs of a layer that the factors cover.
 """
 
 from collections.abc import Sequence
@@ -20,10 +21,10 @@ __all__ = ["LowRank", "linear_slices", "stored_slices"]
 
 
 def linear_slices(model: LanguageModel, pieces: Sequence[Slice] | None = None) -> list[Slice]:
-    """The slices among `pieces` that belong to linear layers; None: every linear layer of every block, whole.
+    """The slices among `pieces` that belong to linear layers; for None, every linear layer of every block, whole.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: no slice belongs to a linear layer.
     """
     weights = {id(linear.weight): linear.weight for linear in _linears(model)}
     if pieces is None:
@@ -37,7 +38,7 @@ def linear_slices(model: LanguageModel, pieces: Sequence[Slice] | None = None) -
 
 
 def stored_slices(model: LanguageModel, pieces: Sequence[Slice]) -> list[Slice]:
-    """The same weights as slices of stored parameters: a part of a fused projection becomes the whole projection."""
+    """Maps slices to stored parameters: a slice of a fused projection's part becomes the whole projection."""
     found: dict[int, Slice] = {}
     for piece in pieces:
         stored = model.stored_parameter(piece.parameter)
@@ -49,7 +50,7 @@ def stored_slices(model: LanguageModel, pieces: Sequence[Slice]) -> list[Slice]:
 
 
 class LowRank:
-    """Factors on the linear layers of some slices; used like a `WeightMask`, plus `merge`."""
+    """Low-rank factors on slices of linear layers; has the interface of `WeightMask`, plus `merge`."""
 
     def __init__(self, model: LanguageModel, pieces: Sequence[Slice], *, rank: int, alpha: float, seed: int):
         """Freeze the model and add factors whose product is zero.
@@ -57,9 +58,9 @@ class LowRank:
         Args:
             model: The model that is trained.
             pieces: Slices of linear layers (`linear_slices`); no weight may be in two of them.
-            rank: Of the factors.
-            alpha: The product counts alpha / rank times.
-            seed: Draws the factors.
+            rank: Rank of the factors.
+            alpha: The factors' product is scaled by alpha / rank.
+            seed: Draws the initial factors.
         """
         self._trained = {parameter: parameter.requires_grad for parameter in model.parameters()}
         for parameter in self._trained:
@@ -69,23 +70,23 @@ class LowRank:
         self._factors = [_Factor(modules[id(one.parameter)], one, rank, alpha / rank, draw) for one in pieces]
         self._handles = [factor.linear.module.register_forward_hook(factor.add) for factor in self._factors]
         self.parameters: list[nn.Parameter] = [one for factor in self._factors for one in (factor.a_RI, factor.b_OR)]
-        """What the optimiser steps."""
+        """The factors, which the optimiser steps."""
 
     def mask_gradients(self) -> None:
-        """Nothing but the factors has gradients."""
+        """Does nothing: only the factors have gradients."""
 
     def mask_update(self) -> None:
-        """Nothing but the factors was stepped."""
+        """Does nothing: only the factors were stepped."""
 
     def merge(self) -> None:
-        """Take the factors off and add their product to the weights."""
+        """Remove the factors and add their product to the weights."""
         self._detach()
         with torch.no_grad():
             for factor in self._factors:
                 factor.merge()
 
     def release(self) -> None:
-        """Take the factors off and let every parameter be trained again."""
+        """Remove the factors and restore every parameter's `requires_grad`."""
         self._detach()
         for parameter, trained in self._trained.items():
             parameter.requires_grad_(trained)
@@ -113,7 +114,7 @@ class _Factor:
         self.b_OR = nn.Parameter(torch.zeros(n_out, rank, device=device))
 
     def add(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        """A forward hook: what the layer gives, and what the factors add to it."""
+        """Forward hook: returns the layer's output plus the factors' output."""
         x = inputs[0]
         if not self.by_output and not self.piece.is_whole:
             x = x.index_select(-1, self.piece.indices)
@@ -130,6 +131,6 @@ class _Factor:
 
 
 def _linears(model: LanguageModel) -> list[Linear]:
-    """The linear layers of all blocks, each once; of a fused projection the parts, because only they are run."""
+    """The linear layers of all blocks, each once; fused projections as their parts, because only those are run."""
     found = {id(one.weight): one for block in model.blocks for one in block.linears()}
     return list(found.values())

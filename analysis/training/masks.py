@@ -1,12 +1,12 @@
-"""Which weights training may move: held ones stay as an edit left them, and a circuit may confine training to itself.
+"""Masks which weights training may change: holds edited weights fixed, or confines training to a circuit.
 
-Held weights are masked in place: their gradients are removed before clipping, and what the optimiser did to them
-(momentum, weight decay) is undone after each step, which needs a copy of the held slices only.
+Held weights are masked in place: their gradients are zeroed before clipping, and what the optimiser did to them
+(momentum, weight decay) is undone after each step. This needs a copy of the held slices only.
 
-Confined training works the other way round. Where a circuit owns a part of a parameter, the optimiser gets a small
-parameter of its own: a copy of that part, which receives the part's gradient and is copied back after each step.
-Nothing ever writes outside it, so the rest keeps its bits whatever the optimiser does, and neither the rest nor its
-moments are ever copied. Parameters without a chosen part get no gradient and are unknown to the optimiser.
+Confined training gives the optimiser small parameters instead. For each part of a parameter that a circuit owns, it
+steps a copy of that part, which receives the part's gradient and is copied back after each step. Nothing writes outside
+the part, so all other weights stay bit for bit whatever the optimiser does, and neither they nor their moments are
+copied. Parameters without a chosen part get no gradient, and the optimiser does not see them.
 """
 
 from collections.abc import Sequence
@@ -23,19 +23,19 @@ __all__ = ["WeightMask"]
 
 
 class WeightMask:
-    """Hands the weights that may move to an optimiser, and keeps all others as they are, bit for bit.
+    """Gives the trainable weights to an optimiser, and keeps all others unchanged, bit for bit.
 
     In each training step: `loss.backward()`, `mask_gradients()`, clip and step over `parameters`, `mask_update()`.
-    As a context manager it lets every parameter be trained again at the end.
+    As a context manager it restores every parameter's `requires_grad` at the end.
     """
 
     def __init__(self, model: LanguageModel, held: Sequence[Slice] = (), only: Circuit | Sequence[Slice] | None = None):
-        """Mask the weights as they are now.
+        """Mask the weights at their current values.
 
         Args:
             model: The model that is trained.
-            held: Slices that must not move.
-            only: Move nothing but the weights of these components, or these slices; None moves the whole model.
+            held: Slices that must not change.
+            only: Train only the weights of these components, or these slices; None trains the whole model.
 
         Raises:
             ConfigError: nothing is left to train.
@@ -45,7 +45,7 @@ class WeightMask:
         self._held: list[tuple[Slice, Tensor]] = []
         self._parts: list[tuple[Slice, nn.Parameter]] = []
         self.parameters: list[nn.Parameter] = []
-        """What the optimiser steps, and what the gradient's norm is taken over."""
+        """The parameters that the optimiser steps and whose gradient norm is clipped."""
         if only is None:
             self._held = [(piece, piece.read()) for piece in held]
             self.parameters = [parameter for parameter, trained in self._trained.items() if trained]
@@ -72,7 +72,7 @@ class WeightMask:
                 self.parameters.append(part)
 
     def mask_gradients(self) -> None:
-        """Before clipping: a weight that may not move must not count in the norm."""
+        """Call before clipping: removes the gradients of fixed weights, which must not count in the norm."""
         for piece, _ in self._held:
             if piece.parameter.grad is not None:
                 piece.parameter.grad.index_fill_(piece.axis, piece.indices, 0)
@@ -82,7 +82,7 @@ class WeightMask:
             piece.parameter.grad = None
 
     def mask_update(self) -> None:
-        """After the optimiser's step: held weights get their old value back, confined ones their new value."""
+        """Call after the optimiser's step: restores held weights, and copies confined parts into the model."""
         with torch.no_grad():
             for piece, value in self._held:
                 piece.write(value)
@@ -90,7 +90,7 @@ class WeightMask:
                 piece.write(part)
 
     def release(self) -> None:
-        """Take the confinement back and drop the gradients."""
+        """Restore every parameter's `requires_grad` and drop the gradients."""
         for parameter, trained in self._trained.items():
             parameter.requires_grad_(trained)
             parameter.grad = None

@@ -1,4 +1,4 @@
-"""What every training loop shares: decks of texts, seeding, schedules, and a check of the loss."""
+"""Helpers of every training loop: drawing texts, learning-rate schedules, seeding, and a check of the loss."""
 
 import math
 import random
@@ -24,8 +24,8 @@ class Deck(Generic[T]):
         """Shuffle the rows.
 
         Args:
-            what: What a row is, for the error.
-            rows: The texts, those of a single token left out.
+            what: Name of a row, for the error message.
+            rows: The texts, without those of a single token.
             seed: Determines the order of all draws.
 
         Raises:
@@ -37,7 +37,7 @@ class Deck(Generic[T]):
         self._random = random.Random(seed)
         self._left: list[T] = []
         self.drawn = 0
-        """Number of rows drawn so far: with the seed, all of its state."""
+        """Number of rows drawn so far; with the seed it determines the deck's state."""
 
     def draw(self, count: int) -> list[T]:
         """The next `count` rows."""
@@ -51,26 +51,26 @@ class Deck(Generic[T]):
 
 
 def check_loss(loss: float, learning_rate: float) -> None:
-    """Refuse to go on with a loss that is not finite.
+    """Raise an error if the loss is not finite.
 
     Raises:
-        ConfigError: it is infinite or NaN.
+        ConfigError: the loss is infinite or NaN.
     """
     if not math.isfinite(loss):
         raise ConfigError(f"Training diverged (the loss is {loss}). Lower the learning rate, now {learning_rate:g}.")
 
 
 def learning_share(schedule: str, step: int, steps: int, warmup: int = 0) -> float:
-    """The share of the full learning rate that `step` (from 1) of `steps` is taken with.
+    """The factor on the learning rate at `step` (from 1) of `steps`.
 
-    It rises evenly over the `warmup` steps, is whole at the step after them, and then stays (constant) or falls, evenly
-    (linear) or along a half cosine, to where the step after the last would have none.
+    It rises linearly over the `warmup` steps, is 1 at the step after them, and then stays (constant) or falls, linearly
+    or along a half cosine, so that it would reach 0 at the step after the last.
 
     Raises:
         ConfigError: the schedule is unknown.
     """
     if schedule not in SCHEDULES:
-        raise ConfigError(f"“{schedule}” is no schedule. Use {', '.join(SCHEDULES)}.")
+        raise ConfigError(f"“{schedule}” is not a schedule. Use {', '.join(SCHEDULES)}.")
     if step <= warmup:
         return step / (warmup + 1)
     done = (step - 1 - warmup) / (steps - warmup)
@@ -90,7 +90,7 @@ class reproducible:
         self.before = torch.are_deterministic_algorithms_enabled()
         if self.cuda:
             torch.use_deterministic_algorithms(True, warn_only=True)
-            # with warn_only this kernel stays as it is: its backward pass adds up in any order
+            # warn_only leaves this kernel on, whose backward pass sums in no fixed order
             self.efficient = torch.backends.cuda.mem_efficient_sdp_enabled()
             torch.backends.cuda.enable_mem_efficient_sdp(False)
 

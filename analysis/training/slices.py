@@ -1,8 +1,8 @@
-"""The weights that belong to components: which rows or columns of which parameters.
+"""Maps components to their weights: rows or columns of parameters.
 
 A neuron owns one row or column of each matrix of its MLP; an attention head owns as many as `d_head`. A whole MLP
-layer is all of its neurons and, when it is trained, its output bias. What several components share (norms, the output
-bias of an attention layer, keys and values under grouped-query attention) belongs to none of them.
+layer is all of its neurons and, in training, its output bias. Weights that several components share (norms, the output
+bias of an attention layer, keys and values under grouped-query attention) belong to none of them.
 
 Axes: `W` chosen rows or columns.
 """
@@ -46,15 +46,15 @@ class Slice:
         return len(self.indices) == self.parameter.shape[self.axis]
 
     def read(self) -> Tensor:
-        """A copy of the weights."""
+        """A copy of the slice's weights."""
         return self.parameter.detach().index_select(self.axis, self.indices)
 
     def write(self, values: Tensor) -> None:
-        """Replace the weights under `torch.no_grad`; everything else in the parameter keeps its bits."""
+        """Replace the slice's weights; call under `torch.no_grad`. The rest of the parameter is unchanged."""
         self.parameter.index_copy_(self.axis, self.indices, values)
 
     def without(self, others: Sequence["Slice"]) -> "Slice":
-        """What is left of it when the rows or columns of `others` are taken away."""
+        """The slice without the rows or columns of `others`."""
         taken = [other.indices for other in others if other.parameter is self.parameter]
         if not taken:
             return self
@@ -68,22 +68,22 @@ class Group:
     site: Site
     layer: int
     chosen: np.ndarray
-    """Which neurons or heads, ascending."""
+    """Indices of the neurons or heads, ascending."""
     weights: Sequence[NeuronWeight | HeadWeight]
-    """The parameters that hold a slice of each; the one that writes to the residual stream is the last."""
+    """The parameters that hold a slice of each; the output weight, which writes to the residual stream, is last."""
     output: nn.Module
-    """The module that the last weight belongs to."""
+    """The module of the output weight."""
     indices: Tensor
-    """Which rows or columns of each weight, int64, [W]."""
+    """Rows or columns of each weight, int64, [W]."""
 
     def slices(self, *, output_only: bool = False) -> Iterator[Slice]:
-        """The slice of every weight, or of the last one alone."""
+        """The slices of all weights, or of the output weight alone."""
         for weight in self.weights[-1:] if output_only else self.weights:
             yield Slice(weight.parameter, weight.axis, self.indices)
 
 
 def by_layer(neurons: NeuronSet, heads: Sequence[Head]) -> Iterator[tuple[Site, int, np.ndarray]]:
-    """(site, layer, indices) of the chosen neurons of every layer that has any, then of the heads."""
+    """Yields (site, layer, indices) for each layer with chosen neurons, then for each with chosen heads."""
     for layer, chosen in neurons.by_layer().items():
         yield MLP, layer, chosen
     for layer in sorted({layer for layer, _ in heads}):
@@ -91,7 +91,7 @@ def by_layer(neurons: NeuronSet, heads: Sequence[Head]) -> Iterator[tuple[Site, 
 
 
 def groups(model: LanguageModel, neurons: NeuronSet, heads: Sequence[Head]) -> Iterator[Group]:
-    """The weights of the chosen neurons of every layer, then of the chosen heads.
+    """Yields the weights of the chosen neurons layer by layer, then those of the chosen heads.
 
     Raises:
         UnsupportedArchitectureError: heads are chosen, and the model's attention is not made of heads.
@@ -124,7 +124,7 @@ def circuit_slices(model: LanguageModel, circuit: Circuit) -> list[Slice]:
 
 
 def n_parameters(model: LanguageModel, circuit: Circuit) -> int:
-    """Number of single weights that belong to `circuit`: what training confined to it can change.
+    """Number of single weights that belong to `circuit`, which training confined to it can change.
 
     Raises:
         EditError: the circuit belongs to a model of another shape.
@@ -134,7 +134,7 @@ def n_parameters(model: LanguageModel, circuit: Circuit) -> int:
 
 
 def check_shape(model: LanguageModel, shape: Shape) -> None:
-    """Refuse components of another model.
+    """Check that components belong to a model of this shape.
 
     Raises:
         EditError: `shape` is not that of `model`.
