@@ -1,4 +1,4 @@
-"""Language models: the catalog, fetching, loading through TransformerLens, memory, fingerprints, export."""
+"""Language models: catalog, fetching, loading through TransformerLens, memory estimates, fingerprints, export."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""Take a forward pass up again at any layer: what entered every block is kept, and blocks are run again from there.
+"""Records the inputs of every block in a forward pass, and reruns blocks from any layer on.
 
 Axes: `B` batch, `P` position, `D` d_model.
 """
@@ -14,10 +14,10 @@ __all__ = ["BlockInputs"]
 
 
 class BlockInputs:
-    """What entered every block in one forward pass: the residual stream, and what goes with it (masks, positions).
+    """Inputs of every block in one forward pass: the residual stream and the other arguments (masks, positions).
 
-    Families that carry more from block to block than the residual stream cannot be taken up this way; whoever uses it
-    must compare an untouched pass that was taken up with the whole one.
+    Rerunning is wrong for families that pass more than the residual stream from block to block, so callers must check
+    that an unmodified rerun equals the original pass.
     """
 
     def __init__(self, blocks: Sequence[nn.Module]):
@@ -26,7 +26,7 @@ class BlockInputs:
 
     @contextmanager
     def recording(self) -> Iterator["BlockInputs"]:
-        """Note what enters each block in the one forward pass that is made inside."""
+        """Record the inputs of each block; run exactly one forward pass inside."""
         with ExitStack() as stack:
             for block in self._blocks:
                 stack.callback(block.register_forward_pre_hook(self._note, with_kwargs=True).remove)
@@ -34,13 +34,13 @@ class BlockInputs:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every block was entered exactly once, with a residual stream that could be told."""
+        """Whether the residual stream entering each block was recorded, once per block."""
         return len(self._calls) == len(self._blocks)
 
     def run(self, first: int, end: int) -> Float[Tensor, "B P D"]:
-        """The residual stream after the blocks `first` to `end - 1`, entered with what entered `first` back then.
+        """Run the blocks `first` to `end - 1` on the recorded input of `first`; returns the residual stream after them.
 
-        Hooks that are installed fire; with `end` equal to `first` it is what entered `first`.
+        Installed hooks fire. If `end` equals `first`, returns the recorded input of `first`.
         """
         residual_BPD = self._calls[first][0]
         for layer in range(first, end):

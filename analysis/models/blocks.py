@@ -1,4 +1,4 @@
-"""One transformer block through a narrow view: what writes to the residual stream, its norms, the weights of components.
+"""A view of one transformer block: its output projections, its norms, and the weights of neurons and heads.
 
 Axes: `B` batch, `P` position, `H` attention head, `Z` width of a head, `D` d_model.
 """
@@ -21,24 +21,24 @@ __all__ = ["Block", "HeadWeight", "NeuronWeight", "count_neurons"]
 
 @dataclass(frozen=True)
 class NeuronWeight:
-    """A parameter of an MLP of which each neuron owns one slice."""
+    """An MLP parameter in which each neuron owns one slice along `axis`."""
 
     name: str
-    """Part of the neuron: "gate", "in", "out", with ".bias" for a bias."""
+    """Role of the weight: "gate", "in" or "out", with ".bias" for a bias."""
     parameter: nn.Parameter
     axis: int
-    """The axis of `parameter` that counts neurons."""
+    """The axis of `parameter` that indexes neurons."""
 
 
 @dataclass(frozen=True)
 class HeadWeight:
-    """A parameter of an attention layer of which head `h` owns the slice [h * d_head, (h + 1) * d_head)."""
+    """An attention parameter in which head `h` owns the slice [h * d_head, (h + 1) * d_head) along `axis`."""
 
     name: str
     """One of q, k, v, o, with ".bias" for a bias."""
     parameter: nn.Parameter
     axis: int
-    """The axis of `parameter` that counts heads times `d_head`."""
+    """The axis of `parameter` of length n_heads * d_head."""
 
 
 class Block:
@@ -54,7 +54,7 @@ class Block:
 
     @property
     def attention_output(self) -> nn.Module:
-        """The linear layer from the heads' outputs, [..., H * Z], to what attention writes, [..., D].
+        """The linear layer from the heads' outputs, [..., H * Z], to attention's output, [..., D].
 
         Raises:
             UnsupportedArchitectureError: the layer has no such projection.
@@ -66,7 +66,7 @@ class Block:
 
     @property
     def mlp_output(self) -> nn.Module:
-        """The linear layer from the neurons' activations, [..., N], to what the MLP writes, [..., D]."""
+        """The linear layer from the neurons' activations, [..., N], to the MLP's output, [..., D]."""
         return self._block.mlp.out.original_component
 
     @property
@@ -76,7 +76,7 @@ class Block:
 
     @property
     def norm_before_mlp(self) -> Norm | None:
-        """The norm through which the MLP reads the residual stream; the shared one where there is one; OLMo 2: None."""
+        """The norm at the MLP's input, possibly shared with attention; None if there is none (OLMo 2)."""
         return self._norm("ln2") or self._norm("ln1")
 
     @property
@@ -85,16 +85,16 @@ class Block:
         return self._norm("ln2_post")
 
     def attention_writes(self, z_BPHZ: Float[Tensor, "B P H Z"]) -> Float[Tensor, "B P D"]:
-        """What attention adds to the residual stream, from its heads' outputs (the hook `attn.hook_z`).
+        """Computes what attention adds to the residual stream from its heads' outputs (the hook `attn.hook_z`).
 
-        Granite multiplies it once more by a constant, which is not in it.
+        Granite multiplies this once more by a constant, which is not included.
         """
         written_BPD = self.attention_output(z_BPHZ.flatten(2))
         after = self.norm_after_attention
         return written_BPD if after is None else after(written_BPD)
 
     def neuron_weights(self) -> list[NeuronWeight]:
-        """All parameters of which each neuron owns a slice, incoming ones first, the output last."""
+        """All parameters in which each neuron owns a slice, incoming weights first, the output weight last."""
         weights = []
         for name, neuron_side in (("gate", "out"), ("in", "out"), ("out", "in")):
             linear = _wrapped(self._block.mlp, name)
@@ -108,10 +108,10 @@ class Block:
         return weights
 
     def head_weights(self) -> list[HeadWeight]:
-        """The parameters of which each attention head owns a slice of `d_head`, its output last.
+        """The parameters in which each attention head owns a slice of `d_head`, the output projection last.
 
         Raises:
-            UnsupportedArchitectureError: the output projection is not made of heads.
+            UnsupportedArchitectureError: the output projection has no slice per head.
         """
         attention = self._block.attn
         separate = getattr(attention, "qkv", None) is None
@@ -130,7 +130,7 @@ class Block:
         return weights
 
     def linears(self) -> list[Linear]:
-        """The linear layers that are run, each once: of a fused projection its parts, not the whole."""
+        """The linear layers that are run, each once; a fused projection is replaced by its parts."""
         here = [Linear(one) for one in self._block.modules() if is_linear(one)]
         weights = [one.weight for one in here]
         kept = {id(one.weight): one for one in here if not any(lies_inside(other, one.weight) for other in weights)}
@@ -138,7 +138,7 @@ class Block:
 
     @property
     def mlp_kind(self) -> str:
-        """Name of the class that makes the MLP, "NoneType" where the block has none."""
+        """Class name of the MLP; "NoneType" if the block has none."""
         return type(getattr(self._block, "mlp", None)).__name__
 
     def _norm(self, name: str) -> Norm | None:
@@ -147,8 +147,8 @@ class Block:
 
     def _no_heads(self) -> UnsupportedArchitectureError:
         return UnsupportedArchitectureError(
-            f"The attention of layer {self._layer} of “{self._model_name}” does not store one slice of weights a head, so "
-            "heads cannot be edited. Choose MLP layers or neurons."
+            f"The attention of layer {self._layer} of “{self._model_name}” does not store one slice of weights per "
+            "head, so heads cannot be edited. Choose MLP layers or neurons."
         )
 
 
@@ -158,15 +158,15 @@ def count_neurons(
     """Number of neurons in a layer, after checking that every layer has the hook and editable neurons.
 
     Args:
-        blocks: All of a model.
-        hook_names: Hooks that the model has.
-        parameters: All that the model computes with: neurons must be slices of these.
-        model_name: For messages.
+        blocks: All blocks of a model.
+        hook_names: Names of all hooks of the model.
+        parameters: All parameters that the model computes with; neurons must own slices of these.
+        model_name: Name of the model, for messages.
 
     Raises:
         MissingHookError: a layer lacks the hook on its neurons' activations.
-        UnsupportedArchitectureError: a mixture of experts, layers of different widths, or neurons without weights of
-            their own.
+        UnsupportedArchitectureError: the model is a mixture of experts, its layers differ in width, or its neurons
+            own no weights.
     """
     widths = set()
     owned = {parameter.data_ptr() for parameter in parameters}
@@ -179,13 +179,13 @@ def count_neurons(
         if hook_name(layer) not in hook_names:
             raise MissingHookError(
                 f"“{model_name}” has no hook {hook_name(layer)}, which neuron saliency needs. Choose a model "
-                "whose blocks all have an MLP that TransformerLens can look into."
+                "whose blocks all have an MLP that TransformerLens has hooks for."
             )
         weights = block.neuron_weights()
         if not weights or weights[-1].name != "out" or any(w.parameter.data_ptr() not in owned for w in weights):
             raise UnsupportedArchitectureError(
-                f"The MLP of layer {layer} of “{model_name}” ({block.mlp_kind}) does not store one slice of weights a "
-                "neuron, so neurons cannot be edited. Choose a Llama, Qwen, Gemma, GPT-2 or GPT-NeoX style model."
+                f"The MLP of layer {layer} of “{model_name}” ({block.mlp_kind}) does not store one slice of weights "
+                "per neuron, so neurons cannot be edited. Choose a Llama, Qwen, Gemma, GPT-2 or GPT-NeoX style model."
             )
         widths.add(weights[-1].parameter.shape[weights[-1].axis])
     if len(widths) != 1:
@@ -197,5 +197,5 @@ def count_neurons(
 
 
 def _wrapped(parent: Any, name: str) -> Any:
-    """The transformers module behind a bridge's component; None where there is none."""
+    """The transformers module inside a bridge's component; None if there is none."""
     return getattr(getattr(parent, name, None), "original_component", None)

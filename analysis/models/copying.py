@@ -1,7 +1,7 @@
-"""An independent copy of a loaded model: the same architecture built anew, with the weights as they are now.
+"""Copies a loaded model: builds the same architecture from its configuration and copies the current weights into it.
 
-PyTorch cannot deep-copy every bridge (GPT-2's query, key and value weights are views of one matrix), so the plain model is
-built from its configuration and wrapped again, as at a load.
+PyTorch cannot deep-copy every bridge (GPT-2's query, key and value weights are views of one matrix), so the plain
+transformers model is built and wrapped in a new bridge.
 """
 
 import copy
@@ -23,12 +23,12 @@ _EXACT = 1e-6
 
 
 def copy_model(model: LanguageModel) -> LanguageModel:
-    """A model with the same weights, edits and added biases included; it takes the memory of the weights again.
+    """Copy a model with its current weights, edits and added biases; needs memory for a second set of weights.
 
-    Tokenizer and source are shared, since nothing changes them.
+    Tokenizer and source are shared, because nothing changes them.
 
     Raises:
-        UnsupportedArchitectureError: the copy gives other logits, so the model holds weights that cannot be reached.
+        UnsupportedArchitectureError: the copy's logits differ, so some of the model's weights were not copied.
     """
     with model.lock:
         original: Any = model._inner
@@ -55,7 +55,7 @@ def copy_model(model: LanguageModel) -> LanguageModel:
 
 
 def _built(original: Any, dtype: torch.dtype) -> nn.Module:
-    """The plain transformers model of the same configuration, with whatever its memory held for weights."""
+    """Builds a transformers model with the configuration of `original`; its weights are uninitialised."""
     from transformers.initialization import no_init_weights
 
     before = torch.get_default_dtype()

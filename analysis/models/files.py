@@ -1,4 +1,4 @@
-"""Read a model's folder with transformers: weights and tokenizer, every weight accounted for, never code from the folder."""
+"""Loads weights and tokenizer from a folder with transformers; refuses missing weights and code from the folder."""
 
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,16 @@ __all__ = ["read_folder"]
 
 
 def read_folder(folder: Path, dtype: str, name: str) -> tuple[nn.Module, Any]:
-    """A transformers model in eval mode and its fast tokenizer.
+    """Load a transformers model in eval mode, and its fast tokenizer.
 
     Args:
-        folder: As transformers writes it, with safetensors.
+        folder: A folder as transformers saves it, with safetensors.
         dtype: Name of a torch dtype.
-        name: Of the model, for messages.
+        name: Name of the model, for messages.
 
     Raises:
         UnsupportedArchitectureError: transformers cannot load it as a causal language model without the folder's own code.
-        ModelFileError: config, weights or tokenizer are damaged, incomplete or of no use.
+        ModelFileError: config, weights or tokenizer are damaged or incomplete, or the tokenizer is not a fast one.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -42,7 +42,7 @@ def read_folder(folder: Path, dtype: str, name: str) -> tuple[nn.Module, Any]:
         inner, info = loaded
     except ValueError as error:
         raise UnsupportedArchitectureError(
-            f"“{name}” ({config.model_type}) is no causal language model that transformers can load ({error})."
+            f"“{name}” ({config.model_type}) is not a causal language model that transformers can load ({error})."
         ) from error
     except Exception as error:  # safetensors and torch raise their own types on damaged files
         raise ModelFileError(

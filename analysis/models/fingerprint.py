@@ -1,6 +1,6 @@
-"""A model's fingerprint: some logits for a fixed input, stored once and compared at every load.
+"""Fingerprints a model by some logits for a fixed input, stored once and compared at every load.
 
-It catches what is otherwise silent: weights that did not load, a folder that changed, a library that computes
+The comparison catches silent faults: weights that did not load, a folder that changed, a library version that computes
 something else.
 """
 
@@ -26,9 +26,9 @@ class Fingerprint:
     tokens: list[int]
     """Input ids, spread over the vocabulary."""
     vocabulary: list[int]
-    """Which logits are kept."""
+    """Token ids whose logits are kept."""
     logits: list[float]
-    """Their values, computed in float32."""
+    """Values of these logits, as float32."""
 
     @classmethod
     def of(cls, model: torch.nn.Module) -> "Fingerprint":
@@ -50,7 +50,9 @@ class Fingerprint:
         try:
             return cls(**json.loads(path.read_text()))
         except (OSError, ValueError, TypeError) as error:
-            raise ModelFileError(f"{path} is damaged ({error}). Delete it; it is made anew.") from error
+            raise ModelFileError(
+                f"{path} is damaged ({error}). Delete it; it is recomputed at the next load."
+            ) from error
 
     def check(self, other: "Fingerprint", *, dtype: str, name: str) -> None:
         """Raise `FingerprintError` unless `other`, computed at `dtype`, agrees with this one."""

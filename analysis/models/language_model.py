@@ -1,8 +1,8 @@
-"""A language model as every analysis sees it: token ids in, activations at hooks and logits out, its parts by name.
+"""The typed interface to a language model: tokenising, forward passes, hooks, embeddings and weights by name.
 
-Nothing outside this package touches the TransformerLens bridge or the transformers model inside it, so what differs
-between families (fused projections, scaled embeddings, tied or capped heads) is settled here. The views on parts of a
-model have modules of their own: `blocks`, `norms`, `readout`, `linear_layers`, `block_inputs`; `loading` makes one.
+Nothing outside this package touches the TransformerLens bridge or the transformers model inside it, so differences
+between families (fused projections, scaled embeddings, tied or capped heads) are handled here. Views of a model's parts
+have their own modules: `blocks`, `norms`, `readout`, `linear_layers`, `block_inputs`. `loading` constructs a model.
 
 Axes: `B` batch, `P` position, `K` last position, `D` d_model, `V` vocabulary.
 """
@@ -33,7 +33,7 @@ __all__ = ["LanguageModel", "TokenizedText"]
 
 @dataclass(frozen=True)
 class TokenizedText:
-    """A text's token ids with the characters each one stands for."""
+    """A text's token ids, with the character range of each."""
 
     ids: tuple[int, ...]
     offsets: tuple[tuple[int, int], ...]
@@ -44,15 +44,15 @@ class TokenizedText:
 
 
 class LanguageModel:
-    """A causal language model, with what every analysis needs to know about it.
+    """A causal language model with its tokenizer, dimensions, hooks and weights.
 
     Forward passes that install hooks run under `lock`, because a model is shared between a server's sessions.
     """
 
     name: str
-    """What it was loaded as: catalog name, hub id, or name of the folder or file."""
+    """Name under which it was loaded: catalog name, hub id, or name of the folder or file."""
     dtype: str
-    """Of its weights: "float32", "bfloat16" or "float16"."""
+    """Dtype of its weights: "float32", "bfloat16" or "float16"."""
     n_layers: int
     d_model: int
     """Width of the residual stream."""
@@ -63,31 +63,30 @@ class LanguageModel:
     d_head: int
     """Width of a head; `n_heads * d_head` may differ from `d_model` (Gemma, Qwen 3)."""
     n_parameters: int
-    """Stored weights, tied ones counted once."""
+    """Number of stored weights; tied ones count once."""
     vocabulary_size: int
     context_length: int
     """Most tokens the model can read at once."""
     blocks: tuple[Block, ...]
-    """The layers, each a narrow view."""
+    """Views of the layers."""
     readout: Readout
     """Final norm and unembedding."""
 
     def __init__(
         self, bridge: Any, tokenizer: Any, source: ModelSource, dtype: str, names: Mapping[Place, str] | None = None
     ):
-        """Check a bridge and look into it; `loading.from_parts` makes one.
+        """Check a bridge and read its dimensions and weights; use `loading.from_parts` to construct a model.
 
         Args:
             bridge: A `TransformerBridge` in raw mode.
             tokenizer: A fast tokenizer of transformers.
             source: Where the model came from.
-            dtype: Of the weights.
+            dtype: Dtype of the weights.
             names: Plain names of the parameters, taken before the bridge wrapped them.
 
         Raises:
-            MissingHookError: a layer's neurons cannot be seen.
-            UnsupportedArchitectureError: the layers' neurons have no weights of their own, or the bridge computes with
-                a copy of a weight.
+            MissingHookError: a layer's neurons have no hook.
+            UnsupportedArchitectureError: neurons own no weights, or the bridge computes with a copy of a weight.
         """
         self._bridge = bridge
         self._inner: Any = bridge.original_model
@@ -125,17 +124,17 @@ class LanguageModel:
 
     @property
     def component_shape(self) -> Shape:
-        """Layers, attention heads and neurons."""
+        """Numbers of layers, attention heads and neurons."""
         return Shape(self.n_layers, self.n_heads, self.n_neurons)
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next(self.parameters()).device
 
     @property
     def architecture(self) -> str:
-        """The transformers class of the model, as `LlamaForCausalLM`."""
+        """Name of the model's transformers class, such as `LlamaForCausalLM`."""
         return type(self._inner).__name__
 
     # Text
@@ -149,10 +148,10 @@ class LanguageModel:
         """The text of token ids, special tokens included."""
         return self.tokenizer.decode(list(ids))
 
-    # Forward passes. None of them turns gradients or the lock on or off: that is for the caller to decide.
+    # Forward passes. None of them changes gradient mode or takes the lock: callers decide on both.
 
     def residual(self, tokens_BP: Int[Tensor, "B P"]) -> Float[Tensor, "B P D"]:
-        """The final residual stream after the last norm; hooks of all layers fire, the LM head is skipped."""
+        """The final residual stream after the final norm; hooks of all layers fire, the LM head is skipped."""
         return self._inner.base_model(input_ids=tokens_BP, use_cache=False).last_hidden_state
 
     def logits(self, tokens_BP: Int[Tensor, "B P"], *, keep: int = 0) -> Float[Tensor, "B K V"]:
@@ -175,36 +174,36 @@ class LanguageModel:
             ) from error
 
     def logits_and_cache(self, tokens_BP: Int[Tensor, "B P"], cache: Any = None) -> tuple[Float[Tensor, "B P V"], Any]:
-        """Next-token logits of texts that go on, and what the model needs to go on from there (its keys and values).
+        """Next-token logits for stepwise generation, and the key-value cache from which the next call continues.
 
         Args:
-            tokens_BP: The first time the beginnings, without padding; later only the tokens that are new.
-            cache: What the call before returned, which must not be used again.
+            tokens_BP: In the first call the prompts, without padding; later only the new tokens.
+            cache: The cache that the previous call returned; it must not be used again.
         """
         output = self._inner(input_ids=tokens_BP, past_key_values=cache, use_cache=True)
         return output.logits, output.past_key_values
 
     def fingerprint(self) -> Fingerprint:
-        """Of the weights as they are, without anybody's hooks: waits until they are gone."""
+        """Fingerprint of the current weights without hooks; waits for the lock, under which hooks are installed."""
         with self.lock:
             return Fingerprint.of(self._inner)
 
-    # Hooks: names are TransformerLens', as `blocks.3.hook_resid_post`.
+    # Hooks, by TransformerLens' names, such as `blocks.3.hook_resid_post`.
 
     @property
     def hook_names(self) -> frozenset[str]:
-        """All hooks that the model has, TransformerLens' older names for the same places included."""
+        """Names of all the model's hooks, including TransformerLens' older aliases."""
         return frozenset(self._bridge.hook_dict)
 
     def require_hooks(self, names: Iterable[str], needed_by: str) -> None:
-        """Refuse a model that lacks one of these hooks.
+        """Check that the model has these hooks.
 
         Args:
-            names: Of the hooks.
-            needed_by: Who needs them, for the message: "the logit lens".
+            names: Names of the hooks.
+            needed_by: The analysis that needs them, for the message, such as "the logit lens".
 
         Raises:
-            MissingHookError: names the first one that is missing.
+            MissingHookError: one is missing; the message names the first.
         """
         present = self.hook_names
         for name in names:
@@ -215,14 +214,14 @@ class LanguageModel:
 
     @contextmanager
     def hooks(self, functions: Sequence[tuple[str, Callable]]) -> Iterator[None]:
-        """Install forward hooks `(name, function(activation, hook))` for the duration, under the model's lock."""
+        """Install forward hooks `(name, function(activation, hook))` inside the context, under the model's lock."""
         with self.lock, self._bridge.hooks(fwd_hooks=list(functions)):
             yield
 
     def record_block_inputs(self) -> AbstractContextManager[BlockInputs]:
-        """Keep what enters every block in the one forward pass that is made inside, to take it up again later.
+        """Record the inputs of every block in the one forward pass run inside, to rerun blocks from any layer.
 
-        Hold the lock, as inside `hooks`: another session's pass would be recorded, too.
+        Hold the lock, as inside `hooks`; otherwise another session's pass would be recorded, too.
         """
         return BlockInputs(list(self._bridge.blocks)).recording()
 
@@ -230,17 +229,17 @@ class LanguageModel:
 
     @property
     def input_embeddings_VD(self) -> Float[Tensor, "V D"]:
-        """The stored table, one row a token, detached, on the weights' own memory.
+        """The stored embedding table, one row per token, detached, sharing the weights' memory.
 
-        Gemma multiplies rows by sqrt(D) as it looks them up, Granite by a constant after that: neither is in the table.
+        Gemma multiplies rows by sqrt(D) at the lookup, Granite by a constant after it; the table contains neither.
         GPT-2, Gemma, and small Llamas and Qwens use the same memory for the unembedding.
         """
         return self._inner.get_input_embeddings().weight.detach()
 
     def embed(self, tokens_BP: Int[Tensor, "B P"]) -> Float[Tensor, "B P D"]:
-        """Tokens as the model looks them up: what `logits_from_embeddings` takes, and the hook `hook_embed` sees.
+        """Input embeddings of tokens, as `logits_from_embeddings` takes them and the hook `hook_embed` sees them.
 
-        Gemma's factor is in it. What a family adds later (positions of GPT-2, Granite's factor) is not.
+        Includes Gemma's factor, but nothing that a family applies later (GPT-2's positions, Granite's factor).
         """
         return self._inner.get_input_embeddings()(tokens_BP)
 
@@ -248,7 +247,7 @@ class LanguageModel:
 
     @property
     def weights(self) -> dict[str, nn.Parameter]:
-        """Every stored weight once, by the name that plain transformers gives it, with biases that an edit added.
+        """Every stored weight once, by its name in plain transformers, including biases that an edit added.
 
         The parameters are the model's own: writing to one changes the model. Tied weights have one name.
         """
@@ -256,18 +255,18 @@ class LanguageModel:
         return self._weights | {plain_name(name): parameter for name, parameter in now if parameter not in self._loaded}
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Every parameter that the model computes with: the stored ones, and the parts of fused projections."""
+        """Every parameter that the model computes with: stored ones and parts of fused projections."""
         return self._inner.parameters()
 
     def stored_parameter(self, parameter: nn.Parameter) -> nn.Parameter | None:
-        """The one of `weights` that holds a parameter: itself, the fused projection it is a part of, or None."""
+        """The entry of `weights` that contains a parameter: itself, the fused projection it is part of, or None."""
         weights = self.weights.values()
         if any(one is parameter for one in weights):
             return parameter
         return next((one for one in weights if lies_inside(parameter, one)), None)
 
     def named_linears(self) -> dict[str, Linear]:
-        """Every linear layer by name, the unembedding, fused projections and their parts included.
+        """Every linear layer by name, including the unembedding, fused projections and their parts.
 
         Names are those of plain transformers, except in blocks with fused attention (GPT-2, GPT-NeoX, Phi-3), where the
         bridge calls its layers q, k, v, qkv and o. They are written to disk (`edits.deltas`) and must not change.
@@ -276,19 +275,19 @@ class LanguageModel:
         return {plain_name(name): Linear(module) for name, module in found if is_linear(module)}
 
     def neuron_weights(self, layer: int) -> list[NeuronWeight]:
-        """All parameters of which each neuron of `layer` owns a slice, incoming ones first, the output last.
+        """All parameters in which each neuron of `layer` owns a slice, incoming weights first, the output weight last.
 
         Gated MLPs (Llama, Qwen, Gemma) have "gate", "in" and "out"; plain ones (GPT-2, GPT-NeoX) "in" and "out".
         """
         return self.blocks[layer].neuron_weights()
 
     def head_weights(self, layer: int) -> list[HeadWeight]:
-        """The parameters of which each attention head of `layer` owns a slice of `d_head`, its output last.
+        """The parameters in which each attention head of `layer` owns a slice of `d_head`, the output projection last.
 
-        Always the output projection; the query projection, too, where it is stored by itself, and keys and values
-        where no two heads share them (grouped-query attention shares them, fused projections hold all three in one).
+        Always includes the output projection; the query projection if it is stored separately; keys and values if heads
+        do not share them (grouped-query attention shares them, fused projections store all three as one).
 
         Raises:
-            UnsupportedArchitectureError: the output projection is not made of heads.
+            UnsupportedArchitectureError: the output projection has no slice per head.
         """
         return self.blocks[layer].head_weights()

@@ -1,4 +1,4 @@
-"""Linear layers as transformers stores them: which axis of a weight counts outputs, and what lies inside what.
+"""A view of linear layers as transformers stores them: orientation of the weight, and parts of fused projections.
 
 Most families store a linear layer's weight as [out, in] (`torch.nn.Linear`); GPT-2 stores [in, out] (`Conv1D`). Families
 with fused projections (GPT-2, GPT-NeoX, Phi-3) store several maps as one weight; the bridge adds their parts as linear
@@ -15,10 +15,10 @@ __all__ = ["Linear", "is_linear", "lies_inside", "stores_in_out"]
 
 @dataclass(frozen=True, eq=False)
 class Linear:
-    """A linear layer of a model, whichever way round its weight is stored."""
+    """A linear layer of a model, with its weight stored as [out, in] or [in, out]."""
 
     module: nn.Module
-    """Maps [..., in] to [..., out]. A forward hook on it sees exactly that."""
+    """Maps [..., in] to [..., out]. A forward hook on it sees this input and output."""
 
     @property
     def weight(self) -> nn.Parameter:
@@ -33,7 +33,7 @@ class Linear:
 
     @property
     def output_axis(self) -> int:
-        """The axis of `weight` that counts outputs."""
+        """The axis of `weight` that indexes outputs."""
         return int(self.stores_in_out)
 
     @property
@@ -46,7 +46,7 @@ class Linear:
 
 
 def is_linear(module: nn.Module) -> bool:
-    """Whether a module is a linear layer, of torch or of GPT-2's kind."""
+    """Whether a module is a linear layer, torch's or GPT-2's (`Conv1D`)."""
     return isinstance(module, nn.Linear) or stores_in_out(module)
 
 
@@ -56,6 +56,6 @@ def stores_in_out(module: nn.Module) -> bool:
 
 
 def lies_inside(part: Tensor, whole: Tensor) -> bool:
-    """Whether the memory of `part` is a part, and not all, of that of `whole`."""
+    """Whether the memory of `part` is a proper part of the memory of `whole`."""
     begin = whole.data_ptr()
     return part.numel() < whole.numel() and begin <= part.data_ptr() < begin + whole.numel() * whole.element_size()

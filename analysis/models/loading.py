@@ -1,7 +1,7 @@
-"""Load a language model: fetch it, read it with transformers, put the bridge around it, and check what came out.
+"""Loads a language model: fetches it, reads it with transformers, wraps it in the bridge, and checks the result.
 
-The bridge is TransformerLens' `TransformerBridge` in raw mode (compatibility mode cannot be undone and changes the
-weights).
+The bridge is TransformerLens' `TransformerBridge` in raw mode, because compatibility mode changes the weights and
+cannot be undone.
 """
 
 import hashlib
@@ -26,10 +26,10 @@ __all__ = ["from_parts", "load", "pick_device"]
 
 
 def pick_device(device: str = "auto") -> str:
-    """ "auto" is CUDA where there is one, else MPS, else the CPU.
+    """Check a device's name and return it; "auto" becomes CUDA if available, else MPS, else the CPU.
 
     Raises:
-        ConfigError: the named device does not exist here.
+        ConfigError: the device is unknown or not available.
     """
     if device == "auto":
         if torch.cuda.is_available():
@@ -38,7 +38,7 @@ def pick_device(device: str = "auto") -> str:
     try:
         kind = torch.device(device).type
     except RuntimeError as error:
-        raise ConfigError(f"“{device}” is no device. Use auto, cpu, cuda, cuda:1 or mps.") from error
+        raise ConfigError(f"“{device}” is not a device. Use auto, cpu, cuda, cuda:1 or mps.") from error
     if kind not in ("cpu", "cuda", "mps"):
         raise ConfigError(f"“{device}” cannot be used. Use auto, cpu, cuda, cuda:1 or mps.")
     if kind == "cuda" and not torch.cuda.is_available():
@@ -62,10 +62,10 @@ def load(
         progress: Called with a stage's name and its share done.
 
     Raises:
-        PalimpsestError: one subclass for each way this can fail; the message says what to do.
+        PalimpsestError: one subclass for each kind of failure; the message says what to do.
     """
     if dtype not in memory.DTYPE_BYTES:
-        raise ConfigError(f"“{dtype}” is no dtype. Use {', '.join(memory.DTYPE_BYTES)}.")
+        raise ConfigError(f"“{dtype}” is not a dtype. Use {', '.join(memory.DTYPE_BYTES)}.")
     source = resolve(reference)
     device = pick_device(device)
     report = progress or none
@@ -81,7 +81,12 @@ def load(
 
 
 def from_parts(inner: nn.Module, tokenizer: Any, source: ModelSource, *, folder: Path, dtype: str) -> LanguageModel:
-    """Wrap an already loaded transformers model whose config lies in `folder`."""
+    """Wrap an already loaded transformers model, whose config is in `folder`, in a bridge.
+
+    Raises:
+        MissingHookError: a layer's neurons have no hook.
+        UnsupportedArchitectureError: TransformerLens cannot wrap it, or it is not a causal language model.
+    """
     from transformer_lens.model_bridge import TransformerBridge
 
     names = {place(parameter): name for name, parameter in inner.named_parameters()}
@@ -96,21 +101,23 @@ def from_parts(inner: nn.Module, tokenizer: Any, source: ModelSource, *, folder:
         )
     except (ValueError, AttributeError, NotImplementedError) as error:
         raise UnsupportedArchitectureError(
-            f"TransformerLens cannot look into {architecture} ({error}). Choose a model of another architecture."
+            f"TransformerLens cannot wrap {architecture} ({error}). Choose a model of another architecture."
         ) from error
     if not hasattr(bridge, "blocks"):
-        raise UnsupportedArchitectureError(f"{architecture} has no stack of blocks to look into.")
+        raise UnsupportedArchitectureError(
+            f"{architecture} has no stack of transformer blocks. Choose a decoder-only model."
+        )
     model = LanguageModel(bridge, tokenizer, source, dtype, names)
     if not _is_causal(model):
         raise UnsupportedArchitectureError(
-            f"{architecture} is no causal language model: its predictions depend on later tokens, so P(answer) would "
-            "mean nothing. Choose a model that predicts the next token."
+            f"{architecture} is not a causal language model: its predictions depend on later tokens, so P(answer) "
+            "would mean nothing. Choose a model that predicts the next token."
         )
     return model
 
 
 def _check_fingerprint(model: LanguageModel, folder: Path) -> None:
-    """Compare with the fingerprint stored at conversion or at the first load of exactly these files; else store it."""
+    """Compare with the fingerprint stored at conversion or at the first load of these files; if none is, store it."""
     computed = model.fingerprint()
     stored = folder / "fingerprint.json"
     if not stored.is_file():
@@ -125,13 +132,13 @@ def _check_fingerprint(model: LanguageModel, folder: Path) -> None:
 
 
 def _is_causal(model: LanguageModel) -> bool:
-    """Whether changing the last token leaves the logits before it as they were."""
+    """Whether changing the last token leaves the logits at earlier positions unchanged."""
     tokens = torch.arange(8, device=model.device)[None] % model.vocabulary_size
     changed = tokens.clone()
     changed[0, -1] = (changed[0, -1] + 1) % model.vocabulary_size
     with torch.inference_mode():
         first, second = (model.logits(one)[0, :-1].float() for one in (tokens, changed))
     if not bool(torch.isfinite(first).all()):
-        return True  # damaged weights are the fingerprint's and the activations' business
+        return True  # damaged weights are reported by the checks of fingerprint and activations
     noise = 1e-4 if model.dtype == "float32" else 1e-2
     return bool((first - second).abs().max() <= noise * first.std())

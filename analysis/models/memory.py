@@ -1,6 +1,6 @@
-"""How much memory something will need, and how much is free, before anything is allocated.
+"""Estimates the memory that loading or training a model needs, and reads how much is free, before allocating anything.
 
-Estimates are made from safetensors headers alone: no weights are read.
+Estimates need only parameter counts, which `count_parameters` reads from safetensors headers, without the weights.
 """
 
 import json
@@ -37,9 +37,9 @@ class MemoryEstimate:
     free: int
     device: str
     what: str
-    """What the memory is for, as the user would say it."""
+    """What the memory is for; the subject of the message."""
     advice: str
-    """What to change when it does not fit."""
+    """What the user can change if it does not fit."""
 
     @property
     def fits(self) -> bool:
@@ -56,10 +56,10 @@ class MemoryEstimate:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingEstimate(MemoryEstimate):
-    """Bytes that training needs, and what for."""
+    """Bytes that training needs, by purpose."""
 
     parts: dict[str, int]
-    """Bytes by purpose; together `needed`."""
+    """Bytes by purpose; their sum is `needed`."""
 
 
 def free_bytes(device: str) -> int:
@@ -77,10 +77,10 @@ def free_bytes(device: str) -> int:
 
 
 def read_safetensors_header(path: Path) -> dict[str, dict]:
-    """Names, dtypes, shapes and offsets of a safetensors file, after checking that the file is complete.
+    """Read names, dtypes, shapes and offsets from a safetensors file, and check that the file is complete.
 
     Raises:
-        ModelFileError: the file is truncated or no safetensors file.
+        ModelFileError: the file is truncated or not a safetensors file.
     """
     size = path.stat().st_size
     advice = "Download or convert the model again."
@@ -112,7 +112,7 @@ def count_parameters(folder: Path) -> int:
 
 
 def load_estimate(n_parameters: int, dtype: str, device: str) -> MemoryEstimate:
-    """Memory to hold a model for viewing: weights at `dtype`, and the largest tensor once more while loading."""
+    """Memory to load a model: its weights at `dtype`, 15% more for a copy of the largest tensor, and overhead."""
     return MemoryEstimate(
         needed=int(n_parameters * DTYPE_BYTES[dtype] * 1.15) + _OVERHEAD,
         free=free_bytes(device),
@@ -139,17 +139,17 @@ def training_estimate(
     """Memory to train a float32 model.
 
     Args:
-        n_parameters: Of the model.
-        device: Where it is trained.
-        tokens_per_batch: Padded tokens that are run at once.
-        vocabulary: Words of the vocabulary.
-        loaded: The weights are there already, and are not counted.
-        n_trained: Parameters with a gradient; None is all.
-        moments: Numbers that the optimiser keeps for each of them: two for AdamW, one for SGD with momentum.
-        values_per_token: Activations that a token leaves for the backward pass, over all layers.
-        half: Run in bfloat16 autocast: the weights once more in bfloat16, and smaller activations.
-        tracking: Bytes that a snapshot takes.
-        advice: What to change when it does not fit.
+        n_parameters: Number of the model's parameters.
+        device: Device that trains it.
+        tokens_per_batch: Padded tokens in a batch.
+        vocabulary: Size of the vocabulary.
+        loaded: Whether the weights are already in memory; then they are not counted.
+        n_trained: Number of parameters with a gradient; None means all.
+        moments: Optimiser values per trained parameter: two for AdamW, one for SGD with momentum.
+        values_per_token: Activations kept per token for the backward pass, over all layers.
+        half: Whether bfloat16 autocast is used: a second copy of the weights in bfloat16, and smaller activations.
+        tracking: Bytes that a snapshot needs.
+        advice: What the user can change if it does not fit.
     """
     n_trained = n_parameters if n_trained is None else n_trained
     parts = {
@@ -175,5 +175,5 @@ def training_estimate(
 
 
 def as_gib(count: int) -> str:
-    """`3.2 GiB`."""
+    """Formats bytes as `3.2 GiB`."""
     return f"{count / 2**30:.1f} GiB"

@@ -1,8 +1,8 @@
-"""Norms read off their outputs: gain, bias, and whether the mean is subtracted, however a family stores them.
+"""Measures a norm's gain, bias and whether it subtracts the mean from its outputs, however a family stores them.
 
 Families store the gain in different ways (Gemma as gain - 1, some not at all), so it is measured: on a vector of mean 0
-and mean square 1 a norm is nothing but its gain and bias, and it subtracts the mean if and only if constant vectors
-vanish.
+and mean square 1 a norm only applies its gain and bias, and it subtracts the mean if and only if it maps constant
+vectors to its bias.
 
 Axes: `D` d_model, `*B` any leading axes.
 """
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 __all__ = ["Norm", "NormParts"]
 
 _LARGE = 1e3
-"""Size of the vectors that a norm is measured with: so large that its epsilon does not matter."""
+"""Scale of the probe vectors, large enough that the norm's epsilon does not matter."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class NormParts:
     """Whether the mean is subtracted: True for LayerNorm, False for RMSNorm."""
 
     def at_unit_scale(self, vector_D: Float[Tensor, " D"]) -> Float[Tensor, " D"]:
-        """What the norm's linear part makes of a vector if its scale is held at 1: no division, no bias."""
+        """Applies the norm's linear part with its scale fixed at 1: centring and gain, without division and bias."""
         return self.gain_D * self.centred(vector_D)
 
     def centred(self, vector_D: Float[Tensor, " D"]) -> Float[Tensor, " D"]:
@@ -63,7 +63,7 @@ class Norm:
         return NormParts(gain_D, bias_D, bool(constant_D.abs().max() < 0.1 * gain_D.abs().max()))
 
     def _responses(self, probe_D: Tensor) -> tuple[Tensor, Tensor]:
-        """The odd and the even part of what the norm makes of a large vector: gain and bias where it has scale 1."""
+        """Odd and even part of the norm's response to `probe_D`, scaled up; at mean square 1: gain × probe, and bias."""
         large_D = (_LARGE * probe_D).to(next(self.module.parameters(), probe_D).dtype)
         with torch.no_grad():
             up_D, down_D = self.module(large_D).float(), self.module(-large_D).float()

@@ -1,6 +1,6 @@
-"""Names of parameters and modules as plain transformers spells them, found again inside a bridge.
+"""Maps the parameters inside a bridge to their names in plain transformers.
 
-The bridge puts its own modules around those of transformers, which changes every name, and adds the parts of fused
+The bridge wraps the modules of transformers in its own, which changes every name, and adds the parts of fused
 projections as further parameters on the same memory.
 """
 
@@ -13,26 +13,26 @@ from analysis.errors import UnsupportedArchitectureError
 __all__ = ["Place", "place", "plain_name", "stored_parameters"]
 
 Place = tuple[int, tuple[int, ...]]
-"""Where a parameter's memory begins, and its shape: the same before and after the bridge wraps it."""
+"""(address of a parameter's memory, its shape): unchanged when the bridge wraps the parameter."""
 
 
 def place(parameter: nn.Parameter) -> Place:
-    """Identifies a parameter whatever module it hangs on."""
+    """The address and shape of a parameter, which identify it whichever module owns it."""
     return parameter.data_ptr(), tuple(parameter.shape)
 
 
 def plain_name(name: str) -> str:
-    """A module's or parameter's name without what the bridge put into it."""
+    """A module's or parameter's name without the bridge's insertions."""
     return name.replace("._original_component", "")
 
 
 def stored_parameters(inner: nn.Module, names: Mapping[Place, str], model_name: str) -> dict[str, nn.Parameter]:
-    """Every parameter that plain transformers stores, once, by its plain name.
+    """Every parameter that plain transformers stores, once each, by its plain name.
 
     Args:
-        inner: The transformers model as the bridge left it.
+        inner: The transformers model after the bridge has wrapped it.
         names: Names by place, taken before the bridge wrapped the model; empty to derive them from the names now.
-        model_name: For the message.
+        model_name: Name of the model, for the message.
 
     Raises:
         UnsupportedArchitectureError: the bridge computes with a copy of a parameter.

@@ -1,4 +1,4 @@
-"""From the last residual stream to next-token logits: final norm, unembedding, constant factor, soft cap.
+"""Computes next-token logits from the last residual stream: final norm, unembedding, constant factor, soft cap.
 
 Axes: `D` d_model, `V` vocabulary, `*B` any leading axes.
 """
@@ -16,7 +16,7 @@ __all__ = ["Readout"]
 
 
 class Readout:
-    """What a model does after its last block. Its modules are the model's own; calling them fires no hook.
+    """The computation after a model's last block. Its modules are the model's own; calling them fires no hook.
 
     Families differ: the unembedding may share its memory with the input embeddings (GPT-2, Gemma, small Llamas and
     Qwens), have a bias (Phi), be followed by a constant factor (Cohere, Granite) or by a soft cap (Gemma 2).
@@ -27,7 +27,7 @@ class Readout:
 
     @property
     def norm(self) -> Norm | None:
-        """The final norm; None where the model has none before its unembedding."""
+        """The final norm; None if the model has none before its unembedding."""
         wrapped = getattr(self._bridge, "ln_final", None)
         return None if wrapped is None else Norm(wrapped.original_component)
 
@@ -38,17 +38,17 @@ class Readout:
 
     @property
     def weight_VD(self) -> Float[Tensor, "V D"]:
-        """The unembedding's weight, one row a token, in the model's dtype; with gradient, as it is the parameter."""
+        """The unembedding's weight, one row per token, in the model's dtype; the parameter itself, with gradient."""
         module: Any = self.unembedding
         return module.weight
 
     @property
     def softcap(self) -> float | None:
-        """Bound on logits: cap * tanh(logits / cap); None where there is none (all families but Gemma 2 and kin)."""
+        """Bound on logits: cap * tanh(logits / cap); None for families without one (all but Gemma 2 and relatives)."""
         return getattr(self._config, "final_logit_softcapping", None) or None
 
     def scaled(self, logits: Float[Tensor, "*B V"]) -> Float[Tensor, "*B V"]:
-        """Raw logits times the constant that Cohere and Granite models apply; they name it differently."""
+        """Raw logits times the constant factor of Cohere (`logit_scale`) or Granite (`logits_scaling`) models."""
         config = self._config
         return logits * (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
 
@@ -67,7 +67,7 @@ class Readout:
         return self.logits(self.required_norm()(residual))
 
     def required_norm(self) -> Norm:
-        """The final norm.
+        """The final norm, which must exist.
 
         Raises:
             UnsupportedArchitectureError: the model has no norm before its unembedding.

@@ -211,7 +211,7 @@ def test_truncated_gguf(gguf: Path, empty_home: Path, share: float):
 @pytest.mark.parametrize("content", [b"", b"GG", b"PK\x03\x04 a zip file", b"\x89PNG"])
 def test_no_gguf_at_all(gguf: Path, empty_home: Path, content: bytes):
     gguf.write_bytes(content)
-    with pytest.raises(ModelFileError, match=r"tiny\.gguf is no GGUF file"):
+    with pytest.raises(ModelFileError, match=r"tiny\.gguf is not a GGUF file"):
         fetch.locate(resolve(str(gguf)))
     assert left_behind(empty_home) == []
 
