@@ -119,7 +119,7 @@ BAD_INPUT = [
     (["relearn", "--learning-rate", "nan"], "learning_rate"),
     (["show", "nothing"], "no run"),
     (["runs", "--root", "/no/such/folder"], "no folder"),
-    (["fetch", "nonsense"], "no model of the catalog"),
+    (["fetch", "nonsense"], "not a model of the catalog"),
     (["--no-such-option"], "No such option"),
     (["relearn", "--steps", "many"], "Invalid value"),
 ]

@@ -92,9 +92,9 @@ def test_a_fact_may_name_its_split(split: str):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"name": ""}, "no name"),
-        ({"name": "../etc"}, "no name"),
-        ({"name": "two words"}, "no name"),
+        ({"name": ""}, "not a valid concept name"),
+        ({"name": "../etc"}, "not a valid concept name"),
+        ({"name": "two words"}, "not a valid concept name"),
         ({"templates": ("The capital is",)}, "exactly once"),
         ({"paraphrases": ("{subject}{subject}",)}, "exactly once"),
         ({"templates": ()}, "“France” has no template"),

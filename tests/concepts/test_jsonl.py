@@ -87,7 +87,7 @@ def test_a_bad_header_is_named_by_its_line(field: str, message: str):
         ([HEADER], "neither sentences nor facts"),
         ([FACT], "no template"),
         ([HEADER, FACT, FACT], "appears twice"),
-        (['{"type": "concept", "name": "a b"}', SENTENCE], "no name"),
+        (['{"type": "concept", "name": "a b"}', SENTENCE], "not a valid concept name"),
         (['{"type": "concept", "name": 3}', SENTENCE], "“name” must be a text"),
         (['{"type": "concept", "title": []}', SENTENCE], "“title” must be a text"),
     ],

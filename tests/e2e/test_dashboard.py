@@ -164,5 +164,5 @@ def test_bad_input_is_told_on_the_page(server: str, page: Page):
     page.goto(f"{server}/surgery?rule=explicit&neurons=L99.N1")
     expect(page.get_by_test_id("stAlert").get_by_text("lies outside the model")).to_be_visible()
     page.goto(f"{server}/?model=no-such-model")
-    expect(page.get_by_test_id("stAlert").get_by_text("no model of the catalog")).to_be_visible()
+    expect(page.get_by_test_id("stAlert").get_by_text("not a model of the catalog")).to_be_visible()
     _no_error_shown(page)

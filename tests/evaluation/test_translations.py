@@ -54,9 +54,9 @@ def test_a_fact_in_another_language():
     ("change", "message"),
     [
         ({"language": 3}, "“language” must be a text"),
-        ({"language": " "}, "no name of a language"),
-        ({"language": "x" * 41}, "no name of a language"),
-        ({"language": "Deutsch/2"}, "no name of a language"),
+        ({"language": " "}, "not the name of a language"),
+        ({"language": "x" * 41}, "not the name of a language"),
+        ({"language": "Deutsch/2"}, "not the name of a language"),
         ({"templates": []}, "no template"),
         ({"templates": ["Die Hauptstadt"]}, "exactly once"),
         ({"templates": "{subject}"}, "list of texts"),

@@ -78,7 +78,7 @@ def test_a_folder_goes_before_a_hub_id(tmp_path: Path, monkeypatch: pytest.Monke
         ("/nowhere", "neither a folder nor a GGUF file"),
         ("./org/name", "neither a folder nor a GGUF file"),
         ("a/b/c", "neither a folder nor a GGUF file"),
-        ("org/na me", "no model of the catalog"),
+        ("org/na me", "not a model of the catalog"),
         ("org/name.gguf", "There is no file"),
         ("~nobody-of-this-name/model", "model"),
         ("a" * 5000, "a"),

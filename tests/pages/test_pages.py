@@ -206,7 +206,7 @@ def test_a_model_that_cannot_be_loaded_leaves_the_old_one(open_page):
     before = viewer_model._holder().model
     app.text_input[0].set_value("no-such-model").run()
     next(button for button in app.button if button.label == "Load").click().run()
-    assert "no model of the catalog" in _errors(app)
+    assert "not a model of the catalog" in _errors(app)
     assert viewer_model._holder().model is before
 
 

@@ -182,7 +182,7 @@ def test_subjects_without_a_twin_are_left_out_and_counted(tiny_model: LanguageMo
 def test_what_cannot_be_asked_is_refused(
     tiny_model: LanguageModel, tiny_concept: Concept, tiny_shapes: Concept, unchecked_types
 ):
-    with pytest.raises(ConfigError, match="no corruption"):
+    with pytest.raises(ConfigError, match="not a corruption"):
         pair_prompts(tiny_model, tiny_concept, corruption="shuffle")
     with pytest.raises(ConfigError, match="at least 1"):
         pair_prompts(tiny_model, tiny_concept, max_prompts=0)
@@ -192,7 +192,7 @@ def test_what_cannot_be_asked_is_refused(
     with pytest.raises(ConceptError, match="longer than the model's 128 tokens"):
         pair_prompts(tiny_model, long)
     batch = pair_prompts(tiny_model, tiny_concept).batches[0]
-    with pytest.raises(ConfigError, match="no metric"):
+    with pytest.raises(ConfigError, match="not a metric"):
         score(tiny_model.logits(batch.clean_BP), batch, "accuracy")
 
 
