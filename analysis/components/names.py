@@ -1,4 +1,4 @@
-"""How components and units are named: the one grammar of `L5.N123`, `L5.H3`, `L5.D12`, `L5.MLP` and of hook names.
+"""Parses names of components and units: the one grammar of `L5.N123`, `L5.H3`, `L5.D12`, `L5.MLP` and of hook names.
 
 | short | hook name with an index | what it names |
 |---|---|---|
@@ -7,8 +7,8 @@
 | `L5.D12` | `blocks.5.hook_resid_post[12]` | dimension of the residual stream |
 | `L5.MLP` | `blocks.5.mlp` | whole MLP layer |
 
-Layers and indices count from 0. The index of a hook may also follow a dot. Which of these are allowed, and whether the
-model has them, is decided by who reads a name: `NeuronSet`, `Unit` and `Component`.
+Layers and indices count from 0. The index of a hook may also follow a dot. `NeuronSet`, `Unit` and
+`Component` decide which of these names they accept, and whether the model has them.
 """
 
 import re
@@ -24,17 +24,17 @@ _HOOK = re.compile(r"blocks\.(\d{1,99})\.([a-z_.]+?)(?:\.(\d{1,99})|\[(\d{1,99})
 
 @dataclass(frozen=True)
 class Name:
-    """What a name says, with no model asked."""
+    """A parsed name; whether the model has the unit is not checked."""
 
     layer: int
     site: Site | None
-    """Where the unit is; None for a whole MLP layer."""
+    """Site of the unit; None for a whole MLP layer."""
     index: int
-    """In its layer; 0 for a whole MLP layer."""
+    """Index of the unit in its layer; 0 for a whole MLP layer."""
 
 
 def parse_name(text: str) -> Name | None:
-    """Read a short name, in letters of either case, or a hook name; None where it is neither."""
+    """Parse a short name (in either case) or a hook name; returns None if it is neither."""
     if match := _SHORT.fullmatch(text):
         layer, letter, index = match.groups()
         if letter is None:
@@ -57,5 +57,5 @@ def is_short(text: str) -> bool:
 
 
 def split_names(text: str) -> list[str]:
-    """The names of a list, which white space, commas or semicolons separate."""
+    """Split a list of names at white space, commas and semicolons."""
     return [name for name in re.split(r"[\s,;]+", text) if name]
