@@ -1,4 +1,4 @@
-"""Edits: describe, plan, preview, apply, undo exactly, hold through training."""
+"""Describes, plans, previews and applies edits of a model's weights, undoes them exactly, and holds them in training."""
 
 from analysis.edits.components.edit import ComponentEdit, PlannedEdit
 from analysis.edits.components.preview import preview

@@ -1,9 +1,9 @@
-"""Exact differences of weights on disk: what an edit changed, bit by bit, and nothing else.
+"""Saves the weights that an edit changed as a bitwise XOR on disk, and applies or reverts it exactly.
 
-A delta holds, for every touched row or column of a parameter, the exclusive or of the bits before and after. It is its
-own inverse: applied to the weights before it gives those after, applied to those after it gives those before, without
-rounding. One safetensors file; the header holds the parameters' names as transformers spells them, and digests of both
-states, so that a delta is never applied to other weights than it was made for.
+For every touched row or column of a parameter, a delta holds the exclusive or (XOR) of the bits before and after the
+edit. XOR is its own inverse: it turns the weights before into those after, and those after into those before, without
+rounding. A delta is one safetensors file. Its header holds the parameters' names as transformers spells them, and
+digests of both states, so that a delta is never applied to weights it was not made for.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 @dataclass(frozen=True)
 class Before:
-    """What some weights held before an edit: kept in memory while it is written."""
+    """A copy in memory of the weights an edit may change, kept while the edit is written."""
 
     slices: tuple[Slice, ...]
     values: tuple[Tensor, ...]
@@ -42,7 +42,7 @@ class Before:
 
     @classmethod
     def of(cls, slices: Sequence[Slice], biased: Sequence[nn.Module]) -> "Before":
-        """Remember the slices, and the biases of the modules `biased`."""
+        """Copy the values of `slices` and the biases of the modules `biased`."""
         biases = [module.bias for module in biased if isinstance(module.bias, nn.Parameter)]
         # a trained layer's bias may be among the slices already
         known = {id(piece.parameter) for piece in slices if piece.is_whole}
@@ -54,7 +54,7 @@ class Before:
         return cls(pieces, tuple(piece.read() for piece in pieces), unbiased, digest(pieces, unbiased))
 
     def restore(self) -> None:
-        """Put everything back, bit for bit."""
+        """Write the copied values back, bit for bit."""
         with torch.no_grad():
             for piece, values in zip(self.slices, self.values):
                 piece.write(values)
@@ -79,8 +79,8 @@ class Delta:
         Args:
             path: New file; it appears whole or not at all.
             model: The edited model.
-            before: What the weights held.
-            details: Anything that belongs to the record, as JSON.
+            before: The weights before the edit.
+            details: Further fields of the header; JSON values.
 
         Raises:
             EditError: the file cannot be written.
@@ -118,8 +118,7 @@ class Delta:
             temporary.replace(path)
         except (OSError, SafetensorError) as error:
             raise EditError(
-                f"The edit's exact way back cannot be written to {path} ({error}). Free some space; the weights are as "
-                "they were."
+                f"The edit's undo file {path} cannot be written ({error}). Free some space; the weights are unchanged."
             ) from error
         finally:
             if temporary.is_file():
@@ -128,7 +127,7 @@ class Delta:
 
     @classmethod
     def open(cls, path: Path, model: LanguageModel) -> "Delta":
-        """A delta written before, for a model with the same parameters.
+        """Open a delta file for a model with the same parameters.
 
         Raises:
             EditError: the file is damaged, or names weights that `model` does not have.
@@ -148,15 +147,15 @@ class Delta:
             raise EditError(f"{path} was made for another model: this one has no {error}.") from error
         for piece in slices:
             if not len(piece.indices) or int(piece.indices.max()) >= piece.parameter.shape[piece.axis]:
-                raise EditError(f"{path} was made for another model: its weights are of another shape.")
+                raise EditError(f"{path} was made for another model: its weights have another shape.")
         return cls(path, slices, unbiased, header)
 
     def digest_now(self) -> str:
-        """Digest of the touched weights as they are."""
+        """Digest of the touched weights as they are now."""
         return digest(self.slices, self.unbiased)
 
     def apply(self) -> None:
-        """From the weights before to those after.
+        """Turn the weights before the edit into those after it.
 
         Raises:
             EditError: the weights are not those before the edit; nothing is changed.
@@ -164,7 +163,7 @@ class Delta:
         self._toggle("digest_before", "digest_after", add_biases=True)
 
     def revert(self) -> None:
-        """From the weights after to those before.
+        """Turn the weights after the edit into those before it.
 
         Raises:
             EditError: the weights are not those after the edit; nothing is changed.
@@ -203,10 +202,10 @@ class Delta:
             restore()
             if not isinstance(error, (KeyError, RuntimeError, IndexError)):
                 raise
-            raise EditError(f"{self.path} is damaged ({error}). The weights are as they were.") from error
+            raise EditError(f"{self.path} is damaged ({error}). The weights are unchanged.") from error
         if self.digest_now() != self.header[goal]:
             restore()
-            raise EditError(f"{self.path} is damaged: it does not lead to the weights it names.")
+            raise EditError(f"{self.path} is damaged: it does not yield the weights that its header names.")
 
 
 def parameter_names(model: LanguageModel) -> dict[nn.Parameter, str]:
@@ -215,7 +214,7 @@ def parameter_names(model: LanguageModel) -> dict[nn.Parameter, str]:
 
 
 def digest(slices: Sequence[Slice], unbiased: Sequence[nn.Module] = ()) -> str:
-    """SHA-256 of the weights in `slices`, and of the biases that an edit added."""
+    """SHA-256 of the weights in `slices` and of the biases that an edit added."""
     found = hashlib.sha256()
     for piece in slices:
         found.update(_bytes(piece.read()))
@@ -244,5 +243,5 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{path} cannot be read ({error}), so this edit cannot be undone. Load the model again."
         ) from error
     if not isinstance(header, dict) or header.get("format") != _FORMAT:
-        raise EditError(f"{path} is no delta of this version.")
+        raise EditError(f"{path} is not a delta file of this version.")
     return header, tensors

@@ -1,7 +1,7 @@
-"""What every edit has in common: a pure description, and the change it comes to on a given model.
+"""Defines the interfaces of all edits: `Edit` describes one, `Materials` are its inputs, `Change` is its plan for a model.
 
-An `Edit` says what to do and serialises to JSON. `plan` (in `methods`) works it out for one model from `Materials` and
-gives a `Change`; only a `Ledger` writes a change into weights.
+An `Edit` says what to do and serialises to JSON. `methods.plan` turns it into a `Change` for one model, from `Materials`.
+Only a `Ledger` writes a change into weights.
 """
 
 from abc import ABC, abstractmethod
@@ -28,12 +28,12 @@ E = TypeVar("E", bound="Edit")
 
 @dataclass(frozen=True, kw_only=True)
 class Edit(ABC):
-    """What to do to a model. Knows nothing of the model it will be done to."""
+    """A description of what to do to a model, independent of the model."""
 
     needs_facts: ClassVar[bool] = False
     """Whether `Materials` must hold the facts that the unedited model knows."""
     name: ClassVar[str] = ""
-    """Of the method, where the class is one method alone."""
+    """Name of the method, for a class that stands for a single method."""
 
     @property
     def method(self) -> str:
@@ -45,66 +45,66 @@ class Edit(ABC):
         """One phrase for captions."""
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; `methods.from_dict` is the way back."""
+        """The edit as plain JSON, which `methods.from_dict` reads."""
         return {"method": self.method, **asdict(self)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Materials:
-    """What edits are made from, besides the model."""
+    """The inputs of an edit besides the model."""
 
     concept: Concept
-    """What is removed."""
+    """The concept to remove."""
     forget: tuple[Fact, ...] = ()
     """Facts of the concept to remove: those that the unedited model knows."""
     maintain: tuple[tuple[Concept, tuple[Fact, ...]], ...] = ()
-    """Facts to keep, with the concept whose templates ask for them; may be other facts of the same concept."""
+    """Facts to keep, with the concept whose templates ask for them; they may belong to the removed concept."""
     neutral: tuple[Sentence, ...] = ()
     """Ordinary text to keep."""
     moments: Moments | None = None
-    """The concept's streamed moments, where they were measured before."""
+    """The concept's streamed moments, if already measured."""
     scores: Saliency | None = None
-    """The saliency that an edit ranks by, where it was measured before."""
+    """The saliency scores that the edit ranks by, if already measured."""
 
     def moments_on(self, model: LanguageModel) -> Moments:
-        """The concept's moments on `model`: those given, or streamed now."""
+        """Return the concept's moments on `model`: `moments` if given, otherwise measured now."""
         return self.moments or stream_moments(model, label_concepts(model, [self.concept]))
 
 
 class Change(ABC, Generic[E]):
-    """An edit worked out for one model, ready to be written into its weights by a ledger."""
+    """An edit planned for one model, ready for a ledger to write into its weights."""
 
     edit: E
 
     def marked(self, shape: Shape) -> tuple[NeuronSet, tuple[Head, ...]]:
-        """Neurons and heads to point out on a map as edited; none where the edit is not about single ones."""
+        """Neurons and heads to mark on a map as edited; empty if the edit does not target single ones."""
         return NeuronSet([], shape.neurons), ()
 
     @property
     def injected(self) -> tuple[Fact, ...]:
-        """Facts with the new answers that it teaches."""
+        """Facts with the new answers that the edit trains in."""
         return ()
 
     @property
     def removed(self) -> tuple[Fact, ...] | None:
-        """The facts that it removes, where it is about some; None is all that the model knows."""
+        """The facts that the edit removes; None means all that the model knows."""
         return None
 
     @property
     def held(self) -> bool:
-        """Whether later training must keep what was written as it is."""
+        """Whether later training must leave the written weights unchanged."""
         return False
 
     @abstractmethod
     def extent(self) -> str:
-        """How much of the model it touches: `461 of 46,080 neurons`."""
+        """How much of the model the edit touches: `461 of 46,080 neurons`."""
 
     @abstractmethod
     def slices(self, model: LanguageModel) -> Sequence[Slice]:
         """All the weights that `write` may change.
 
         Raises:
-            EditError: it was worked out for a model of another shape.
+            EditError: the edit was planned for a model of another shape.
         """
 
     def biased(self, model: LanguageModel) -> Sequence[nn.Module]:
@@ -113,4 +113,4 @@ class Change(ABC, Generic[E]):
 
     @abstractmethod
     def write(self, model: LanguageModel) -> None:
-        """Change the weights. Only a ledger calls this: it keeps what was there, and puts it back if this raises."""
+        """Change the weights. Only a ledger calls this: it copies the weights first and restores them if this raises."""

@@ -1,4 +1,4 @@
-"""Write changes into a model's weights, remember on disk exactly what was there, and take them back bit for bit."""
+"""Writes changes into a model's weights, saves each difference on disk, and undoes changes bit for bit."""
 
 import shutil
 import tempfile
@@ -18,23 +18,23 @@ __all__ = ["Ledger", "LedgerEntry", "edit_file"]
 
 
 def edit_file(folder: Path, number: int) -> Path:
-    """What the edit of this number changed, counted from 0, in a ledger's folder."""
+    """Path of the delta of edit `number`, counted from 0, in a ledger's folder."""
     return folder / f"{number:04d}.safetensors"
 
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """One applied edit: what it was, and digests of the touched weights."""
+    """One applied edit, with its delta and the digests of the touched weights."""
 
     edit: Edit
     concept: str
-    """Name of the concept it removes; empty where none was named."""
+    """Name of the concept it removes; empty if none was named."""
     extent: str
     """How much of the model it touched, in words."""
     held: bool
-    """Whether later training must keep what was written."""
+    """Whether later training must leave the written weights unchanged."""
     seconds: float
-    """How long writing it took."""
+    """How long the writing took."""
     delta: Delta
 
     @property
@@ -47,7 +47,7 @@ class LedgerEntry:
 
     @property
     def slices(self) -> tuple[Slice, ...]:
-        """The weights it could touch."""
+        """The weights that the edit was allowed to change."""
         return self.delta.slices
 
     @property
@@ -68,15 +68,15 @@ class LedgerEntry:
 class Ledger:
     """The edits of one model, in order. The model must not be shared: its weights change.
 
-    What an edit changed lies in one file an edit, so a deep stack costs no memory.
+    Each edit's difference is one file on disk, so a deep stack of edits costs no memory.
     """
 
     def __init__(self, model: LanguageModel, folder: Path | None = None):
-        """Begin without edits.
+        """Start a ledger without edits.
 
         Args:
             model: The model whose weights change.
-            folder: Where the deltas are kept; None is a temporary folder, which ends with the ledger.
+            folder: Where the deltas are kept; None is a temporary folder, deleted with the ledger.
         """
         self.model = model
         self._temporary = tempfile.TemporaryDirectory(prefix="palimpsest-") if folder is None else None
@@ -88,10 +88,10 @@ class Ledger:
         return tuple(self._entries)
 
     def apply(self, change: Change[Any], *, concept: str = "") -> LedgerEntry:
-        """Write a change into the weights. Whatever prevents that (an error, a stop, a full disk), they stay as they were.
+        """Write a change into the weights. If writing fails or is stopped, the weights are restored.
 
         Raises:
-            EditError: it was worked out for a model of another shape, or its way back cannot be written to disk.
+            EditError: the change was planned for a model of another shape, or its delta cannot be written to disk.
             UnsupportedArchitectureError: heads are chosen, and the model's attention is not made of heads.
         """
         assert self.folder is not None
@@ -119,7 +119,7 @@ class Ledger:
         return entry
 
     def replay(self, path: Path) -> LedgerEntry:
-        """Take over an edit that was made elsewhere on the same weights, from the file of what it changed.
+        """Apply an edit from its delta file, made elsewhere on the same weights.
 
         Raises:
             EditError: the file is damaged, of another model, or made for other weights than these; nothing changes.
@@ -138,7 +138,7 @@ class Ledger:
                 shutil.copyfile(path, own)
         except OSError as error:
             raise EditError(
-                f"{own} cannot be written ({error}). Free some space; the weights are as they were."
+                f"{own} cannot be written ({error}). Free some space; the weights are unchanged."
             ) from error
         with self.model.lock:
             given.apply()
@@ -147,10 +147,10 @@ class Ledger:
         return entry
 
     def undo(self) -> LedgerEntry:
-        """Take the last edit back: every touched weight gets the very bits it had.
+        """Undo the last edit: every touched weight gets back the bits it had.
 
         Raises:
-            EditError: the ledger is empty, the weights were changed by something else since, or the way back is damaged.
+            EditError: the ledger is empty, something else changed the weights since, or the delta file is damaged.
         """
         if not self._entries:
             raise EditError("There is no edit to undo.")
@@ -166,5 +166,5 @@ class Ledger:
             self.undo()
 
     def held(self) -> tuple[Slice, ...]:
-        """The weights that later training must not change: what `WeightMask` takes."""
+        """The weights that later training must not change, as `WeightMask` takes them."""
         return tuple(piece for entry in self._entries if entry.held for piece in entry.slices)

@@ -1,4 +1,4 @@
-"""What a way to remove a concept declares: its name and words, its edit, the settings of that edit, and where it comes from."""
+"""Declares a removal method: its name, summary, source, edit class, settings and presets."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,24 +16,24 @@ class Method:
     """A way to remove a concept."""
 
     name: str
-    """As it is typed and stored."""
+    """The name as users type it and files store it."""
     summary: str
-    """One phrase: what it does."""
+    """One phrase: what the method does."""
     source: str
-    """Where it comes from."""
+    """The paper it comes from."""
     edit: type[Edit]
-    """What describes it."""
+    """The class of its edits."""
     load: Callable[[Mapping[str, Any]], Edit]
-    """Builds its edit from the fields of `Edit.to_dict`."""
+    """Builds an edit from the fields of `Edit.to_dict`."""
     configure: Callable[[Mapping[str, Any]], Edit]
-    """Builds its edit from settings by name, which may be texts."""
+    """Builds an edit from settings by name; values may be strings."""
     settings: tuple[Setting, ...]
     needs_facts: bool = False
     """Whether the concept must have facts; otherwise labelled words are enough."""
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Name (of a paper's setting) -> settings that differ from the defaults."""
     place: int = 1000
-    """Place in lists, ascending; methods of one place are sorted by name."""
+    """Position in lists, ascending; methods with equal positions are sorted by name."""
 
 
 def method(
@@ -44,14 +44,14 @@ def method(
     presets: Mapping[str, Mapping[str, Any]] | None = None,
     place: int = 1000,
 ) -> Method:
-    """A method whose settings are the fields of its edit.
+    """Declare a method whose settings are the fields of its edit class.
 
     Args:
-        edit: Its class, which has the method's `name`; settings without a default must be given by whoever uses it.
-        summary: One phrase: what it does.
-        source: Where it comes from.
+        edit: The edit class, which has the method's `name`; fields without a default are required settings.
+        summary: One phrase: what the method does.
+        source: The paper it comes from.
         presets: Name (of a paper's setting) -> settings that differ from the defaults.
-        place: Place in lists.
+        place: Position in lists.
     """
     return Method(
         name=edit.name,

@@ -1,7 +1,7 @@
-"""The methods by name: what each does, its settings, and the one way from a description to a change.
+"""Registers the removal methods by name, builds their edits, and plans an edit on a model.
 
-Every method that removes a concept is one class of `Edit`; this table is what the command line and the dashboard offer.
-Objectives of gradient edits are found in `analysis.edits.gradient.objectives`; an edit of another kind is named here.
+The command line and the dashboard offer the methods of `METHODS`. Objectives of gradient edits are collected from the
+modules of `analysis.edits.gradient.objectives`; edits of other kinds are listed here.
 """
 
 from collections.abc import Mapping
@@ -60,7 +60,7 @@ NEED_NO_FACTS = tuple(name for name, declared in METHODS.items() if not declared
 
 
 def plan(edit: Edit, model: LanguageModel, materials: Materials) -> Change[Any]:
-    """Work an edit out for one unedited model.
+    """Plan an edit for one unedited model.
 
     Raises:
         ConceptError: the materials lack what the method needs.
@@ -76,7 +76,7 @@ def plan(edit: Edit, model: LanguageModel, materials: Materials) -> Change[Any]:
 
 
 def method_named(name: str) -> Method:
-    """The method of that name.
+    """Return the method of that name.
 
     Raises:
         ConfigError: there is none.
@@ -87,7 +87,7 @@ def method_named(name: str) -> Method:
 
 
 def from_settings(method: str, values: Mapping[str, Any]) -> Edit:
-    """An edit from a method's name and its settings, which may be texts.
+    """Build an edit from a method's name and its settings; values may be strings.
 
     Raises:
         ConfigError: the method or a setting is unknown, or a value does not fit.
@@ -103,7 +103,7 @@ def from_dict(data: Mapping[str, Any]) -> Edit:
     """
     if not isinstance(data, Mapping):
         raise ConfigError("This is no edit (no JSON object).")
-    # written before there were other methods: an edit of components without the method's name
+    # old files hold component edits without a method's name; their kind is that name
     name = str(data.get("method", data.get("kind")))
     edit = method_named(name).load({key: value for key, value in data.items() if key != "method"})
     if edit.method != name and "method" in data:

@@ -1,4 +1,4 @@
-"""Recipes: a stack of edits as one JSON file that makes the same weights again from the same model.
+"""Saves a stack of edits as a JSON recipe that reproduces the same weights from the same model.
 
     {"format": "palimpsest recipe 1",
      "model": {"reference": …, "layers": …, "heads": …, "neurons": …, "fingerprint": {…}},
@@ -7,8 +7,8 @@
      "steps": [{"concept": "capitals", "edit": {"method": "prune", …}}],
      "versions": {"torch": …}}
 
-Every step is planned on the unedited model, then all are written in order. Whatever is drawn at random is drawn from a
-seed in the edit, so the weights are the same, bit for bit, on the same kind of device with the same versions.
+Every step is planned on the unedited model, then all are written in order. All random draws use a seed stored in the
+edit, so the weights are the same, bit for bit, on the same kind of device with the same package versions.
 """
 
 import json
@@ -35,7 +35,7 @@ __all__ = ["Recipe", "Step", "gather"]
 _FORMAT = "palimpsest recipe 1"
 _VERSIONED = ("torch", "transformers", "transformer-lens", "numpy")
 _SAME_MODEL = 0.02
-"""Largest difference of the fingerprints' logits, in their standard deviations, of one model on two machines."""
+"""Largest difference between the fingerprint logits of one model on two machines, in their standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A stack of edits, and the model and concepts that they were made for."""
+    """A stack of edits with the model and the concepts they were made for."""
 
     model: str
     """Model reference (catalog name, hub id, folder, GGUF file)."""
@@ -71,13 +71,13 @@ class Recipe:
         maintain: Sequence[str] = (),
         threshold: float = factual_recall.KNOWN_THRESHOLD,
     ) -> "Recipe":
-        """The recipe of `steps` on the unedited `model`.
+        """Build the recipe of `steps` on the unedited `model`.
 
         Raises:
-            ConfigError: two different concepts have one name.
+            ConfigError: two different concepts have the same name.
         """
         if len({concept.name for concept, _ in steps}) < len({concept for concept, _ in steps}):
-            raise ConfigError("Two different concepts of this recipe have one name. Rename one of them.")
+            raise ConfigError("Two different concepts of this recipe have the same name. Rename one of them.")
         return cls(
             model=model.source.reference,
             shape=model.component_shape,
@@ -94,10 +94,10 @@ class Recipe:
         return "; ".join(f"{step.concept}: {step.edit.describe()}" for step in self.steps)
 
     def check(self, model: LanguageModel) -> None:
-        """Refuse a model that the recipe was not made for.
+        """Check that the recipe was made for `model`.
 
         Raises:
-            EditError: it has another shape or other weights.
+            EditError: the model has another shape or other weights.
         """
         if model.component_shape != self.shape:
             raise EditError(
@@ -112,7 +112,7 @@ class Recipe:
             )
 
     def plan(self, model: LanguageModel, progress: Progress | None = None) -> list[tuple[Change[Any], str]]:
-        """All changes with their concepts' names, worked out on the unedited `model`.
+        """Plan all changes on the unedited `model`, each with its concept's name.
 
         Raises:
             EditError: the recipe was made for another model, or an edit does not fit.
@@ -135,11 +135,11 @@ class Recipe:
         return changes
 
     def execute(self, model: LanguageModel, *, folder: Path | None = None, progress: Progress | None = None) -> Ledger:
-        """Plan every step, then write them in order; if one fails, those before it are taken back.
+        """Plan every step, then write them in order; if one fails, the earlier ones are undone.
 
         Args:
             model: The unedited model; its weights change.
-            folder: Where the exact ways back are kept (see `Ledger`).
+            folder: Where the deltas are kept (see `Ledger`).
             progress: Called with a stage's name and its share done.
 
         Raises:
@@ -188,7 +188,7 @@ class Recipe:
         """Read a file that `save` wrote.
 
         Raises:
-            ConfigError: it cannot be read, or is no recipe; says what is wrong with it.
+            ConfigError: it cannot be read or is not a recipe; the message says what is wrong.
         """
         try:
             return cls.from_json(path.read_text(encoding="utf-8"))
@@ -200,7 +200,7 @@ class Recipe:
         """Read what `to_json` wrote.
 
         Raises:
-            ConfigError: it is no recipe; says what is wrong with it.
+            ConfigError: it is not a recipe; the message says what is wrong.
         """
         try:
             data = json.loads(text)
@@ -243,18 +243,18 @@ def gather(
     threshold: float = factual_recall.KNOWN_THRESHOLD,
     neutral: tuple[Sentence, ...] | None = None,
 ) -> Materials:
-    """What an edit of `concept` is made from, measured on the unedited `model`.
+    """Collect the `Materials` for an edit of `concept`, measured on the unedited `model`.
 
     Args:
         model: The unedited model.
-        concept: What is removed.
+        concept: The concept to remove.
         facts: Also find the facts that the model knows, which takes seconds to minutes.
-        maintain: Concepts whose known facts are kept; the concept itself is passed over.
+        maintain: Concepts whose known facts are kept; `concept` itself is skipped.
         threshold: Least mean P(answer) of a known fact.
-        neutral: Ordinary text, instead of the built-in sentences that are not measured on.
+        neutral: Ordinary text; default: the built-in sentences that no measurement uses.
 
     Raises:
-        ConceptError: facts are asked for, and the model knows none of the concept's.
+        ConceptError: `facts` is set, and the model knows none of the concept's facts.
     """
     if neutral is None:
         neutral, _ = split_neutral(library.neutral_sentences())

@@ -1,6 +1,6 @@
-"""A method's settings by name, as the command line and the dashboard offer them.
+"""Reads a method's settings from its edit's dataclass: field names, types, defaults and the docstring under each field.
 
-Read off the edit's own dataclass: its fields, their types and defaults, and the text under each of them.
+The command line and the dashboard offer these settings.
 """
 
 import ast
@@ -27,9 +27,9 @@ class Setting:
 
     name: str
     kind: Any
-    """Its type, as annotated."""
+    """Annotated type of the field."""
     default: Any
-    """`dataclasses.MISSING` where it must be given."""
+    """`dataclasses.MISSING` if the setting is required."""
     help: str
 
     @property
@@ -38,21 +38,21 @@ class Setting:
 
     @property
     def choices(self) -> tuple[Any, ...]:
-        """What it may be, where that is a fixed list; empty otherwise."""
+        """The allowed values of a `Literal` type; empty for other types."""
         return typing.get_args(self.kind) if typing.get_origin(self.kind) is typing.Literal else ()
 
     @property
     def type_name(self) -> str:
-        """For a listing: `float`, or the choices."""
+        """The type for a listing: `float`, or the choices."""
         if self.choices:
             return " | ".join(map(str, self.choices))
         return self.kind.__name__ if isinstance(self.kind, type) and not typing.get_args(self.kind) else str(self.kind)
 
     def parse(self, value: Any) -> Any:
-        """A value of its type from the text a user typed; other values are checked.
+        """Convert a string that a user typed to the setting's type, or check a value of another type.
 
         Raises:
-            ConfigError: it is none.
+            ConfigError: the value does not fit the type.
         """
         kinds = (self.kind, *typing.get_args(self.kind))
         if isinstance(value, str) and any(typing.get_origin(kind) is tuple for kind in kinds):
@@ -65,7 +65,7 @@ class Setting:
 
 
 def settings_of(edit: type) -> list[Setting]:
-    """The fields of a dataclass as settings."""
+    """Return the fields of a dataclass as settings."""
     kinds, texts = typing.get_type_hints(edit), _texts(edit)
     return [
         Setting(
@@ -80,10 +80,10 @@ def settings_of(edit: type) -> list[Setting]:
 
 
 def build(edit: type, values: Mapping[str, Any], *, settings: Iterable[Setting] | None = None) -> Any:
-    """An instance from values by name, which may be texts.
+    """Build an instance of `edit` from values by name; values may be strings.
 
     Raises:
-        ConfigError: a name is unknown, a value does not fit, or one that is needed is missing.
+        ConfigError: a name is unknown, a value does not fit, or a required one is missing.
     """
     known = {setting.name: setting for setting in settings or settings_of(edit)}
     if unknown := [name for name in values if name not in known]:
@@ -94,17 +94,17 @@ def build(edit: type, values: Mapping[str, Any], *, settings: Iterable[Setting] 
 
 
 def _listed(text: str) -> list[Any]:
-    """Several values in one text: with commas, or as a JSON list where they hold commas themselves."""
+    """Split a text into values at commas, or read it as a JSON list if the values hold commas themselves."""
     if text.lstrip().startswith("["):
         try:
             return list(json.loads(text))
         except ValueError as error:
-            raise ConfigError(f"“{text}” is no JSON list ({error}).") from error
+            raise ConfigError(f"“{text}” is not a JSON list ({error}).") from error
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _texts(edit: type) -> dict[str, str]:
-    """Field -> the string under it in the source, those of base classes included."""
+    """Field -> the docstring under it in the source, fields of base classes included."""
     texts: dict[str, str] = {}
     for cls in reversed(edit.__mro__[:-1]):
         try:

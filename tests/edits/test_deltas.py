@@ -69,7 +69,7 @@ def test_a_full_disk_leaves_the_weights_as_they_were(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("analysis.edits.deltas.save_file", full)
-    with pytest.raises(EditError, match=r"No space left.*weights are as they were"):
+    with pytest.raises(EditError, match=r"No space left.*weights are unchanged"):
         ledger.apply(planned(either_model, tiny_concept))
     assert same_bits(state(either_model), before)
     assert ledger.entries == ()

@@ -1,8 +1,8 @@
-"""Edits of chosen components: prune, mean-ablate, reverse.
+"""Prunes, mean-ablates or reverses chosen neurons, heads and MLP layers by writing their weights.
 
-Prune: the component no longer acts. `zero` sets all its weights to zero; `mean` also adds its mean contribution to the
-output bias, so that only its *variation* is removed (mean ablation). Reverse: what it writes to the residual stream is
-negated. A whole MLP layer is all of its neurons.
+Prune with `zero` sets all weights of a component to zero; with `mean` it also adds the component's mean contribution to
+the output bias, so that only its *variation* is removed (mean ablation). Reverse negates what a component writes to the
+residual stream. A whole MLP layer is all of its neurons.
 
 Axes: `L` layer, `N` neuron in a layer, `H` attention head, `Z` dimension of a head (d_head), `W` chosen neuron,
 `K` chosen head.
@@ -34,11 +34,11 @@ __all__ = ["ComponentEdit", "ComponentSettings", "PlannedEdit", "plan_components
 
 @dataclass(frozen=True, kw_only=True)
 class ComponentEdit(Edit):
-    """What to do to which components."""
+    """Prunes or reverses the components of a selection."""
 
     kind: Literal["prune", "reverse"] = "prune"
     fill: Literal["zero", "mean"] = "zero"
-    """What a pruned component's activation is replaced by; unused by reverse."""
+    """What replaces a pruned component's activation; unused by reverse."""
     hold: bool = True
     """Keep pruned weights fixed through later training. Off: only the output vectors are zeroed and may grow back
     (a gated neuron with all weights at zero gets no gradient, so it could not)."""
@@ -80,7 +80,7 @@ class ComponentSettings:
     """The settings of a component edit, one by one."""
 
     top_fraction: float | None = None
-    """Share of all neurons, the most salient ones (0.01 = 1%); the default is 0.01 when nothing else chooses."""
+    """The most salient share of all neurons (0.01 = 1%); 0.01 if no rule is given."""
     top_k: int | None = None
     """The k most salient neurons."""
     threshold: float | None = None
@@ -126,16 +126,16 @@ class ComponentSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedEdit(Change[ComponentEdit]):
-    """A component edit with its components, and the means that replace their activations.
+    """A component edit with its chosen components and the means that replace their activations.
 
     Neurons are kept as one array: a selection may have tens of thousands of them.
     """
 
     edit: ComponentEdit
     shape: Shape
-    """Of the model it was planned for."""
+    """Shape of the model it was planned for."""
     neurons: NeuronSet
-    """Those of whole MLP layers among them."""
+    """All chosen neurons, including those of whole MLP layers."""
     heads: tuple[Head, ...] = ()
     """(layer, head), in ascending order."""
     means_LN: np.ndarray | None = None
@@ -145,7 +145,7 @@ class PlannedEdit(Change[ComponentEdit]):
 
     @property
     def circuit(self) -> Circuit:
-        """Its components; where all neurons of a layer are chosen, the MLP layer instead."""
+        """The chosen components; a layer whose neurons are all chosen is listed as its MLP layer."""
         width = self.shape.n_neurons
         counts = self.neurons.counts().tolist()
         mlps = [Component(layer, "mlp") for layer, count in enumerate(counts) if count == width]
@@ -200,7 +200,7 @@ class PlannedEdit(Change[ComponentEdit]):
         return tuple(groups(model, self.neurons, self.heads))
 
     def _mean_outputs(self, touched: tuple[Group, ...]) -> Iterator[tuple[nn.Module, Tensor]]:
-        """The module whose bias takes it, and the mean output, [D], of every group of a mean ablation."""
+        """Yield, for every group of a mean ablation, the module whose bias is changed and the mean output to add, [D]."""
         for group in touched:
             means = self.means(group.site, group.layer, group.chosen)
             if means is None:
@@ -213,10 +213,10 @@ class PlannedEdit(Change[ComponentEdit]):
 
 
 def plan_components(edit: ComponentEdit, model: LanguageModel, materials: Materials) -> PlannedEdit:
-    """Choose the components of `edit` by saliency, and measure what a mean ablation needs.
+    """Choose the components of `edit` by saliency, and measure the means for a mean ablation.
 
-    Probeless and d' are read off the concept's moments; any other method is measured here, which takes its time, unless
-    the materials bring its scores.
+    Probeless and d' are computed from the concept's moments. Any other method is measured here, which may take minutes,
+    unless the materials hold its scores.
 
     Raises:
         ConceptError: the selection's method cannot measure this concept.

@@ -1,4 +1,4 @@
-"""See what an edit does without touching a weight: the same change, made by hooks for the duration of a `with` block."""
+"""Previews a component edit with hooks: inside a `with` block the model behaves as edited, and no weight changes."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

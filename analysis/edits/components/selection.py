@@ -1,4 +1,4 @@
-"""Which components an edit touches: by saliency, by name, or at random as a control."""
+"""Selects the components of an edit: the most salient ones, a list of names, or random ones as a control."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -41,7 +41,7 @@ class Selection:
     rule: Rule = "top_fraction"
     """One of `RULES`."""
     value: float = CARRIER_SHARE
-    """Share (0 to 1), k, or score, as the rule asks; unused for an explicit list."""
+    """Share (0 to 1), k or score, depending on the rule; unused for an explicit list."""
     components: str = ""
     """The explicit list."""
     method: str = "probeless"
@@ -74,7 +74,7 @@ class Selection:
             named_components(self.components)
 
     def select(self, saliency: Saliency | None, shape: Shape) -> tuple[NeuronSet, tuple[Head, ...]]:
-        """The neurons (those of whole MLP layers among them) and the heads that this selection comes to.
+        """Return the chosen neurons, including those of whole MLP layers, and the chosen heads.
 
         Raises:
             EditError: nothing is selected, or there are too few other components for a control.
@@ -103,7 +103,7 @@ class Selection:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Selection":
-        """Rebuild from `dataclasses.asdict`. The list was called `neurons` when it could only name those.
+        """Rebuild from `dataclasses.asdict`. Old files call the list `neurons`; it then held only neurons.
 
         Raises:
             ConfigError: a field is unknown or out of range.
@@ -133,7 +133,7 @@ class Selection:
     def _others(
         self, neurons: NeuronSet, mlps: tuple[int, ...], heads: tuple[Head, ...], shape: Shape
     ) -> tuple[NeuronSet, tuple[int, ...], tuple[Head, ...]]:
-        """As many components of each kind, drawn at random; none is chosen itself, in part, or as a part."""
+        """Draw as many components of each kind at random; none of them overlaps a chosen one."""
         if mlps and self.control == "layer_matched":
             raise EditError(
                 "An MLP layer has no other MLP in its layer, so there is no layer-matched control. Use a random one."
@@ -141,7 +141,7 @@ class Selection:
         generator = np.random.default_rng(self.seed)
         taken = neurons.mask() | _mlp_mask(mlps, shape)
         others = tuple(_draw(generator, np.flatnonzero(~taken.any(1)), len(mlps), "MLP layers").tolist())
-        # a listed neuron of a listed MLP layer has its stand-in in that layer's
+        # a listed neuron of a listed MLP layer is already replaced with that layer
         single = NeuronSet.from_mask(neurons.mask() & ~_mlp_mask(mlps, shape))
         drawn = self._draw_units(generator, single, ~(taken | _mlp_mask(others, shape)), "neurons")
         flat = NeuronSet([layer * shape.n_heads + head for layer, head in heads], (shape.n_layers, shape.n_heads))
@@ -149,7 +149,7 @@ class Selection:
         return drawn, others, tuple((one.layer, one.index) for one in drawn_heads)
 
     def _draw_units(self, generator: np.random.Generator, chosen: NeuronSet, free: np.ndarray, what: str) -> NeuronSet:
-        """As many free units (neurons or heads, one flat index each) as are chosen, from the model or layer by layer."""
+        """Draw as many free units (neurons or heads, by flat index) as are chosen, from all layers or layer by layer."""
         if self.control == "random":
             pools = [(np.flatnonzero(free), len(chosen))]
         else:
@@ -160,10 +160,10 @@ class Selection:
 
 
 def named_components(text: str) -> tuple[Component, ...]:
-    """The components that a list such as `L5.N123, L7.H3, L9.MLP` names, each once.
+    """Parse a list such as `L5.N123, L7.H3, L9.MLP` into components, each once.
 
     Raises:
-        ConfigError: it is empty, or a name is not understood.
+        ConfigError: the list is empty, or a name is not understood.
     """
     if not isinstance(text, str):
         raise ConfigError("The list of components must be a text such as L5.N123, L7.H3, L9.MLP.")
@@ -177,7 +177,7 @@ def named_components(text: str) -> tuple[Component, ...]:
 
 
 def short_list(text: str) -> str:
-    """A list of components for captions: their names, or how many they are."""
+    """Shorten a list of components for captions: their names, or their number if there are many."""
     parts = named_components(text)
     return ", ".join(map(str, parts)) if len(parts) <= _SHOWN else f"{len(parts):,} listed components"
 
@@ -185,7 +185,7 @@ def short_list(text: str) -> str:
 def _draw(generator: np.random.Generator, pool: np.ndarray, count: int, what: str) -> np.ndarray:
     if count > pool.size:
         raise EditError(
-            f"The control needs {count:,} other {what}, but finds too few others: {pool.size:,}. Select less."
+            f"The control needs {count:,} other {what}, but there are too few others: {pool.size:,}. Select fewer."
         )
     return generator.choice(pool, count, replace=False) if count else pool[:0]
 

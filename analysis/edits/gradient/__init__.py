@@ -1,1 +1,1 @@
-"""Edits by gradient descent: the objectives of the unlearning literature, their terms, their losses, and the training."""
+"""Edits a model by gradient descent: objectives of the unlearning literature, their terms and losses, and the training."""

@@ -1,9 +1,9 @@
-"""Edits by training: what each objective is made of, and its settings.
+"""Defines the settings of a gradient edit and the weighted terms of its objective.
 
-Every objective is a sum of weighted terms, each on texts of its own kind: `forget` (facts to remove), `old` and `update`
-(facts that get another answer: the right one, and the new one), `maintain` (facts to keep), `text` (ordinary sentences)
-and `retain` (the last two together). Facts count at their answer's tokens, sentences at every token.
-`objectives` has the objectives, `training` carries them out.
+Every objective is a weighted sum of terms, each on one kind of text: `forget` (facts to remove), `old` and `update`
+(facts that get another answer, with their right and their new answer), `maintain` (facts to keep), `text` (ordinary
+sentences) and `retain` (the last two together). The loss counts a fact's answer tokens, and every token of a sentence.
+The package `objectives` holds the objectives; `training` carries them out.
 """
 
 from abc import abstractmethod
@@ -28,22 +28,23 @@ class Term:
     """One part of an objective."""
 
     name: str
-    """The kind of text it is taken on."""
+    """The kind of text it is computed on."""
     weight: float
     kind: Kind
-    """What `loss` is given: logits and tokens, log-probabilities of texts and those before training, log-probabilities
-    and lengths, logits and log-probabilities before training, activations and the target, activations and those before."""
+    """The arguments of `loss`. `tokens`: logits and tokens. `ratio`: log-probabilities of the texts, now and before
+    training. `length`: log-probabilities and lengths. `kl`: logits, and log-probabilities before training. `steer`:
+    activations and the target. `match`: activations, now and before training."""
     loss: Callable[..., Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
 class GradientEdit(Edit):
-    """Train the model, or a part of it, away from what it knows."""
+    """Trains the model, or a part of it, to unlearn facts."""
 
     forget: tuple[str, ...] = ()
-    """Names of the facts to remove; empty: all that the model knows, or as many as forget_count says."""
+    """Names of the facts to remove; empty: all that the model knows, or forget_count of them."""
     forget_count: int = 0
-    """Remove this many facts, drawn by the seed; 0 is all. The others that the model knows are maintained."""
+    """Remove this many known facts, drawn with the seed, and maintain the others; 0 removes all."""
     only: str = ""
     """Components whose weights may move, such as L5.MLP, L7.H3; empty: the whole model."""
     steps: int = 24
@@ -51,9 +52,9 @@ class GradientEdit(Edit):
     batch_size: int = 8
     """Texts of each kind in a step."""
     learning_rate: float = 2e-5
-    """Of the first step, where there is a schedule."""
+    """Learning rate of AdamW; with a schedule, that of the first step."""
     weight_decay: float = 0.0
-    """AdamW's, a share of the learning rate."""
+    """AdamW's weight decay, in units of the learning rate."""
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW's decay rates of the gradient's mean and mean square."""
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -61,17 +62,17 @@ class GradientEdit(Edit):
     clip: float = 1.0
     """Largest norm of the gradient."""
     precision: Literal["bf16", "float32"] = "bf16"
-    """Autocast of the training; weights and optimiser keep their own."""
+    """Autocast precision of the training; weights and optimiser keep theirs."""
     lora_rank: int = 0
     """Train factors of this rank on the linear layers and merge them at the end; 0 trains the weights themselves."""
     lora_alpha: float = 16.0
-    """The factors' product counts alpha / rank times."""
+    """The factors' product is scaled by alpha / rank."""
     seed: int = 0
     """Draws facts, new answers, batches and random directions."""
 
     needs_facts: ClassVar[bool] = True
     injects: ClassVar[bool] = False
-    """Whether the facts to remove get another answer."""
+    """Whether the facts to remove are trained on another answer."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size"):
@@ -100,7 +101,7 @@ class GradientEdit(Edit):
 
     @abstractmethod
     def terms(self) -> tuple[Term, ...]:
-        """What is minimised: the sum of weight * loss."""
+        """The terms of the objective, which is the sum of weight * loss."""
 
     def describe(self) -> str:
         """One phrase for captions: `npo: 24 steps at 2e-05, 8 facts; training only L5.MLP`."""
@@ -112,7 +113,7 @@ class GradientEdit(Edit):
 
 @dataclass(frozen=True, kw_only=True)
 class KeepingEdit(GradientEdit):
-    """Objectives that keep maintained facts and sentences by cross-entropy."""
+    """A gradient edit that keeps maintained facts and sentences by cross-entropy."""
 
     lambda_forget: float = 1.0
     """Weight of the facts to remove."""
@@ -129,7 +130,7 @@ class KeepingEdit(GradientEdit):
 
 
 def require(condition: bool, message: str) -> None:
-    """Refuse a setting.
+    """Check a condition on the settings.
 
     Raises:
         ConfigError: the condition does not hold.
@@ -139,21 +140,21 @@ def require(condition: bool, message: str) -> None:
 
 
 def whole(value: object) -> int:
-    """The value itself, or -1 where it is no whole number: no setting may be negative."""
+    """Return the value if it is an int, else -1, which every check on a setting refuses."""
     return value if type(value) is int else -1
 
 
 def check_cap(cap: float | None) -> None:
-    """Refuse a cap that is not above 0; None is no cap.
+    """Check that a cap is above 0 or None (no cap).
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: it is neither.
     """
     require(cap is None or 0 < cap < float("inf"), f"cap is {cap}; it must be above 0, or None for no cap")
 
 
 def check_beta(beta: float) -> None:
-    """Refuse an inverse temperature that is not above 0.
+    """Check that an inverse temperature is above 0.
 
     Raises:
         ConfigError: it is not.

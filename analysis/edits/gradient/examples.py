@@ -1,4 +1,4 @@
-"""The texts that a gradient edit trains on: which facts are removed, updated and kept, and their tokens.
+"""Chooses the facts that a gradient edit removes, updates and keeps, and tokenises its training texts.
 
 Axes: `B` text of a batch, `P` position, `V` vocabulary, `A` token that counts.
 """
@@ -29,25 +29,25 @@ _SENTENCES = 48
 """Ordinary sentences beside every statement of a maintained fact."""
 
 Text = tuple[str, int]
-"""A text, and the character from which it counts."""
+"""A text, and the index of its first character that counts in the loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FactChoice:
-    """What a gradient edit does to which facts."""
+    """The facts that a gradient edit removes, updates and keeps."""
 
     forget: tuple[Fact, ...]
-    """To remove, without another answer in their place."""
+    """Facts to remove without a new answer."""
     update: tuple[Fact, ...]
-    """To answer otherwise, with their right answers."""
+    """Facts that get a new answer, here with their right answers."""
     injected: tuple[Fact, ...]
     """The same facts with their new answers."""
     maintain: tuple[tuple[Concept, tuple[Fact, ...]], ...]
-    """To keep, with the concept whose templates ask for them."""
+    """Facts to keep, with the concept whose templates ask for them."""
 
     @property
     def removed(self) -> tuple[Fact, ...]:
-        """All facts whose right answer should be gone."""
+        """All facts whose right answer is to be unlearned."""
         return (*self.forget, *self.update)
 
 
@@ -77,7 +77,7 @@ class Batch:
         return cls(tuple(rows), tokens_BP, counted_BP.to(model.device))
 
     def predict(self, model: LanguageModel) -> tuple[Float[Tensor, "A V"], Int[Tensor, " A"], Int[Tensor, " A"]]:
-        """Logits where each counted token is predicted, float32; the tokens; and the row each belongs to."""
+        """Return the float32 logits that predict each counted token, the tokens, and the row of each token."""
         # logits at position p predict token p + 1; before the first counted token none are needed
         keep = self.tokens_BP.shape[1] - min(row.counted[0] for row in self.rows) + 1
         logits_BKV = model.logits(self.tokens_BP, keep=keep)[:, :-1]
@@ -86,7 +86,7 @@ class Batch:
 
 
 def choose_facts(edit: GradientEdit, materials: Materials) -> FactChoice:
-    """Decide what happens to every known fact of the concept, by name or by the seed.
+    """Assign every known fact of the concept to remove, update or keep, by name or drawn with the seed.
 
     Raises:
         ConceptError: a named fact is not among the known ones, too few are known, or there is no other answer to inject.
@@ -127,7 +127,7 @@ def choose_facts(edit: GradientEdit, materials: Materials) -> FactChoice:
 def rows_by_kind(
     model: LanguageModel, edit: GradientEdit, choice: FactChoice, materials: Materials
 ) -> dict[str, list[Row]]:
-    """The tokenised texts of every term of the edit; a kind without texts is left out.
+    """Tokenise the texts of every term of the edit; a kind without texts is left out.
 
     Raises:
         ConceptError: a text is longer than the model's context, an answer has no token of its own, or an objective that
@@ -157,7 +157,7 @@ def rows_by_kind(
 
 
 def _retained(edit: GradientEdit, statements: list[Text], sentences: list[Text]) -> list[Text]:
-    """The texts on which the model is to stay as it is; what was measured of the choice is in docs/removal.md."""
+    """The texts on which the model should stay unchanged; docs/removal.md has the measurements behind this choice."""
     count = edit.retain_count if isinstance(edit, LlmSurgery) else _RMU_TEXTS
     if not count:
         return [*statements, *sentences[:_SENTENCES]]
@@ -166,13 +166,13 @@ def _retained(edit: GradientEdit, statements: list[Text], sentences: list[Text])
 
 
 def digest_rows(rows: Mapping[str, Sequence[Row]]) -> str:
-    """SHA-256 of the texts, to tell whether a stored state was trained on the same ones."""
+    """SHA-256 of the texts, to check that a stored state was trained on the same ones."""
     plain = {kind: [(row.ids, row.counted) for row in found] for kind, found in rows.items()}
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def _row(model: LanguageModel, text: str, start: int) -> Row | None:
-    """Tokens of a text; those from character `start` on count. None for a sentence of a single token."""
+    """Tokenise a text; tokens from character `start` on count. None for a sentence of a single token."""
     encoded = model.encode(text)
     if start and len(encoded) > model.context_length:
         raise ConceptError(f"“{text[:60]}…” is longer than the model's {model.context_length} tokens.")

@@ -1,7 +1,7 @@
-"""What gradient edits minimise: pure functions of logits, log-probabilities or activations.
+"""Computes the losses of gradient edits from logits, log-probabilities or activations.
 
-Each takes the tokens that count, already picked out of their batch, and gives a scalar in nats a token unless it says
-otherwise. None knows of models, facts or training.
+Each loss is a pure function of the tokens that count, already selected from their batch, and returns a scalar in nats
+per token unless it says otherwise.
 
 Axes: `A` token that counts, `B` text of a batch, `V` vocabulary, `D` d_model.
 """
@@ -41,8 +41,8 @@ def reversed_cross_entropy(
     Args:
         logits_AV: Logits where each token is predicted.
         targets_A: The tokens.
-        cap: Nats. A token that costs more is counted as costing this much and gives no gradient: without it the term
-            has no lower bound and goes on ruining the model long after the answer is gone. None is the unbounded term.
+        cap: Nats. The loss of a token is clamped to this value, beyond which it gives no gradient. Without a cap (None)
+            the term has no lower bound and goes on damaging the model long after the answer is gone.
     """
     losses_A = F.cross_entropy(logits_AV, targets_A, reduction="none")
     return -(losses_A if cap is None else losses_A.clamp(max=cap)).mean()
@@ -66,7 +66,7 @@ def unlikelihood(
 def text_log_p(
     logits_AV: Float[Tensor, "A V"], targets_A: Int[Tensor, " A"], texts_A: Int[Tensor, " A"], n_texts: int
 ) -> Float[Tensor, " B"]:
-    """log p of each text's tokens together, in nats a text; `texts_A` is the text each token belongs to."""
+    """Sum log p over the tokens of each text, in nats per text; `texts_A` is the text each token belongs to."""
     log_p_A = -F.cross_entropy(logits_AV, targets_A, reduction="none")
     return log_p_A.new_zeros(n_texts).index_add(0, texts_A, log_p_A)
 
@@ -78,9 +78,9 @@ def npo(log_p_B: Float[Tensor, " B"], reference_B: Float[Tensor, " B"], *, beta:
     section 3).
 
     Args:
-        log_p_B: log p of each text to forget, in nats a text.
+        log_p_B: log p of each text to forget, in nats per text.
         reference_B: The same under the model before training.
-        beta: Inverse temperature: the larger, the sooner a text that fell below the reference is left alone.
+        beta: Inverse temperature: the larger, the sooner the gradient fades once a text falls below the reference.
     """
     return -F.logsigmoid(-beta * (log_p_B - reference_B)).mean() * 2 / beta
 
@@ -88,16 +88,16 @@ def npo(log_p_B: Float[Tensor, " B"], reference_B: Float[Tensor, " B"], *, beta:
 def simnpo(
     log_p_B: Float[Tensor, " B"], n_tokens_B: Int[Tensor, " B"], *, beta: float, gamma: float
 ) -> Float[Tensor, ""]:
-    """NPO without a reference, by the mean token: mean of -(2 / beta) log sigmoid(-(beta / |y|) log p - gamma).
+    """NPO without a reference model, normalised by length: mean of -(2 / beta) log sigmoid(-(beta / |y|) log p - gamma).
 
-    The paper's equation (Fan et al. 2024, arXiv 2410.07163, section 4); its released code has beta * gamma for gamma,
-    which is the same where gamma is 0.
+    This is the paper's equation (Fan et al. 2024, arXiv 2410.07163, section 4); its released code has beta * gamma
+    instead of gamma, which is the same if gamma is 0.
 
     Args:
-        log_p_B: log p of each text to forget, in nats a text.
-        n_tokens_B: |y|, its number of tokens that count.
+        log_p_B: log p of each text to forget, in nats per text.
+        n_tokens_B: |y|, the number of tokens that count in each text.
         beta: Inverse temperature.
-        gamma: Margin: how far below an even chance log p is pushed.
+        gamma: Margin inside the sigmoid: the larger, the further log p is pushed down.
     """
     return -F.logsigmoid(-beta * log_p_B / n_tokens_B - gamma).mean() * 2 / beta
 
@@ -115,7 +115,8 @@ def kl_from_reference(logits_AV: Float[Tensor, "A V"], reference_AV: Float[Tenso
 def steering(hidden_AD: Float[Tensor, "A D"], target_D: Float[Tensor, " D"]) -> Float[Tensor, ""]:
     """RMU's forget loss: mean squared difference from the target c * u (Li et al. 2024, arXiv 2403.03218, section 4).
 
-    As in the released code, a mean over dimensions too; the paper's equation sums over them. Unit: squared activation.
+    The mean is over dimensions too, as in the released code; the paper's equation sums over them. Unit: squared
+    activation.
     """
     return (hidden_AD - target_D).square().mean()
 

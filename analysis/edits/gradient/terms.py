@@ -1,7 +1,7 @@
-"""The terms of a gradient edit on a model: draws each term's texts and computes its loss and gradient.
+"""Draws the texts of each term of a gradient edit and computes its loss and gradient on a model.
 
-What a term compares with the model before training (log-probabilities, activations) is computed once, before the first
-step, and kept by text; there is no second model.
+The reference values of the model before training (log-probabilities, activations) are computed once, before the first
+step, and stored for each text, so no second model is kept.
 
 Axes: `A` token that counts, `B` text of a batch, `D` d_model, `V` vocabulary.
 """
@@ -39,7 +39,7 @@ class Losses:
     """An edit's weighted terms on one model."""
 
     def __init__(self, model: LanguageModel, edit: GradientEdit, rows: Mapping[str, Sequence[Row]]):
-        """Shuffle the texts, and compute what is compared with the model as it is now.
+        """Shuffle the texts, and compute the reference values on the model as it is now.
 
         Args:
             model: The model before training.
@@ -59,7 +59,7 @@ class Losses:
                 self._refer(term, rows[term.name])
 
     def backward(self) -> dict[str, float]:
-        """Draw a batch for every term, add up the gradients of the weighted losses, and give each loss unweighted."""
+        """Draw a batch for every term, accumulate the gradients of the weighted losses, and return each unweighted loss."""
         losses: dict[str, float] = {}
         for term in self.terms:
             batch = Batch.of(self.decks[term.name].draw(self.edit.batch_size), self.model)
@@ -69,11 +69,11 @@ class Losses:
         return losses
 
     def total(self, losses: Mapping[str, float]) -> float:
-        """The weighted sum."""
+        """The weighted sum of the terms' losses."""
         return sum(term.weight * losses[term.name] for term in self.terms)
 
     def loss(self, term: Term, batch: Batch) -> Float[Tensor, ""]:
-        """One term on one batch."""
+        """The loss of one term on one batch."""
         if term.kind in ("steer", "match"):
             hidden_AD = self._hidden(batch)
             return term.loss(hidden_AD, self._target_D if term.kind == "steer" else self._stored(term, batch))
@@ -87,7 +87,7 @@ class Losses:
         return term.loss(log_p_B, self._stored(term, batch) if term.kind == "ratio" else batch.counted_BP.sum(1))
 
     def _refer(self, term: Term, rows: Sequence[Row]) -> None:
-        """Store what `term` needs of the model before training, for each of its texts."""
+        """Store the reference values of `term`, from the model before training, for each of its texts."""
         if term.kind in ("tokens", "length"):
             return
         norms = []

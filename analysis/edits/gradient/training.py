@@ -1,7 +1,7 @@
-"""Carries out a gradient edit: `Training` is the change that a ledger writes into the weights.
+"""Trains the weights of a gradient edit with AdamW; `Training` is the change that a ledger applies.
 
-A stop, an error or a diverging loss ends it with an exception, and the ledger puts every weight back. With a folder for
-its state it can be taken up again and gives the very weights of an uninterrupted training.
+A stop, an error or a diverging loss raises an exception, and the ledger restores every weight. If a checkpoint folder is
+given, the training can be resumed and ends with the same weights as an uninterrupted one, bit for bit.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -39,25 +39,25 @@ class Training(Change[GradientEdit]):
 
     edit: GradientEdit
     shape: Shape
-    """Of the model it was planned for."""
+    """Shape of the model it was planned for."""
     facts: FactChoice
-    """What it does to which facts."""
+    """The facts it removes, updates and keeps."""
     rows: Mapping[str, Sequence[Row]]
     """Tokenised texts by kind."""
     n_weights: int
-    """Single weights that may move."""
+    """Number of single weights that may change."""
     n_parameters: int
-    """Single weights of the model."""
+    """Number of single weights of the model."""
     on_step: Callable[[int, float, Mapping[str, float]], None] | None = None
-    """Called after every step with its number, from 1, the loss, and every term's loss before weighting."""
+    """Called after every step with its number, from 1, the loss, and every term's unweighted loss."""
     should_stop: Callable[[], bool] | None = None
-    """Asked after every step but the last: True ends the training with a `StoppedError`."""
+    """Called after every step but the last: True ends the training with a `StoppedError`."""
     checkpoint_folder: Path | None = None
-    """Keep the state there, and go on from a state found there."""
+    """Folder in which the training state is saved, and from which a saved state is resumed."""
     checkpoint_every: int = 10
-    """Steps between states; a stop keeps one, too."""
+    """Steps between saved states; a stop saves one, too."""
     hold: Sequence[Slice] = ()
-    """Weights that must not move: those of a ledger's held edits."""
+    """Weights that must not change: those of a ledger's held edits."""
 
     @property
     def injected(self) -> tuple[Fact, ...]:
@@ -68,7 +68,7 @@ class Training(Change[GradientEdit]):
         return self.facts.removed
 
     def extent(self) -> str:
-        """How much of the model it may touch: `5,308,416 of 134,515,008 weights`."""
+        """How much of the model the training may change: `5,308,416 of 134,515,008 weights`."""
         rank = f", by factors of rank {self.edit.lora_rank}" if self.edit.lora_rank else ""
         return f"{self.n_weights:,} of {self.n_parameters:,} weights{rank}"
 
@@ -77,12 +77,12 @@ class Training(Change[GradientEdit]):
         return stored_slices(model, _slices(self.edit, model))
 
     def write(self, model: LanguageModel) -> None:
-        """Train.
+        """Train the model's weights in place.
 
         Raises:
-            StoppedError: `should_stop` said so.
+            StoppedError: `should_stop` returned True.
             ConfigError: the loss is not finite, or nothing is left to train.
-            EditError: the state cannot be written, or the one found belongs to another training.
+            EditError: the state cannot be written, or the saved state belongs to another training.
             MemoryShortError: there is too little memory.
         """
         check_shape(model, self.shape)
@@ -136,7 +136,7 @@ class Training(Change[GradientEdit]):
         except OSError as error:
             raise EditError(
                 f"The training's state cannot be written to {folder} ({error}). Free some space or train without keeping "
-                "the state; the weights are as they were."
+                "the state; the weights are unchanged."
             ) from error
 
     def _trainable(self, model: LanguageModel, pieces: Sequence[Slice]) -> WeightMask | LowRank:
@@ -164,7 +164,7 @@ class Training(Change[GradientEdit]):
 
     def _check_memory(self, model: LanguageModel) -> None:
         kl = any(term.kind == "kl" for term in self.edit.terms())
-        # the estimate takes three numbers a token and word of the vocabulary; a stored reference takes one
+        # the estimate counts three numbers per token and vocabulary entry; a stored reference takes one
         stored = sum(len(row.counted) for row in self.rows.get("retain", ())) // 3 if kl else 0
         memory.training_estimate(
             0 if self.edit.lora_rank else self.n_weights,
@@ -195,7 +195,7 @@ def plan_gradient(edit: GradientEdit, model: LanguageModel, materials: Materials
 
 
 def _slices(edit: GradientEdit, model: LanguageModel) -> list[Slice]:
-    """The weights that the edit may move."""
+    """The weights that the edit may change."""
     if edit.only:
         circuit = Circuit.parse(edit.only, model.component_shape)
         if isinstance(edit, Rmu) and min(part.layer for part in circuit.components) > edit.layer_in(model.n_layers):

@@ -1,4 +1,4 @@
-"""TARS as a change: worked out on the model as earlier edits left it, since concepts are removed one after another."""
+"""Plans a TARS edit, and computes and writes its replacements on the model as earlier edits left it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -21,17 +21,18 @@ __all__ = ["Reversal", "plan_tars"]
 
 @dataclass(kw_only=True)
 class Reversal(Change[Tars]):
-    """A TARS edit with its trigger and prompts filled in. Its targeting vector is made when it is written."""
+    """A TARS edit with its trigger and prompts filled in. `slices` computes its targeting vector, just before writing."""
 
     edit: Tars
-    """As it was described; `config` is what is carried out."""
+    """The edit as described."""
     config: Tars
+    """The edit with trigger, prompts and contrast filled in; this is what is carried out."""
     shape: Shape
-    """Of the model it was planned for."""
+    """Shape of the model it was planned for."""
     facts: tuple[Fact, ...]
     """Facts of the concept whose answer is the trigger."""
     ranking: Ranking | None = None
-    """All candidates, best first, once it was prepared."""
+    """All candidate vectors, best first; None before `slices` is called."""
     _pieces: list[Replacement] = field(default_factory=list)
 
     @property
@@ -70,7 +71,7 @@ class Reversal(Change[Tars]):
 
 
 def plan_tars(edit: Tars, model: LanguageModel, materials: Materials) -> Reversal:
-    """Fill in trigger and prompts from the concept's fact, where the edit names one.
+    """Fill in trigger and prompts from the concept's fact, if the edit names one.
 
     Raises:
         ConceptError: the concept has no such fact.

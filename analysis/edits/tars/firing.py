@@ -1,4 +1,4 @@
-"""How strongly neurons fire: on the last token of given prompts, and usually.
+"""Measures how strongly neurons fire: on the last token of given prompts, and on general text.
 
 Axes: `A` prompt, `L` layer, `N` neuron in a layer, `B` batch, `P` position, `D` d_model.
 """
@@ -26,7 +26,7 @@ _TOKENS_PER_BATCH = 512
 def last_states(
     model: LanguageModel, prompts: Sequence[tuple[int, ...]]
 ) -> tuple[Float[Tensor, "A D"], Float[Tensor, "A L N"], Float[Tensor, " A"]]:
-    """At each prompt's last token: final hidden state, every neuron's activation, norm of the last residual stream."""
+    """Return, at each prompt's last token, the final hidden state, all activations and the last residual stream's norm."""
     last = model.n_layers - 1
     names = [*(hook_name(layer) for layer in range(model.n_layers)), f"blocks.{last}.hook_resid_post"]
     hidden, activations, norms = [], [], []
@@ -42,7 +42,7 @@ def last_states(
 
 
 def general_firing(model: LanguageModel, texts: Sequence[str] | None = None) -> Float[Tensor, "L N"]:
-    """Root mean square of every neuron's activation over the tokens of `texts`, the first of each text left out.
+    """Root mean square of every neuron's activation over the tokens of `texts`, without each text's first token.
 
     Args:
         model: The model as it is now.
@@ -78,7 +78,7 @@ def general_firing(model: LanguageModel, texts: Sequence[str] | None = None) -> 
 
 
 def contrast_firing(model: LanguageModel, prompts: Sequence[str]) -> Float[Tensor, "L N"]:
-    """Largest |activation| of every neuron on the last token of a prompt; 0 without any."""
+    """Largest |activation| of every neuron on the last token of any prompt; 0 without prompts."""
     if not prompts:
         return torch.zeros(model.shape, device=model.device)
     _, activation_ALN, _ = last_states(model, tuple(model.encode(prompt).ids for prompt in prompts))
@@ -86,7 +86,7 @@ def contrast_firing(model: LanguageModel, prompts: Sequence[str]) -> Float[Tenso
 
 
 def _keep_last(name: str, kept: dict[str, Tensor]) -> Callable:
-    """A hook that puts the last position's activation of a single text into `kept`."""
+    """Make a hook that stores the last position's activation of a single text in `kept`."""
 
     def hook(activation: Tensor, hook: object) -> None:
         kept[name] = activation[0, -1].float()

@@ -1,4 +1,4 @@
-"""Settings of TARS for a fact of a concept, and our refinement's.
+"""Builds TARS settings for a fact of a concept, and holds the settings of our refinement.
 
 config = tars_for_fact(concept, fact)  # as published, as far as that is public
 config = tars_for_fact(concept, fact, **OURS)
@@ -23,16 +23,16 @@ OURS: dict[str, Any] = {
 """Settings of our refinement, chosen on the tuning concepts of docs/tars.md; the defaults of `Tars` are as published."""
 
 N_CONTRAST = 8
-"""Other facts that `tars_for_fact` makes contrast prompts of."""
+"""Number of other facts that `tars_for_fact` turns into contrast prompts."""
 
 AGGREGATION = "Think of everything that is known about {subject}: its history, what it is famous for, and its name. "
-"""What `tars_for_fact` puts before a fact's first template; written for this project."""
+"""Text that `tars_for_fact` puts before a fact's first template; written for this project."""
 
 
 def tars_for_fact(concept: Concept, fact: Fact, **settings: Any) -> Tars:
-    """Settings whose trigger is the fact's answer and whose one prompt is built from the fact's first template.
+    """Build settings with the fact's answer as trigger and one prompt from the fact's first template.
 
-    When neurons are ranked by firing, the first `N_CONTRAST` facts with another answer are the contrast.
+    If neurons are ranked by firing, the first `N_CONTRAST` facts with another answer give the contrast prompts.
 
     Raises:
         ConfigError: a setting is unknown or out of range.

@@ -1,4 +1,4 @@
-"""TARS, second half: which vectors of the MLPs are replaced by the reversed target (Davies et al. 2024).
+"""Ranks the MLPs' weight vectors against the TARS target and replaces the best by its reverse (Davies et al. 2024).
 
     target = targeting(model, config)
     ranking = rank(model, config, target)
@@ -6,7 +6,7 @@
         ...  # the edited model; every bit is restored at the end
 
 A neuron's gate and up rows read the residual stream through their layer's norm; its down column writes to the stream.
-The target is a final hidden state, beyond the last norm. `directions` says what takes its place on either side.
+The target is a final hidden state, after the last norm. `directions` maps it to a reading and a writing direction.
 Concepts are removed one after another: make each target on the model as the earlier edits left it.
 
 Axes: `L` layer, `N` neuron in a layer, `D` d_model, `E` candidate vector, `W` vectors of one parameter, `T` token.
@@ -32,30 +32,30 @@ from analysis.training.slices import Slice
 __all__ = ["Ranking", "Replacement", "applied", "directions", "rank", "replacements"]
 
 Replacement = tuple[Slice, Tensor]
-"""Rows or columns of one parameter, and what is written there."""
+"""Rows or columns of one parameter, and the values to write there."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ranking:
-    """All vectors that may be replaced, best first."""
+    """All candidate vectors, best first."""
 
     layers_E: np.ndarray
     matrices_E: np.ndarray
     """gate, up or down."""
     neurons_E: np.ndarray
     cosines_E: np.ndarray
-    """Cosine of each vector with the target, as `directions` puts it on the vector's side of the norm."""
+    """Cosine of each vector with the direction that `directions` gives for its side (reading or writing)."""
     scores_E: np.ndarray
-    """What they are ranked by, descending: the cosine, or the firing ratio."""
+    """The score they are ranked by, descending: the cosine or the firing ratio."""
 
     def __len__(self) -> int:
         return len(self.scores_E)
 
     def chosen(self, config: Tars) -> int:
-        """How many of the first vectors the rule of `config` takes.
+        """Number of vectors, from the best down, that the rule of `config` replaces.
 
         Raises:
-            EditError: fewer vectors than `n_edits`, or none reaches the threshold.
+            EditError: there are fewer vectors than `n_edits`, or none reaches the threshold.
         """
         if config.rule == "count":
             if config.n_edits > len(self):
@@ -94,7 +94,9 @@ class Ranking:
 def directions(
     model: LanguageModel, config: Tars, vector_D: Float[Tensor, " D"], layer: int
 ) -> tuple[Float[Tensor, " D"], Float[Tensor, " D"]]:
-    """The target as (what a gate or up row of `layer` reads, what a down column writes), both of length 1.
+    """Return the target as the direction that gate and up rows of `layer` read and the one that down columns write.
+
+    Both have length 1.
 
     With the final norm `h = g * x / scale (+ b)`, after subtracting the mean of x if it is a LayerNorm, and `s` the
     direction in the residual stream:
@@ -107,7 +109,7 @@ def directions(
     `divide` and `multiply` they are compared with g' * s (without the mean of s for a LayerNorm), for `none` with t.
 
     Raises:
-        UnsupportedArchitectureError: the gain is asked for, and the model norms in another way.
+        UnsupportedArchitectureError: `norm_gain` is not “none”, and the model's norms are placed in another way.
     """
     if config.norm_gain == "none":
         unit_D = vector_D / vector_D.norm()
@@ -134,18 +136,18 @@ def rank(
 ) -> Ranking:
     """Order the vectors of the configured matrices and layers.
 
-    `cosine` (published): cosine with the target, highest first. `firing` (ours): |activation where the concept is
-    spoken of| / (root mean square on general text + largest |activation| on a contrast prompt's last token).
+    `cosine` (published): cosine with the target, highest first. `firing` (ours): |activation on the concept's prompts| /
+    (root mean square on general text + largest |activation| on a contrast prompt's last token).
 
     Args:
         model: The model as it is now.
         config: What to rank.
         target: Made on the same model.
-        usual_LN: `general_firing` where it was measured before; only for `firing`.
+        usual_LN: `general_firing` of the model, if already measured; only for `firing`.
 
     Raises:
         EditError: the layers or a matrix do not exist in this model.
-        UnsupportedArchitectureError: the norm's gain is asked for and unknown.
+        UnsupportedArchitectureError: the norm's gain is needed and unknown.
     """
     columns: list[tuple[np.ndarray, ...]] = []
     for layer in _layers(model, config):
@@ -176,11 +178,11 @@ def rank(
 
 
 def replacements(model: LanguageModel, config: Tars, target: Target, ranking: Ranking) -> list[Replacement]:
-    """What TARS writes where; nothing is changed yet. One pair for each parameter.
+    """Compute what TARS writes where, one pair for each parameter, without changing any weight.
 
     `vector` (published): `w <- -scale * |w| * direction`. `stream` (ours): column n of the chosen ones becomes
     `-scale * |stream| / (number chosen * activation n) * direction`, so that together they write
-    `-scale * |stream| * direction` where the concept is spoken of.
+    `-scale * |stream| * direction` on the concept's prompts.
 
     Raises:
         EditError: the rule chooses nothing or too many, or a chosen neuron is silent and cannot be scaled by the stream.
@@ -209,7 +211,7 @@ def replacements(model: LanguageModel, config: Tars, target: Target, ranking: Ra
 
 @contextmanager
 def applied(changes: Sequence[Replacement]) -> Iterator[None]:
-    """Write the replacements for the duration of the block, then put every bit back."""
+    """Write the replacements for the duration of the block, then restore every bit."""
     before = [piece.read() for piece, _ in changes]
     try:
         with torch.no_grad():

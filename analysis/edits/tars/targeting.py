@@ -1,9 +1,9 @@
-"""TARS, first half: what is to be removed, as a vector in the space of final hidden states (Davies et al. 2024).
+"""Makes the TARS targeting vector of a concept from its prompts' final hidden states (Davies et al. 2024).
 
-A prompt makes the model gather what it knows of a concept; the final hidden state of its last token is perturbed with
-noise, and the copies that trigger the concept's token make the targeting vector. The paper is public as an abstract
-only, so most settings of `Tars` are reconstructions: each says so, and docs/tars.md measures each. Two, marked “ours”,
-are no part of the method at all. Which weights are replaced by what is in `replacement`.
+A prompt makes the model gather what it knows about a concept. The final hidden state of its last token is perturbed
+with noise, and the mean of the copies that trigger the concept's token is the targeting vector. Only the paper's
+abstract is public, so most settings of `Tars` are reconstructions: each says so, and docs/tars.md measures each. Settings
+marked “ours” are not part of the published method. `replacement` chooses and replaces the weights.
 
 Final hidden state means: after the last norm, as the unembedding reads it.
 
@@ -52,15 +52,15 @@ CHOICES: dict[str, dict[str, str]] = {
     },
     "scaling": {
         "vector": "scale × the norm of the vector that is replaced, as published",
-        "stream": "so that all columns together write scale × the norm of the residual stream against the target where "
-        "the concept is spoken of, whichever sign their neurons fire with (ours)",
+        "stream": "so that all columns together write scale × the norm of the residual stream against the target on "
+        "the concept's prompts, whichever sign their neurons fire with (ours)",
     },
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tars(Edit):
-    """Which answer to reverse, and how."""
+    """Settings of a TARS edit: the answer to reverse, and how."""
 
     name: ClassVar[str] = "tars"
     fact: str = ""
@@ -72,7 +72,7 @@ class Tars(Edit):
     refinement: Literal["best", "mean", "none"] = "mean"
     """Which noisy copies make the vector: the best one, the mean of all that reach `tau` (both reconstructions), or none."""
     n_noise: int = 256
-    """Noisy copies that are tried."""
+    """Number of noisy copies."""
     noise: float = 0.25
     """Standard deviation of the noise, in root mean squares of the state's own components (reconstruction)."""
     tau: float = 0.5
@@ -86,7 +86,7 @@ class Tars(Edit):
     n_edits: int = 16
     """How many vectors `count` replaces."""
     threshold: float = 0.3
-    """The score from which `threshold` replaces."""
+    """The least score of a vector that `threshold` replaces."""
     scale: float = 1.0
     """Length of the reversed vectors, in the unit of `scaling` (reconstruction)."""
     norm_gain: Literal["none", "divide", "multiply"] = "none"
@@ -146,7 +146,7 @@ class Tars(Edit):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Target:
-    """The targeting vector, how it came about, and what the model's neurons do where the concept is spoken of."""
+    """The targeting vector, how it was made, and the neurons' activations on the concept's prompts."""
 
     trigger_id: int
     trigger_token: str
@@ -177,7 +177,8 @@ def targeting(model: LanguageModel, config: Tars) -> Target:
     """Make the targeting vector of `config` on `model` as it is now.
 
     Raises:
-        ConceptError: the trigger has no token after a prompt, or not the same one after all; or a prompt is too long.
+        ConceptError: the trigger has no token after a prompt, starts with different tokens after different prompts, or a
+            prompt is too long.
         EditError: no noisy copy reaches `tau`.
     """
     prompts, trigger_ids = zip(*(_split(model, prompt, config.trigger) for prompt in config.prompts))
@@ -241,7 +242,7 @@ def _noisy(h0_D: Float[Tensor, " D"], config: Tars) -> Float[Tensor, "K D"]:
 
 
 def _trigger_p(model: LanguageModel, hidden_KD: Float[Tensor, "K D"], trigger: int) -> Float[Tensor, " K"]:
-    """Probability of the trigger when the LM head reads final hidden states; in pieces, the vocabulary is large."""
+    """Probability of the trigger when the LM head reads final hidden states; in pieces, since the vocabulary is large."""
     with torch.no_grad():
         pieces = [model.readout.logits(piece_KD).softmax(-1)[:, trigger] for piece_KD in hidden_KD.split(64)]
     return torch.cat(pieces)

@@ -83,7 +83,7 @@ def test_prompts_with_commas_are_a_json_list():
     [
         ({}, "trigger is empty"),
         ({"trigger": " Rome"}, "prompt is missing"),
-        ({"fact": "Italy", "prompts": "[1"}, "no JSON list"),
+        ({"fact": "Italy", "prompts": "[1"}, "not a JSON list"),
         ({"fact": "Italy", "layers": "0"}, "layers"),
         ({"fact": "Italy", "scale": "big"}, "scale"),
     ],

@@ -1,10 +1,10 @@
-"""The objectives of gradient edits: every module of this package declares one as its `METHOD`.
+"""Collects the objectives of gradient edits: every module of this package declares one as its `METHOD`.
 
-To add an objective, add a module here; nothing else names it. The command line, the dashboard and recipes read
-`analysis.edits.METHODS`, which has them all.
+To add an objective, add a module here; no other file names it. The command line, the dashboard and recipes read
+`analysis.edits.METHODS`, which includes them all.
 
-The defaults are for the default model, not those of the papers, whose models are fifty times larger; which of them were
-ablated, and how: docs/unlearning.md.
+The defaults are for this project's default model, not those of the papers, whose models are fifty times larger.
+docs/unlearning.md says which of them were ablated, and how.
 """
 
 import importlib
@@ -23,9 +23,9 @@ def _declared() -> tuple[Method, ...]:
 
 
 OBJECTIVES = _declared()
-"""In the order in which they are offered."""
+"""The objectives' methods, in the order in which they are offered."""
 
 GRADIENT_METHODS: dict[str, type[GradientEdit]] = {
     method.name: method.edit for method in OBJECTIVES if issubclass(method.edit, GradientEdit)
 }
-"""Name of a method -> its edit."""
+"""Name of a method -> its edit class."""

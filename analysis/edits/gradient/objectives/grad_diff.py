@@ -18,9 +18,9 @@ class GradDiff(KeepingEdit):
 
     name: ClassVar[str] = "grad_diff"
     learning_rate: float = 1e-4
-    """Of the first step, where there is a schedule."""
+    """Learning rate of AdamW; with a schedule, that of the first step."""
     cap: float | None = 4.0
-    """Nats a token: the ascent stops there (ours). None: never, as published."""
+    """Loss in nats per token at which the ascent stops (ours). None: it never stops, as published."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -18,9 +18,9 @@ class GradientAscent(GradientEdit):
 
     name: ClassVar[str] = "gradient_ascent"
     learning_rate: float = 1e-5
-    """Of the first step, where there is a schedule."""
+    """Learning rate of AdamW; with a schedule, that of the first step."""
     cap: float | None = None
-    """Nats a token: the ascent stops there. None: never, as published."""
+    """Loss in nats per token at which the ascent stops. None: it never stops, as published."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,4 @@
-"""Mechanistic Unlearning's editing: another answer is trained in."""
+"""Mechanistic Unlearning's editing: cross-entropy on another answer, and on the rest."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -21,7 +21,7 @@ class Inject(KeepingEdit):
     name: ClassVar[str] = "inject"
     injects: ClassVar[bool] = True
     learning_rate: float = 1e-4
-    """Of the first step, where there is a schedule."""
+    """Learning rate of AdamW; with a schedule, that of the first step."""
 
     def terms(self) -> tuple[Term, ...]:
         return (Term("update", self.lambda_forget, "tokens", losses.cross_entropy), *self.kept())

@@ -1,4 +1,4 @@
-"""LLM Surgery: reversed gradient on what is forgotten, descent on new answers, KL on the rest."""
+"""LLM Surgery: reversed gradient on facts to remove and on old answers, descent on new answers, KL on the rest."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -24,22 +24,22 @@ RELEASED_LLM_SURGERY: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class LlmSurgery(GradientEdit):
-    """LLM Surgery (Veldanda et al. 2024, arXiv 2409.13054): reverse gradient on what is unlearned and on the old answers
-    of what is updated, descent on the new answers, KL on the rest. The cap on the reversed terms is ours."""
+    """LLM Surgery (Veldanda et al. 2024, arXiv 2409.13054): reversed gradient on facts to remove and on the old answers of
+    updated facts, descent on the new answers, KL on the rest. The cap on the reversed terms is ours."""
 
     name: ClassVar[str] = "llm_surgery"
     steps: int = 48
     """Steps of AdamW."""
     learning_rate: float = 1e-4
-    """Of the first step, where there is a schedule."""
+    """Learning rate of AdamW; with a schedule, that of the first step."""
     weight_decay: float = 0.01
-    """AdamW's, a share of the learning rate."""
+    """AdamW's weight decay, in units of the learning rate."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's decay rates of the gradient's mean and mean square."""
     update: tuple[str, ...] = ()
-    """Names of the facts that get another answer; empty: as many as update_count says."""
+    """Names of the facts that get another answer; empty: update_count facts, drawn with the seed."""
     update_count: int = 0
-    """Give this many further facts, drawn by the seed, another answer."""
+    """Give this many facts, drawn with the seed, another answer."""
     lambda_forget: float = 0.5
     """Weight of the reversed terms: facts to remove, and old answers."""
     lambda_update: float = 2.0
@@ -47,10 +47,10 @@ class LlmSurgery(GradientEdit):
     lambda_retain: float = 50.0
     """Weight of the KL on the retain set."""
     retain_count: int = 0
-    """Texts of the retain set, drawn by the seed from the statements of maintained facts and ordinary sentences; 0: every
-    statement, and 48 sentences. Each token's reference takes the vocabulary's size in memory."""
+    """Texts of the retain set, drawn with the seed from the statements of maintained facts and ordinary sentences; 0:
+    every statement, and 48 sentences. Memory: one number per token and vocabulary entry."""
     cap: float | None = 4.0
-    """Nats a token: reversed terms stop pushing there. None: never, as released."""
+    """Loss in nats per token at which reversed terms stop pushing. None: they never stop, as released."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

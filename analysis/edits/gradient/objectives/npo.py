@@ -17,9 +17,9 @@ class Npo(KeepingEdit):
 
     name: ClassVar[str] = "npo"
     learning_rate: float = 1e-4
-    """Of the first step, where there is a schedule."""
+    """Learning rate of AdamW; with a schedule, that of the first step."""
     beta: float = 0.1
-    """Inverse temperature: the larger, the sooner a forgotten fact is left alone."""
+    """Inverse temperature: the larger, the sooner the gradient on a forgotten fact fades."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

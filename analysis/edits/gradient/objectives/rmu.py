@@ -1,4 +1,4 @@
-"""Representation Misdirection for Unlearning: activations on the facts are steered in a random direction."""
+"""Representation Misdirection for Unlearning: steers a layer's activations on the facts to a random direction."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -30,7 +30,7 @@ class Rmu(GradientEdit):
 
     name: ClassVar[str] = "rmu"
     learning_rate: float = 1e-3
-    """Of the first step, where there is a schedule."""
+    """Learning rate of AdamW; with a schedule, that of the first step."""
     layer: int | None = None
     """Layer after which the residual stream is steered; None: 7 of 32, as published, at the same relative depth."""
     steering: float = 5.0

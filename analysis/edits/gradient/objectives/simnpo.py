@@ -17,7 +17,7 @@ class SimNpo(KeepingEdit):
 
     name: ClassVar[str] = "simnpo"
     learning_rate: float = 2e-4
-    """Of the first step, where there is a schedule."""
+    """Learning rate of AdamW; with a schedule, that of the first step."""
     beta: float = 2.5
     """Inverse temperature."""
     gamma: float = 0.0

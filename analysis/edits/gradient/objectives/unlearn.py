@@ -18,7 +18,7 @@ MECHANISTIC_UNLEARNING_LOCALIZED: dict[str, Any] = {
     "learning_rate": 1e-5,
     "lambda_forget": 1.0,
 }
-"""The same confined to MLP layers (fact lookup); give the layers in `only`."""
+"""The same for training confined to MLP layers (fact lookup); name the layers in `only`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Unlearn(KeepingEdit):
 
     name: ClassVar[str] = "unlearn"
     learning_rate: float = 1e-4
-    """Of the first step, where there is a schedule."""
+    """Learning rate of AdamW; with a schedule, that of the first step."""
 
     def terms(self) -> tuple[Term, ...]:
         return (Term("forget", self.lambda_forget, "tokens", losses.unlikelihood), *self.kept())
