@@ -1,7 +1,7 @@
-"""What an edit really did: is the concept gone, is the rest still there, is it hidden, and does it come back.
+"""Evaluates an edit: whether the concept is gone, the rest is kept, the answer is only hidden, and whether it comes back.
 
-`baseline` measures the unedited model once; `evaluate` measures any later state against it; `compare` puts states side by
-side. Each analysis can be used by itself from its module.
+`baseline` measures the unedited model once; `evaluate` measures any later state against it; `compare` tabulates states
+side by side. Each analysis can also be used by itself from its module.
 """
 
 from analysis.concepts.general_text import GeneralText, from_hub

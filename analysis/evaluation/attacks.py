@@ -1,6 +1,6 @@
-"""Does the concept come back when someone tries? Rounded weights, and relearning on part of the facts.
+"""Attacks an edited model to recover the concept: rounds its weights, or relearns on part of the facts.
 
-Every attack leaves the model as it found it, bit for bit. Soft prompts have a module of their own.
+Every attack restores the model bit for bit. Soft prompts are in `soft_prompts`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +25,7 @@ __all__ = ["halves", "quantization", "quantized", "relearning", "restored", "rou
 
 
 def halves(facts: Sequence[Fact], *, seed: int = 0) -> tuple[tuple[Fact, ...], tuple[Fact, ...]]:
-    """The facts an attacker has, and as many (or one fewer) that are only scored, drawn with `seed`.
+    """Split the facts into those an attacker has and as many (or one fewer) that are only scored, drawn with `seed`.
 
     Raises:
         ConceptError: there are fewer than two facts.
@@ -41,9 +41,9 @@ def rounded(weight: Tensor, bits: int, *, rows: int = 0) -> Tensor:
     """Symmetric round-to-nearest with one scale for each output row: the largest |weight| is 2^(bits - 1) - 1 steps.
 
     Args:
-        weight: Two axes.
+        weight: Weight matrix.
         bits: 2 to 8.
-        rows: The axis that counts outputs.
+        rows: The output axis of `weight`.
     """
     if not 2 <= bits <= 8:
         raise ConfigError(f"Weights can be rounded to 2 to 8 bits, not {bits}.")
@@ -56,9 +56,10 @@ def rounded(weight: Tensor, bits: int, *, rows: int = 0) -> Tensor:
 
 @contextmanager
 def quantized(model: LanguageModel, bits: int) -> Iterator[int]:
-    """Round the weights of all linear layers inside the blocks; gives their number, and restores them bit for bit.
+    """Round the weights of all linear layers inside the blocks for a `with` block; yields their number.
 
-    Embeddings, the LM head, norms and biases are left as they are, as in common post-training quantization.
+    The weights are restored bit for bit. Embeddings, the LM head, norms and biases are not rounded, as in common
+    post-training quantization.
     """
     chosen = _linear_weights(model)
     with restored(model, [weight for weight, _ in chosen]):
@@ -70,7 +71,7 @@ def quantized(model: LanguageModel, bits: int) -> Iterator[int]:
 
 @contextmanager
 def restored(model: LanguageModel, parameters: Sequence[nn.Parameter] | None = None) -> Iterator[None]:
-    """Put these parameters (default: all) back at the end, bit for bit, whatever happens inside.
+    """Restore these parameters (default: all) bit for bit at the end of the block, also after an error.
 
     Holds the model's lock and a copy of the parameters in main memory.
     """
@@ -86,7 +87,7 @@ def restored(model: LanguageModel, parameters: Sequence[nn.Parameter] | None = N
 
 
 def quantization(model: LanguageModel, concept: Concept, facts: Sequence[Fact], *, bits: int) -> Measure:
-    """P(answer) with rounded weights (Zhang et al. 2024: unlearned knowledge may come back).
+    """P(answer) with rounded weights, which may recover unlearned knowledge (Zhang et al. 2024).
 
     Raises:
         ConfigError: `bits` is out of range.
@@ -110,22 +111,22 @@ def relearning(
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> tuple[Measure, Measure]:
-    """Retrain on half of the facts, score the other half (Deeb & Roger 2024): relearned_held_out, relearned_trained.
+    """Retrain on half of the facts, score both halves (Deeb & Roger 2024): relearned_held_out, relearned_trained.
 
-    AdamW on all weights with 6 neutral sentences in each batch of 16, as in a relearning run, in float32; Guo et al. 2024
-    use LoRA. Where answers repeat (sports), the held-out half shares its answers with the other: compare with the
+    Trains all weights with AdamW in float32, with 6 neutral sentences in each batch of 16, as in a relearning run; Guo et
+    al. 2024 use LoRA. If answers repeat (sports), the held-out half shares its answers with the other: compare with the
     unedited model under the same attack.
 
     Args:
         model: The model; its weights are restored bit for bit.
-        concept: Gives the templates.
+        concept: The concept whose templates are used.
         facts: The facts to be forgotten, at least two.
         steps: Optimiser steps.
-        learning_rate: Of AdamW.
-        neutral: Sentences to train on, default: the built-in ones that nothing is measured on.
+        learning_rate: AdamW's learning rate.
+        neutral: Sentences to train on; default: the built-in ones that no measurement uses.
         seed: Draws halves and batches.
         progress: Called with the share done.
-        should_stop: Asked after every step; True scores what has been reached so far.
+        should_stop: Called after every step; True ends the training, and the result so far is scored.
 
     Raises:
         ConceptError: there are fewer than two facts.
@@ -167,7 +168,7 @@ def relearning(
 
 
 def _linear_weights(model: LanguageModel) -> list[tuple[nn.Parameter, int]]:
-    """The weight of every linear module but the LM head, with the axis that counts its outputs."""
+    """Return the weight of every linear module except the LM head, with its output axis."""
     spared = {end.data_ptr() for end in (model.input_embeddings_VD, model.readout.weight_VD)}
     linears = (one for one in model.named_linears().values() if one.weight.data_ptr() not in spared)
     return list({one.weight.data_ptr(): (one.weight, one.output_axis) for one in linears}.values())

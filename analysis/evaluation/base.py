@@ -1,4 +1,4 @@
-"""What is measured once on the unedited model, so that every later state is compared with the same facts and text."""
+"""Stores the baseline of an evaluation: the unedited model's measures, and the facts and text that later states share."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,7 +16,7 @@ __all__ = ["Baseline"]
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
-    """The unedited model's side of an evaluation; plain JSON, but for the file that `reference` names."""
+    """The measures of the unedited model, with facts and text; plain JSON, except for the file that `reference` names."""
 
     model: str
     weights: str
@@ -25,25 +25,25 @@ class Baseline:
     facts: tuple[Fact, ...]
     """The facts to be forgotten."""
     injected: tuple[Fact, ...] = ()
-    """Facts with the new answers that an edit teaches."""
+    """Facts with the new answers that an edit trains in."""
     n_unknown: int
-    """Facts of the concept that the model does not know; they are never asked."""
+    """Number of the concept's facts that the model does not know; they are not measured."""
     seed: int
     """Draws neighbours, options, halves and sampled text: equal for every evaluation against this baseline."""
     neighbours: Groups = field(default_factory=dict)
     """Concept -> its facts that must stay, templates included."""
     others: Groups = field(default_factory=dict)
-    """The same for other concepts, where the neighbours are of the concept itself."""
+    """Facts of other concepts that must stay; empty if the neighbours are already such facts."""
     languages: Groups | None = None
-    """Language -> the forgotten facts that the model knows in it; None if it was not asked."""
+    """Language -> the facts to be forgotten that the model knows in it; None if languages were not measured."""
     text: GeneralText | None = None
-    """Where KL is measured; None if it is not."""
+    """The text on which KL is measured; None if KL is not measured."""
     reference: Reference | None = None
     evaluation: Evaluation
     """The measures of the unedited model itself."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON: what `from_dict` reads back unchanged."""
+        """Return the baseline as plain JSON, which `from_dict` reads back unchanged."""
         groups = {
             name: None if value is None else {key: [asdict(fact) for fact in facts] for key, facts in value.items()}
             for name, value in (
@@ -87,7 +87,7 @@ class Baseline:
                 }
             )
         except (KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"This is no baseline of an evaluation ({error}).") from error
+            raise ConfigError(f"This is not the baseline of an evaluation ({error}).") from error
 
 
 def _groups(data: Mapping[str, Any]) -> dict[str, tuple[Fact, ...]]:

@@ -1,9 +1,9 @@
-"""Multiple choice: the right answer among the concept's other answers, by likelihood and by letter; and the truth ratio.
+"""Measures multiple choice accuracy by likelihood and by letter, and the truth ratio.
 
-Two kinds, because small models cannot answer with a letter: their letters stay at chance before any edit, and say nothing
-after it. By likelihood, an option is taken as the continuation of the first template, and the one of the lowest
-perplexity is the choice (LLM Surgery, Veldanda et al. 2024); by letter, the options stand in the prompt as A to D and the
-next token is the choice (Mechanistic Unlearning, Guo et al. 2024).
+By likelihood, each option continues the fact's first template, and the option of the lowest perplexity is the choice
+(LLM Surgery, Veldanda et al. 2024). By letter, the prompt lists the options as A to D, and the next token is the choice
+(Mechanistic Unlearning, Guo et al. 2024). Both are measured because small models cannot answer with a letter: theirs stay
+at chance before any edit, and so show nothing after it.
 
 Axes: `F` fact, `O` option.
 """
@@ -43,14 +43,14 @@ class Question:
     options: tuple[str, ...]
     """Two to four different answers, in the order they are shown."""
     right: int
-    """Which one is the fact's."""
+    """Index of the fact's answer among the options."""
 
 
 def questions(concept: Concept, facts: Sequence[Fact], *, seed: int = 0) -> tuple[Question, ...]:
-    """Options for every fact: its answer and up to three wrong ones, drawn with `seed`.
+    """Make the options for every fact: its answer and up to three wrong ones, drawn with `seed`.
 
-    Wrong ones are answers of the concept's facts with the same templates, or of all where those are too few; never
-    another answer of the same subject. Right answers are spread evenly over the letters.
+    Wrong options are answers of the concept's facts with the same templates, or of all its facts if those are too few,
+    but never another answer of the same subject. Right answers are spread evenly over the letters.
 
     Raises:
         ConceptError: the concept has only one answer.
@@ -76,7 +76,7 @@ def questions(concept: Concept, facts: Sequence[Fact], *, seed: int = 0) -> tupl
 
 
 def injected_questions(concept: Concept, injected: Sequence[Fact], *, seed: int = 0) -> tuple[Question, ...]:
-    """Questions whose right option is a fact's new answer, and whose wrong ones have the old answer among them.
+    """Make questions whose right option is a fact's new answer and whose wrong options include the old answer.
 
     Raises:
         ConceptError: there is no other answer to choose from.
@@ -93,7 +93,7 @@ def injected_questions(concept: Concept, injected: Sequence[Fact], *, seed: int 
 
 
 def option_scores(model: LanguageModel, concept: Concept, asked: Sequence[Question]) -> tuple[np.ndarray, ...]:
-    """For each question, the mean log-probability per token of each option after the fact's first template, float64 [O].
+    """Return, for each question, each option's mean token log-probability after the fact's first template, float64 [O].
 
     Raises:
         ModelFileError: logits are not finite.
@@ -114,10 +114,10 @@ def by_likelihood(asked: Sequence[Question], scores: Sequence[np.ndarray]) -> Me
 
 
 def truth_ratio(asked: Sequence[Question], scores: Sequence[np.ndarray]) -> Measure:
-    """How evenly right and wrong answers are believed, from `option_scores`: 1 is best where a fact should be forgotten.
+    """Truth ratio, from `option_scores`: 1 if right and wrong answers are equally likely, the goal for forgotten facts.
 
-    R = exp(mean over wrong options of their mean token log-probability) / the same of the right one; the measure is the
-    mean over facts of min(R, 1 / R) (TOFU, Maini et al. 2024, in OpenUnlearning's form for forget sets). There the right
+    R = exp(mean over wrong options of their mean token log-probability) / exp(that of the right one). The measure is the
+    mean over facts of min(R, 1 / R) (TOFU, Maini et al. 2024, in OpenUnlearning's form for forget sets). In TOFU the right
     answer is a paraphrase and the wrong ones are perturbations of it; here they are the fact's answer and other answers.
     """
     values = []
@@ -129,7 +129,7 @@ def truth_ratio(asked: Sequence[Question], scores: Sequence[np.ndarray]) -> Meas
 
 
 def by_letter(model: LanguageModel, concept: Concept, asked: Sequence[Question]) -> tuple[Measure, Measure]:
-    """Accuracy, and mean probability of the right letter renormalised over the letters shown.
+    """Accuracy by letter, and the mean probability of the right letter, renormalised over the letters shown.
 
     Raises:
         ConceptError: the tokenizer does not put a letter into one token after the prompt.
@@ -164,7 +164,7 @@ def by_letter(model: LanguageModel, concept: Concept, asked: Sequence[Question])
 
 
 def letter_prompt(concept: Concept, question: Question) -> str:
-    """The question as text: the first template with a blank, the options with their letters, and “Answer:”."""
+    """Write the question as text: the first template with a blank, the options with their letters, and “Answer:”."""
     stem = concept.templates_of(question.fact)[0].replace("{subject}", question.fact.subject).rstrip(" ")
     lines = [f"{letter}. {option}" for letter, option in zip(LETTERS, question.options)]
     return "\n".join([f"Question: {stem} ...", *lines, "Answer:"])

@@ -1,4 +1,4 @@
-"""Did the edit wreck the model? A model that can no longer speak has forgotten everything, which is no success."""
+"""Warns if an edit wrecked the model: perplexity on neutral text grew too much for forgetting to mean anything."""
 
 from analysis.evaluation.result import Measure
 
@@ -10,11 +10,11 @@ model. A choice of ours: edits that find their target leave it within a few per 
 
 
 def collapse_warning(before: Measure | None, after: Measure | None) -> str | None:
-    """A plain sentence if perplexity grew by more than `COLLAPSE_FACTOR`, else None; None, too, if it is not known.
+    """Return a warning if perplexity grew by more than `COLLAPSE_FACTOR`, else None; None, too, if it was not measured.
 
     Args:
         before: Perplexity of the unedited model.
-        after: Of the edited one, on the same text.
+        after: Perplexity of the edited model on the same text.
     """
     if before is None or after is None or after.value <= COLLAPSE_FACTOR * before.value:
         return None

@@ -1,4 +1,4 @@
-"""The whole evaluation: a baseline of the unedited model, and any later state against it."""
+"""Runs the evaluation: measures a baseline on the unedited model, and any later state against it."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -19,11 +19,11 @@ from analysis.scoring.factual_recall import KNOWN_THRESHOLD, known_facts
 __all__ = ["baseline", "evaluate", "parts_of"]
 
 _NOT_MEASURABLE = (ConceptError, ConfigError, MissingHookError, UnsupportedArchitectureError)
-"""Raised by a part, they say why it is absent; anything else (NaN among it) ends the evaluation."""
+"""Errors of a part that are recorded as the reason why it is absent; any other error (such as NaN) ends the evaluation."""
 
 
 def parts_of(what: str | Sequence[str]) -> tuple[str, ...]:
-    """Names of parts, in the order of `PARTS`; perplexity is always among them, because it tells collapse.
+    """Resolve names of parts, in the order of `PARTS`; perplexity is always included, because it detects collapse.
 
     Args:
         what: “quick”, “all”, or names.
@@ -53,22 +53,22 @@ def baseline(
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Baseline:
-    """Measure the unedited model, and choose what every later state is asked.
+    """Measure the unedited model, and choose the facts and text on which every later state is measured.
 
     Neighbours are the concept's known facts outside the forget set; if there are none, known facts of the other built-in
-    concepts. Of a concept that is only labelled words, those are what is measured (`WITHOUT_FACTS`).
+    concepts. For a concept that is only labelled words, the parts in `WITHOUT_FACTS` are measured.
 
     Args:
         model: The unedited model.
-        concept: The concept that is to be forgotten.
-        facts: The facts that are, default: all that the model knows.
-        injected: Facts with new answers that the edit is to teach.
-        what: “quick”, “all”, or names of parts; later evaluations can measure what is in here.
-        text: Where KL is measured, default: `offline_text`.
+        concept: The concept to be forgotten.
+        facts: The facts to be forgotten; default: all that the model knows.
+        injected: Facts with the new answers that the edit trains in.
+        what: “quick”, “all”, or names of parts; later evaluations can measure only these parts.
+        text: The text on which KL is measured; default: `offline_text`.
         threshold: Mean P(answer) from which a fact counts as known.
         seed: Draws neighbours, options, halves and sampled text.
-        progress: Called with what is done and its share.
-        should_stop: Asked between parts; True leaves the rest out.
+        progress: Called with the current stage and its share.
+        should_stop: Called between parts; True skips the remaining ones.
 
     Raises:
         ConceptError: the concept has facts, and the model knows none of them or `facts` is empty.
@@ -98,7 +98,7 @@ def baseline(
     reference = None
     if "kl" in chosen:
         text = offline_text(model, seed=seed, progress=progress) if text is None else text
-        report("Remembering the unedited model's predictions", 0.0)
+        report("Storing the unedited model's predictions", 0.0)
         reference = kl.remember(model, text.texts)
     session = Session(
         model,
@@ -149,12 +149,12 @@ def evaluate(
     Args:
         model: The edited model. Attacks restore its weights bit for bit.
         concept: The concept that was to be forgotten.
-        facts: Those of the baseline, which is the default.
-        base: From `baseline` on the unedited model. None: the model *is* unedited, and gets a baseline of its own.
+        facts: The facts of the baseline, which are the default; other facts are refused.
+        base: From `baseline` on the unedited model. None: the model is unedited, and its own baseline is measured.
         what: “quick”, “all”, or names of parts.
-        label: What the state is called in tables.
-        progress: Called with what is done and its share.
-        should_stop: Asked between parts; True leaves the rest out, with the reason.
+        label: Name of the state in tables.
+        progress: Called with the current stage and its share.
+        should_stop: Called between parts; True skips the remaining ones and records the reason.
 
     Raises:
         ConfigError: a part is unknown, or the baseline is of another model, concept or facts.

@@ -1,4 +1,4 @@
-"""Is the concept gone? P(answer), how much of the answer is left, the reverse direction, and other languages.
+"""Measures forgetting: P(answer), memorization, paraphrases, the reverse direction, and other languages.
 
 Axes: `F` fact.
 """
@@ -21,17 +21,17 @@ __all__ = ["Recall", "in_languages", "known_in_languages", "paraphrases", "recal
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Recall:
-    """What is left of each fact's answer, averaged over its prompts; all float64, [F], in [0, 1]."""
+    """How well each fact's answer is still predicted, averaged over its prompts; all float64, [F], in [0, 1]."""
 
     p_F: np.ndarray
     """Probability of the whole answer."""
     exact_F: np.ndarray
     """Share of answer tokens that the greedy prediction gets right, given the true tokens before them."""
     extraction_F: np.ndarray
-    """1 - k / length, k the length of the shortest prefix of the answer after which all greedy predictions are right."""
+    """1 - k / length, where k is the length of the shortest prefix of the answer after which all predictions are right."""
 
     def measures(self) -> tuple[Measure, ...]:
-        """forget, exact_memorization and extraction_strength."""
+        """Return the measures forget, exact_memorization and extraction_strength."""
         return (
             intervals.mean("forget", self.p_F, counts="facts", unit="P(answer)"),
             intervals.mean("exact_memorization", self.exact_F, counts="facts", unit="share of answer tokens"),
@@ -40,11 +40,11 @@ class Recall:
 
 
 def recall(model: LanguageModel, concept: Concept, facts: Sequence[Fact]) -> Recall:
-    """Ask for `facts` with the concept's templates, in one pass.
+    """Score the answers of `facts` after the concept's templates, in one pass.
 
-    Exact memorization (Tirumala et al. 2022) and extraction strength (Carlini et al. 2021) are those of OpenUnlearning
-    (Dorna et al. 2025), except that an answer of which not even the last token is predicted has strength 0: the released
-    code stops one token early and gives it 1 / length. For answers of one token both are greedy accuracy.
+    Exact memorization (Tirumala et al. 2022) and extraction strength (Carlini et al. 2021) are defined as in
+    OpenUnlearning (Dorna et al. 2025), except that an answer whose last token is not predicted has strength 0: the
+    released code stops one token early and gives it 1 / length. For answers of one token both are greedy accuracy.
 
     Raises:
         ConceptError: there are no facts.
@@ -60,14 +60,14 @@ def recall(model: LanguageModel, concept: Concept, facts: Sequence[Fact]) -> Rec
 
 
 def extraction_strength(greedy_A: np.ndarray) -> float:
-    """1 - k / length of one answer, from which of its tokens are predicted greedily."""
+    """Return 1 - k / length of one answer, given whether the greedy prediction of each token is right."""
     wrong = np.flatnonzero(~greedy_A)
     prefix = int(wrong[-1]) + 1 if wrong.size else 0
     return 1 - prefix / len(greedy_A)
 
 
 def paraphrases(model: LanguageModel, concept: Concept, facts: Sequence[Fact]) -> Measure:
-    """P(answer) after the concept's paraphrases, which no edit is made with.
+    """P(answer) after the concept's paraphrases, which no edit uses.
 
     Raises:
         ConceptError: no fact has a paraphrase.
@@ -86,8 +86,8 @@ def paraphrases(model: LanguageModel, concept: Concept, facts: Sequence[Fact]) -
 def reverse(model: LanguageModel, concept: Concept, facts: Sequence[Fact]) -> Measure:
     """P(subject) after prompts that name the answer, for every different answer of `facts`.
 
-    Where several subjects of the concept have one answer, any of them counts: their probabilities are added. Of two
-    subjects of which one begins with the other only the shorter is asked, as it contains the other.
+    If several subjects of the concept have the same answer, any of them counts: their probabilities are added. If one
+    subject begins with another, only the shorter is scored, because its probability includes that of the longer.
 
     Raises:
         ConceptError: the concept has no reverse prompts.
@@ -116,7 +116,7 @@ def reverse(model: LanguageModel, concept: Concept, facts: Sequence[Fact]) -> Me
 def known_in_languages(
     model: LanguageModel, concept: Concept, facts: Sequence[Fact], *, threshold: float = KNOWN_THRESHOLD
 ) -> dict[str, tuple[Fact, ...]]:
-    """For each language of the concept's translations, the translated facts that the (unedited) model knows in it."""
+    """Return, for each language of the concept's translations, the translated facts that the (unedited) model knows."""
     known: dict[str, tuple[Fact, ...]] = {}
     for translation in concept.translations:
         translated = [found for fact in facts if (found := translation.fact(fact)) is not None]
@@ -128,11 +128,11 @@ def known_in_languages(
 def in_languages(
     model: LanguageModel, concept: Concept, known: Mapping[str, Sequence[Fact]]
 ) -> tuple[tuple[Measure, ...], dict[str, str]]:
-    """P(answer) in each language, on the facts known in it; and for languages without one, why they are absent.
+    """P(answer) in each language, on the facts known in it; and the reason for each language that is absent.
 
     Args:
         model: The model.
-        concept: Gives the name.
+        concept: The concept of the facts.
         known: From `known_in_languages` on the unedited model.
     """
     measures, skipped = [], {}

@@ -1,7 +1,7 @@
-"""General text to measure KL and perplexity on: built-in sentences, text sampled from the model, or a hub corpus.
+"""Provides general text for KL and perplexity: built-in sentences, and text sampled from the model at temperature 1.
 
-Offline there is no corpus. Sampled text is what the unedited model itself says (temperature 1, fixed seed and openers):
-it covers what the model is sure of better than what people write, so each source is named wherever numbers are shown.
+A hub corpus is not available offline, so text is sampled from the unedited model with a fixed seed and fixed openers.
+Sampled text is more predictable for the model than human text, so its source is named wherever numbers are shown.
 
 Axes: `B` text, `V` vocabulary.
 """
@@ -24,12 +24,12 @@ from analysis.scoring.batches import pad
 __all__ = ["neutral_text", "offline_text", "sampled_text", "weights_digest"]
 
 OPENERS = tuple("The In I A It When There We If She He For Some After They On".split())
-"""Every sampled text starts with one of these words, in turn."""
+"""First words of the sampled texts, in turn."""
 NEUTRAL, SAMPLED = "built-in neutral sentences", "sampled from the unedited model"
 
 
 def offline_text(model: LanguageModel, *, seed: int = 0, progress: Progress | None = None) -> GeneralText:
-    """What is used offline: the neutral sentences that nothing is trained on, and 16 sampled texts of 48 tokens.
+    """Text that needs no download: the neutral sentences never trained on, and 16 sampled texts of 48 tokens.
 
     Call it on the unedited model.
     """
@@ -50,12 +50,12 @@ def sampled_text(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> GeneralText:
-    """Text sampled from the model at temperature 1; kept in the home folder under the model's weights and the seed.
+    """Sample text from the model at temperature 1, or read it from the cache, keyed by the model's weights and the seed.
 
     Args:
         model: The unedited model.
         n_texts: Number of texts.
-        n_tokens: New tokens of each, the opening word not counted; a text may end earlier.
+        n_tokens: New tokens of each text, without the opening word; a text may end earlier.
         seed: Draws the tokens, on the CPU, so that a seed means the same draws on every device.
         progress: Called with the share done.
 
@@ -76,7 +76,7 @@ def sampled_text(
 
 
 def weights_digest(model: LanguageModel) -> str:
-    """Names the weights as they are now: a digest of the model's fingerprint, which any real edit changes."""
+    """Digest of the model's fingerprint, which identifies its current weights: any effective edit changes it."""
     computed = model.fingerprint()
     return hashlib.sha256(repr((model.name, model.dtype, computed.tokens, computed.logits)).encode()).hexdigest()[:16]
 
@@ -85,7 +85,7 @@ def _cached(path: Any) -> list[str] | None:
     try:
         texts = json.loads(path.read_text(encoding="utf-8"))["texts"]
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # not sampled yet, or damaged: it is sampled again
+        return None  # not sampled yet, or damaged: the text is sampled again
     return texts if isinstance(texts, list) and all(isinstance(text, str) for text in texts) else None
 
 
@@ -123,7 +123,7 @@ def _continue(
 
 
 def _readable(model: LanguageModel, ids: list[int]) -> str:
-    """The text up to the first special token after the opening ones."""
+    """Decode the tokens up to the first special token after the opening ones."""
     special = set(model.tokenizer.all_special_ids)
     begin = next((i for i, token in enumerate(ids) if token not in special), len(ids))
     end = next((i for i in range(begin, len(ids)) if ids[i] in special), len(ids))

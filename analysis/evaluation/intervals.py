@@ -1,4 +1,4 @@
-"""95% intervals, each over what is independent: facts for P(answer), sentences for losses and KL.
+"""Computes 95% intervals over independent cases: facts for P(answer), sentences for losses and KL.
 
 Axes: `S` sentence, `R` resample.
 """
@@ -18,10 +18,10 @@ _SEED = 0
 
 
 def share(name: str, right: Sequence[bool] | np.ndarray, *, counts: str, unit: str, note: str = "") -> Measure:
-    """The share of cases that are true, with Wilson's interval (1927)."""
+    """Share of true cases, with Wilson's interval (1927)."""
     values = np.asarray(right, dtype=np.float64)
     low, high = wilson(values.mean(keepdims=True), len(values))
-    # rounding puts the end that should be 0 or 1 a hair beyond
+    # rounding may put an end that should be 0 or 1 slightly beyond it
     ends = max(float(low[0]), 0.0), min(float(high[0]), 1.0)
     return Measure(
         name=name,
@@ -38,16 +38,16 @@ def share(name: str, right: Sequence[bool] | np.ndarray, *, counts: str, unit: s
 def mean(
     name: str, values: Sequence[float] | np.ndarray, *, counts: str, unit: str, note: str = "", bounded: bool = True
 ) -> Measure:
-    """The mean of one value a case, with a percentile bootstrap over cases.
+    """Mean of one value per case, with a percentile bootstrap over cases.
 
     Args:
-        name: Of the measure.
-        values: One a case.
-        counts: What the cases are.
-        unit: Of the values.
-        note: Kept in the measure.
+        name: Name of the measure.
+        values: One value per case.
+        counts: The kind of case.
+        unit: Unit of the values.
+        note: Note of the measure.
         bounded: Values lie in [0, 1]. Then a single case has the interval [0, 1], and equal values have Wilson's, which
-            is the widest that values in [0, 1] can need: resampling either would feign certainty.
+            is the widest that values in [0, 1] can need: resampling either would give an interval of width 0.
     """
     array = np.asarray(values, dtype=np.float64)
     value = float(array.mean())
@@ -65,7 +65,7 @@ def mean(
 def blocks(
     statistic: Callable[[np.ndarray], Sequence[float]], n_blocks: int, *, n_resamples: int = N_RESAMPLES
 ) -> np.ndarray:
-    """95% intervals of statistics of text, from resampling whole sentences: [2, number of statistics].
+    """95% intervals of statistics of text by resampling whole sentences: [2, number of statistics].
 
     Args:
         statistic: Takes how often each sentence counts, [S], and returns the statistics.

@@ -1,4 +1,4 @@
-"""What has to stay: neighbouring facts, other concepts, and ordinary language.
+"""Measures what an edit should keep: neighbouring facts, other concepts, and perplexity on ordinary text.
 
 Axes: `S` sentence.
 """
@@ -24,7 +24,7 @@ Groups = Mapping[str, tuple[Fact, ...]]
 """Concept or language -> facts."""
 
 MAX_PER_CONCEPT = 16
-"""Facts of one other concept that are asked: enough for an interval, few enough to ask after every edit."""
+"""Most facts of one other concept that are scored: enough for an interval, few enough to score after every edit."""
 MAX_NEIGHBOURS = 32
 _LARGEST_LOSS = 700.0
 """Nats: beyond it exp overflows, and the perplexity is given as exp(700)."""
@@ -33,9 +33,9 @@ _LARGEST_LOSS = 700.0
 def neighbours_within(
     concept: Concept, forgotten: Sequence[Fact], known: Sequence[Fact], *, seed: int = 0
 ) -> tuple[Fact, ...]:
-    """Known facts of the concept outside the forget set, at most `MAX_NEIGHBOURS`, with their templates baked in.
+    """Known facts of the concept outside the forget set, at most `MAX_NEIGHBOURS`, each with its templates.
 
-    Facts about a forgotten subject are no neighbours: an edit of the subject is meant to reach them.
+    Facts about a forgotten subject are not neighbours, because an edit of the subject should affect them.
     """
     subjects = {fact.subject for fact in forgotten}
     return _drawn(concept, [fact for fact in known if fact.subject not in subjects], MAX_NEIGHBOURS, seed)
@@ -64,7 +64,7 @@ def choose_others(
     for other in others:
         if other.name == concept.name or not other.facts:
             continue
-        # twice as many are asked as are kept: what a small model knows of a concept is about half
+        # a small model knows about half of a concept's facts, so twice as many are scored as are kept
         asked = _drawn(other, other.facts, 2 * MAX_PER_CONCEPT, seed)
         p = score_facts(model, prepare_facts(model, other, asked))
         known = [fact for fact, value in zip(asked, p) if value >= threshold]
@@ -76,13 +76,13 @@ def choose_others(
 def facts_kept(
     model: LanguageModel, concept: Concept, groups: Mapping[str, Sequence[Fact]], *, name: str = "neighbours"
 ) -> tuple[Measure, ...]:
-    """P(answer) of facts that should stay: over all groups, and for each group where there are several.
+    """P(answer) of facts that should stay: over all groups, and for each group if there are several.
 
     Args:
         model: The model.
-        concept: Only its name is used: the facts bring their templates.
+        concept: Only its name is used, since the facts hold their templates.
         groups: Concept -> its facts.
-        name: Of the measure over all groups; a group's is “name: concept”.
+        name: Name of the measure over all groups; that of a single group is “name: concept”.
 
     Raises:
         ConceptError: no group has a fact.

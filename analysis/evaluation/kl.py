@@ -1,11 +1,11 @@
-"""KL(base ‖ edited) of the next-token distribution at every token of general text.
+"""Computes KL(base ‖ edited) of the next-token distribution at every token of general text.
 
 Edits are made in place, so base and edited model are seldom in memory together: `remember` writes the base model's
-log-probabilities to disk, `against` compares any later state with them. Where both are loaded, `between` streams.
+log-probabilities to disk, and `against` compares any later state with them. If both are loaded, `between` streams.
 
-Stored are all log-probabilities as float32, normalised in float64 first: 4 bytes x vocabulary x tokens. Cheaper forms
-cost accuracy: bfloat16 and keeping the 1,024 most probable tokens move a median by more than 1e-5, float16 single tokens
-by up to 1e-4 (docs/evaluation.md has the measurement).
+All log-probabilities are stored as float32, normalised in float64 first: 4 bytes x vocabulary x tokens. Smaller formats
+lose accuracy: bfloat16, or only the 1,024 most probable tokens, changes a median by more than 1e-5; float16 changes
+single tokens by up to 1e-4 (docs/evaluation.md has the measurement).
 
 Axes: `T` token, `V` vocabulary, `S` text.
 """
@@ -33,12 +33,12 @@ from analysis.scoring.batches import MAX_LENGTH, bucket, pad
 __all__ = ["KL", "Reference", "against", "between", "remember"]
 
 EDGES = (0.0, *(float(edge) for edge in np.logspace(-8, 2, 41)))
-"""Bins of the histogram, nats: four a decade, and one for everything below 1e-8."""
+"""Bins of the histogram, nats: four per decade, and one for everything below 1e-8."""
 _TOKENS_PER_BATCH = 512
 _CHUNK = 2**22
-"""Most numbers of one float64 array: 32 MiB."""
+"""Largest number of elements in one float64 array: 32 MiB."""
 _KEPT = 4
-"""Reference files that stay in the home folder; older ones are deleted."""
+"""Number of reference files kept in the home folder; older ones are deleted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class Reference:
         try:
             return cls(**{**data, "rows": tuple(tuple(int(token) for token in row) for row in data["rows"])})
         except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"This is no KL reference ({error}).") from error
+            raise ConfigError(f"This is not a KL reference ({error}).") from error
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,7 +82,7 @@ class KL:
     """The text each token belongs to."""
 
     def measures(self) -> tuple[Measure, ...]:
-        """kl_median, kl_mean and kl_p95; intervals resample whole texts."""
+        """Return kl_median, kl_mean and kl_p95; their intervals resample whole texts."""
         order = np.argsort(self.kl_T, kind="stable")
         sorted_T, text_T = self.kl_T[order], self.text_T[order]
         n_texts = int(self.text_T.max()) + 1
@@ -108,7 +108,7 @@ class KL:
         )
 
     def histogram(self) -> Histogram:
-        """Tokens in log-spaced bins; what lies above the last edge is counted in the last bin."""
+        """Count tokens in log-spaced bins; values above the last edge are counted in the last bin."""
         counts, _ = np.histogram(np.minimum(self.kl_T, EDGES[-1]), bins=np.array(EDGES))
         return Histogram(edges=EDGES, counts=tuple(int(count) for count in counts))
 
@@ -118,8 +118,8 @@ def remember(model: LanguageModel, texts: Sequence[str], *, folder: Path | None 
 
     Args:
         model: The unedited model.
-        texts: At least two; of long ones the first `MAX_LENGTH` tokens.
-        folder: Default: `references/` in the home folder, where only the newest few files are kept.
+        texts: At least two; long ones are cut after `MAX_LENGTH` tokens.
+        folder: Default: `references/` in the home folder, where only the newest files are kept.
 
     Raises:
         ConceptError: there are fewer than two texts with a token.
@@ -145,7 +145,7 @@ def remember(model: LanguageModel, texts: Sequence[str], *, folder: Path | None 
     except OSError as error:
         size = sum(len(row) for row in rows) * model.vocabulary_size * 4 / 2**20
         raise ConfigError(
-            f"{path} cannot be written ({error.strerror}). It needs {size:,.0f} MiB: make room."
+            f"{path} cannot be written ({error.strerror}). It needs {size:,.0f} MiB: free some space."
         ) from error
     finally:
         partial.unlink(missing_ok=True)
@@ -172,7 +172,7 @@ def against(model: LanguageModel, reference: Reference) -> KL:
         stored = np.memmap(reference.path, dtype=np.float32, mode="r", shape=shape)
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"The unedited model's log-probabilities are gone from {reference.path} ({error}). Measure it again."
+            f"The unedited model's log-probabilities are gone from {reference.path} ({error}). Measure that model again."
         ) from error
 
     def base() -> Iterator[Tensor]:
@@ -213,7 +213,7 @@ def _compare(base: Iterator[Tensor], edited: Iterator[Tensor], rows: Sequence[Se
 
 
 def _kl(p_PV: Float[Tensor, "P V"], q_PV: Float[Tensor, "P V"]) -> np.ndarray:
-    """From logits, or log-probabilities up to a constant; both are normalised in float64, so it is 0 or more."""
+    """KL from logits, or log-probabilities up to a constant; both are normalised in float64, so that it is not negative."""
     log_q = _double(q_PV).log_softmax(-1)
     log_p = p_PV.to(log_q.device).double().log_softmax(-1)
     return (log_p.exp() * (log_p - log_q)).sum(-1).clamp_min(0).cpu().numpy()
@@ -228,11 +228,11 @@ def _batches(rows: Sequence[Sequence[int]]) -> Iterator[list[int]]:
 
 
 def _logits(model: LanguageModel, rows: Sequence[Sequence[int]]) -> Iterator[Tensor]:
-    """Each text's logits [P, V], in the order of the texts, which is that of their batches."""
+    """Yield each text's logits [P, V]; the texts must be in the order of their batches."""
     for chosen in _batches(rows):
         with torch.inference_mode(), model.lock:
             logits_BPV = model.logits(pad([rows[i] for i in chosen], model)).float()
-        for b, i in enumerate(chosen):  # outside, because what is held at a yield stays held in the caller
+        for b, i in enumerate(chosen):  # outside the lock, which would stay held while the caller uses a yielded value
             row_PV = logits_BPV[b, : len(rows[i])]
             check_finite(model, row_PV)
             yield row_PV

@@ -1,4 +1,4 @@
-"""Is the answer still inside? Linear probes trained on facts that were kept, and the logit lens.
+"""Measures whether the answer is still decodable inside the model: linear probes of kept facts, and the logit lens.
 
 Axes: `R` depth row (row 0 the embedding, row l + 1 the residual stream after layer l), `X` prompt, `D` d_model,
 `K` candidate answer, `F` fact.
@@ -29,15 +29,15 @@ from analysis.stats import wilson
 __all__ = ["MIN_MAINTAINED", "Probed", "lens_depth", "probe_forgotten", "transfer"]
 
 MIN_MAINTAINED = 10
-"""Maintained facts that a probe needs to learn from."""
+"""Least number of maintained facts to train a probe on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probed:
-    """How often probes of maintained facts read the true, and the injected, answer of forgotten ones."""
+    """How often probes trained on maintained facts read the true, and the injected, answer of forgotten ones."""
 
     measures: tuple[Measure, ...]
-    """probe_true and, where the facts have counter answers, probe_injected: means over all layers, so that no layer is
+    """probe_true and, if the facts have counter answers, probe_injected: means over all layers, so that no layer is
     picked by its result."""
     curves: tuple[Curve, ...]
     """The same by layer."""
@@ -54,10 +54,10 @@ def probe_forgotten(
 ) -> Probed:
     """Train a probe at every layer on maintained subjects, and apply it to forgotten ones.
 
-    The residual stream is read at the subject's last token. Where answers repeat, a logistic probe names one of the
-    maintained facts' answers (Guo et al. 2024), and forgotten facts with another answer are left out; otherwise a ridge map
-    takes the residual to the answer's unembedding vector, and the nearest of all answers asked about is the one read.
-    Settings are those of `localization.measure_curve`.
+    The probe reads the residual stream at the subject's last token. If answers repeat, a logistic probe predicts one of
+    the maintained facts' answers (Guo et al. 2024), and forgotten facts with another answer are left out. Otherwise a ridge
+    regression maps the residual to the answer's unembedding vector, and the nearest of all answers asked about is its
+    prediction. Settings are those of `localization.measure_curve`.
 
     Raises:
         ConceptError: there are too few maintained facts, or none of the forgotten answers can be read.
@@ -66,7 +66,7 @@ def probe_forgotten(
     if len(maintained) < MIN_MAINTAINED:
         raise ConceptError(
             f"A probe learns from known facts of “{concept.name}” that are not to be forgotten, and there are "
-            f"{len(maintained)}; it needs {MIN_MAINTAINED}. Forget a part of the concept."
+            f"{len(maintained)}; it needs {MIN_MAINTAINED}. Forget only a part of the concept."
         )
     repeats = max(Counter(fact.answer for fact in maintained).values()) >= probing.MIN_PER_CLASS
     if repeats:
@@ -112,18 +112,18 @@ def transfer(
     vectors: dict[str, np.ndarray] | None = None,
     progress: Progress | None = None,
 ) -> tuple[Int[np.ndarray, "R Y"], list[str]]:
-    """What probes of the first facts read in the prompts (`Y`) of the others, at every depth.
+    """Train probes on the first facts' prompts and predict the answers of the others' prompts (`Y`), at every depth.
 
     Args:
         states_RXD: Residuals of all prompts.
         fact_X: Each prompt's fact; the first `len(train_answers)` are trained on, `n_test` follow.
-        train_answers: Answers of the former.
-        n_test: Number of the latter.
-        vectors: Answer -> unembedding vector: makes the probe a ridge map, which can read answers it never saw.
+        train_answers: Answers of the facts trained on.
+        n_test: Number of the facts that follow.
+        vectors: Answer -> unembedding vector: makes the probe a ridge map, which can predict answers it never saw.
         progress: Called with the share done.
 
     Returns:
-        Index of the answer read, and the answers it counts.
+        Index of the predicted answer for each depth and prompt, and the answers that the indices refer to.
     """
     train_X = fact_X < len(train_answers)
     names = sorted(set(train_answers) if vectors is None else set(vectors))
@@ -139,7 +139,7 @@ def transfer(
                 read_RY[r] = probe.predict(questions)
             else:
                 ridge = RidgeCV(alphas=linear_probes.RIDGES).fit(inputs, targets_KD[truth_X])
-                # without the intercept, which points to the answers that were trained on
+                # without the intercept, which favours the answers trained on
                 read_RY[r] = ((ridge.predict(questions) - ridge.intercept_) @ targets_KD.T).argmax(1)
         if progress is not None:
             progress("Probing", (r + 1) / len(states_RXD))
@@ -147,8 +147,8 @@ def transfer(
 
 
 def lens_depth(model: LanguageModel, concept: Concept, facts: Sequence[Fact]) -> tuple[Measure, ...]:
-    """lens_decodable: the share of facts whose answer is among the logit lens' 10 top predictions at some layer; and
-    lens_depth: the mean over those of the first such layer (-1 is the embedding), absent if they are fewer than two.
+    """Return lens_decodable, the share of facts whose answer is among the logit lens' 10 top predictions at some layer, and
+    lens_depth, the first such layer averaged over those facts (-1 is the embedding; absent for fewer than two facts).
 
     Raises:
         ConceptError, MissingHookError, ModelFileError, UnsupportedArchitectureError: as `logit_lens.depths`.
@@ -182,7 +182,7 @@ def _states(
 
 
 def _chance(names: list[str], maintained: Sequence[Fact], forgotten: Sequence[Fact], classes: bool) -> float:
-    """Accuracy without looking: the maintained facts' most frequent answer, or any of the candidates."""
+    """Chance accuracy: always the maintained facts' most frequent answer, or a random candidate."""
     if not classes:
         return 1 / len(names)
     commonest = Counter(fact.answer for fact in maintained).most_common(1)[0][0]

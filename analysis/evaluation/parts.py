@@ -1,4 +1,4 @@
-"""The parts of an evaluation by name: what each asks of the model, and what it needs of the baseline."""
+"""Maps the name of each part of an evaluation to the function that measures it."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ __all__ = ["ALL", "PARTS", "QUICK", "WITHOUT_FACTS", "Session"]
 
 
 class Session:
-    """One evaluation in the making: what is asked about, and what was found so far."""
+    """The state of one running evaluation: its inputs and the results so far."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ def _multiple_choice(session: Session) -> None:
 
 
 def _injected(session: Session) -> None:
-    """How well the new answers were learned; nothing to ask where there are none."""
+    """Measure how well the new answers were learned; nothing is measured if there are none."""
     if not session.injected:
         return
     model = session.model
@@ -225,7 +225,7 @@ PARTS: dict[str, Callable[[Session], None]] = {
     "soft_prompts": _soft_prompts,
     "relearning": _relearning,
 }
-"""In the order in which they are measured: cheap ones first."""
+"""Name -> function, in the order in which the parts are measured: cheap ones first."""
 
 QUICK = (
     "neutral_perplexity",
@@ -247,4 +247,4 @@ WITHOUT_FACTS = (
     "kl",
     "generations",
 )
-"""What can be measured of a concept that is only labelled words."""
+"""Parts that can be measured for a concept that is only labelled words."""

@@ -1,6 +1,6 @@
-"""What an evaluation yields: measures that never come without their number of cases and an interval.
+"""Holds the results of an evaluation: measures, each with its number of cases and 95% interval, and their tables.
 
-Knows nothing of models. A measure that cannot be taken is absent, and `Evaluation.skipped` says why: there is no NaN.
+A measure that cannot be taken is absent, and `Evaluation.skipped` says why: there is no NaN.
 """
 
 import math
@@ -15,7 +15,7 @@ from analysis.errors import ConfigError, ModelFileError
 __all__ = ["SUMMARY", "Curve", "Evaluation", "Generation", "Histogram", "Measure", "compare"]
 
 SUMMARY = ("forget", "paraphrase", "multiple_choice", "labelled_words", "neighbours", "neutral_perplexity")
-"""What `Evaluation.summary` gives besides KL."""
+"""Measures that `Evaluation.summary` returns besides KL."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +28,12 @@ class Measure:
     """Lower end of the 95% interval."""
     high: float
     n: int
-    """How many cases the interval counts as independent."""
+    """Number of cases that the interval counts as independent."""
     counts: str
-    """What they are: facts, sentences, answers."""
+    """The kind of case: facts, sentences, answers."""
     unit: str
     note: str = ""
-    """What a reader has to know beside it, such as chance, or cases left out."""
+    """Further information for the reader, such as chance level or cases left out."""
 
     def __post_init__(self) -> None:
         if not all(math.isfinite(number) for number in (self.value, self.low, self.high)) or self.n < 1:
@@ -51,7 +51,7 @@ class Histogram:
     """Counts in bins."""
 
     edges: tuple[float, ...]
-    """One more than counts, ascending."""
+    """Edges of the bins, ascending; one more than `counts`."""
     counts: tuple[int, ...]
 
 
@@ -61,7 +61,7 @@ class Curve:
 
     name: str
     layers: tuple[int, ...]
-    """-1 is the embedding."""
+    """Layer of each value; -1 is the embedding."""
     values: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
@@ -72,24 +72,24 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """What the model goes on to say, always taking its most probable token."""
+    """A greedy continuation of a prompt by the model."""
 
     about: str
-    """“forgotten”: the prompt of a fact to be forgotten, or of a labelled word; “kept”: of a neighbouring fact;
-    “ordinary”: of neither."""
+    """“forgotten”: the prompt asks for a fact to be forgotten or a labelled word; “kept”: for a neighbouring fact;
+    “ordinary”: for neither."""
     prompt: str
     tokens: tuple[tuple[str, float], ...]
-    """Each new token with its probability; none where the model ends the text at once."""
+    """Each new token with its probability; empty if the model ends the text at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Everything that was measured on one state of a model."""
+    """All measures of one state of a model."""
 
     model: str
     concept: str
     label: str
-    """What the state is called in tables: “base”, “edited”, or an edit's description."""
+    """Name of the state in tables: “base”, “edited”, or an edit's description."""
     measures: tuple[Measure, ...]
     skipped: Mapping[str, str] = field(default_factory=dict)
     """Part or measure -> why it is absent."""
@@ -100,7 +100,7 @@ class Evaluation:
     curves: tuple[Curve, ...] = ()
     generations: tuple[Generation, ...] = ()
     warning: str | None = None
-    """Set where the edit wrecked the model: no number here then shows that a concept was forgotten."""
+    """Set if the edit wrecked the model: the measures then do not show that a concept was forgotten."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
     """Seed, seconds, general text, and the parts that were asked for."""
 
@@ -110,11 +110,11 @@ class Evaluation:
             raise ConfigError(f"A measure appears twice: {', '.join(sorted(names))}.")
 
     def get(self, name: str) -> Measure | None:
-        """The measure of that name, or None."""
+        """Return the measure of that name, or None."""
         return next((measure for measure in self.measures if measure.name == name), None)
 
     def value(self, name: str) -> float | None:
-        """Its value, or None where it is absent."""
+        """Return the value of a measure, or None if it is absent."""
         measure = self.get(name)
         return None if measure is None else measure.value
 
@@ -124,7 +124,7 @@ class Evaluation:
         return self.warning is not None
 
     def table(self) -> pd.DataFrame:
-        """One row a measure: measure, value, low, high, n, counts, unit, note."""
+        """Return one row per measure: measure, value, low, high, n, counts, unit, note."""
         columns = ["measure", "value", "low", "high", "n", "counts", "unit", "note"]
         rows = [{"measure": measure.name, **asdict(measure)} for measure in self.measures]
         return pd.DataFrame(rows, columns=columns)
@@ -140,7 +140,7 @@ class Evaluation:
         return {name: self.value(name) for name in SUMMARY} | {"kl": kl, "warning": self.warning}
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON: what `from_dict` reads back unchanged."""
+        """Return the evaluation as plain JSON, which `from_dict` reads back unchanged."""
         return asdict(self) | {"skipped": dict(self.skipped), "provenance": dict(self.provenance)}
 
     @classmethod
@@ -165,7 +165,7 @@ class Evaluation:
                 }
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ConfigError(f"This is no evaluation ({error}).") from error
+            raise ConfigError(f"This is not an evaluation ({error}).") from error
 
 
 def _curve(data: Mapping[str, Any]) -> Curve:
@@ -177,12 +177,12 @@ def _generation(data: Mapping[str, Any]) -> Generation:
 
 
 def compare(evaluations: Sequence[Evaluation]) -> pd.DataFrame:
-    """Evaluations side by side: one row a measure (index), and for each label L the columns L, “L low”, “L high”, “L n”.
+    """Tabulate evaluations side by side: one row per measure (index); for each label L columns L, “L low”, “L high”, “L n”.
 
-    A measure that one of them lacks is missing there (NA). Evaluations with a warning have “(collapsed)” in their label.
+    A measure that an evaluation lacks is NA there. Evaluations with a warning have “(collapsed)” in their label.
 
     Raises:
-        ConfigError: there is nothing to compare, or two evaluations have one label.
+        ConfigError: there is nothing to compare, or two evaluations have the same label.
     """
     labels = [f"{one.label} (collapsed)" if one.collapsed else one.label for one in evaluations]
     if not evaluations or len(set(labels)) != len(labels):

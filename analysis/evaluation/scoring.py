@@ -1,4 +1,4 @@
-"""Answers token by token: log-probability, and whether the greedy prediction is right.
+"""Scores answers token by token: log-probability, and whether the greedy prediction is right.
 
 Prompts are those of `factual_recall.prepare_facts`, so that P(answer) means the same everywhere.
 
@@ -25,14 +25,14 @@ _TOKENS_PER_BATCH = 1024
 
 @dataclass(frozen=True, eq=False)
 class ScoredAnswer:
-    """One prompt's answer."""
+    """The scores of one prompt's answer."""
 
     fact: int
     """Index into the probe's facts."""
     log_p_A: np.ndarray
-    """Log-probability of each answer token given all before it, nats, float64."""
+    """Log-probability of each answer token given all tokens before it, nats, float64."""
     greedy_A: np.ndarray
-    """Whether it is the most probable token there, bool."""
+    """Whether each answer token is the model's most probable one, bool."""
 
     @property
     def p(self) -> float:
@@ -63,7 +63,7 @@ def score_answers(model: LanguageModel, probe: FactBatch) -> list[ScoredAnswer]:
 
 
 def per_fact(probe: FactBatch, values: Sequence[float]) -> np.ndarray:
-    """The mean over each fact's prompts of one value a prompt: float64, [number of facts]."""
+    """Average one value per prompt over each fact's prompts: float64, [number of facts]."""
     owners, n = np.array(probe.fact_of_row), len(probe.facts)
     return np.bincount(owners, weights=np.asarray(values, dtype=np.float64), minlength=n) / np.bincount(
         owners, minlength=n
@@ -97,10 +97,10 @@ def score_next(
 
 
 def check_finite(model: LanguageModel, values: Tensor) -> None:
-    """Refuse NaN and infinity.
+    """Check that all values are finite.
 
     Raises:
-        ModelFileError: some value is not finite.
+        ModelFileError: some value is NaN or infinite.
     """
     if not bool(torch.isfinite(values).all()):
         raise ModelFileError(

@@ -1,4 +1,4 @@
-"""Soft prompts: continuous vectors before the prompt, trained to bring forgotten answers back.
+"""Trains soft prompts, continuous vectors before the prompt, to recover forgotten answers.
 
 Axes: `B` batch, `P` position, `D` d_model, `Q` vector of the soft prompt, `V` vocabulary.
 """
@@ -23,7 +23,7 @@ from analysis.scoring.factual_recall import FactBatch, prepare_facts
 __all__ = ["bound", "soft_prompts"]
 
 _LEARNING_RATE = 0.1
-"""Of Adam, in units of one dimension of a typical token embedding."""
+"""Adam's learning rate, in units of one dimension of a typical token embedding."""
 
 
 def soft_prompts(
@@ -38,9 +38,9 @@ def soft_prompts(
     progress: Progress | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> tuple[Measure, Measure]:
-    """Train a soft prompt on half of the facts, score the other half: soft_prompt_held_out and soft_prompt_trained.
+    """Train a soft prompt on half of the facts, score both halves: soft_prompt_held_out and soft_prompt_trained.
 
-    Guo et al. (2024) bound their soft prompts by epsilon = 6. In what unit is not said; here each vector's norm is at most
+    Guo et al. (2024) bound their soft prompts by epsilon = 6 without stating the unit; here each vector's norm is at most
     epsilon times the median norm of token embeddings (a reconstruction). Vectors start as small noise and are trained by
     Adam on -log P(answer); the model's weights get no gradient.
 
@@ -53,7 +53,7 @@ def soft_prompts(
         steps: Optimiser steps, each over one batch of prompts.
         seed: Draws halves, start and batches.
         progress: Called with the share done.
-        should_stop: Asked after every step; True scores what has been reached so far.
+        should_stop: Called after every step; True ends the training, and the result so far is scored.
 
     Raises:
         ConceptError: there are fewer than two facts.
@@ -95,7 +95,7 @@ def soft_prompts(
 
 
 def bound(prompt_QD: Float[Tensor, "Q D"], largest: float) -> Float[Tensor, "Q D"]:
-    """Each vector, shortened to the norm `largest` where it is longer."""
+    """Scale down each vector whose norm exceeds `largest` to that norm."""
     norms = prompt_QD.norm(dim=1, keepdim=True)
     return prompt_QD * (largest / norms.clamp_min(1e-12)).clamp_max(1.0)
 
@@ -116,7 +116,7 @@ def _log_p(
     tokens_BP: Int[Tensor, "B P"],
     answer_BP: Tensor,
 ) -> Float[Tensor, " B"]:
-    """log P(answer) of each row with the soft prompt before the text, but after the special tokens that open it."""
+    """log P(answer) of each row, with the soft prompt between the text and the special tokens that open it."""
     special = set(model.tokenizer.all_special_ids)
     opening = next((p for p, token in enumerate(tokens_BP[0].tolist()) if token not in special), 0)
     embedded_BPD = table_VD[tokens_BP]

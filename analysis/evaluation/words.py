@@ -1,7 +1,7 @@
-"""Does the model still expect the concept's words where ordinary sentences have them?
+"""Measures P(word): how strongly the model still predicts a concept's labelled words in their sentences.
 
-The measure of forgetting for a concept that is only labelled words; for one with facts, a look beyond them: an edit may
-take the word itself from the model.
+This is the measure of forgetting for a concept that is only labelled words. For a concept with facts it shows whether an
+edit also removed the words themselves.
 
 Axes: `B` batch, `P` position.
 """
@@ -24,7 +24,7 @@ from analysis.scoring.factual_recall import token_losses
 __all__ = ["MAX_SENTENCES", "beginnings", "labelled_words"]
 
 MAX_SENTENCES = 64
-"""Sentences that are asked, drawn by the seed: enough for an interval, few enough to ask after every edit."""
+"""Most sentences that are scored, drawn with the seed: enough for an interval, few enough to score after every edit."""
 _TOKENS_PER_BATCH = 1024
 
 
@@ -36,8 +36,8 @@ def labelled_words(model: LanguageModel, concept: Concept, *, seed: int = 0) -> 
 
     Args:
         model: The model.
-        concept: Gives the sentences.
-        seed: Draws the sentences where there are more than `MAX_SENTENCES`.
+        concept: The concept whose sentences are scored.
+        seed: Draws the sentences if there are more than `MAX_SENTENCES`.
 
     Raises:
         ConceptError: no labelled word has a word before it.
@@ -70,13 +70,13 @@ def labelled_words(model: LanguageModel, concept: Concept, *, seed: int = 0) -> 
 
 
 def beginnings(model: LanguageModel, concept: Concept, count: int = 2) -> tuple[str, ...]:
-    """The concept's first sentences up to their labelled word, where something stands before it and fits the context."""
+    """Return the concept's first sentences, each cut before its labelled word; empty or too long ones are skipped."""
     texts = (sentence.text[: sentence.spans[0][0]].rstrip() for sentence in concept.sentences if sentence.spans)
     return tuple(islice((text for text in texts if text and len(model.encode(text)) < model.context_length), count))
 
 
 def _row(model: LanguageModel, sentence: Sentence) -> tuple[tuple[int, ...], list[list[int]], str]:
-    """The tokens, the positions of every whole word that has a word before it, and what the sentence states."""
+    """Return the tokens, the positions of each whole word that has a word before it, and a key for what is stated."""
     encoded = model.encode(sentence.text)
     ids = tuple(encoded.ids[: min(MAX_LENGTH, model.context_length)])
     words = [span_tokens(encoded, *span) for span in sentence.spans if sentence.text[: span[0]].strip()]

@@ -124,7 +124,7 @@ def test_what_cannot_be_compared(tiny_model: LanguageModel, tmp_path: Path):
     with pytest.raises(ConfigError, match="are gone"):
         kl.against(tiny_model, reference)
     Path(reference.path).unlink()
-    with pytest.raises(ConfigError, match="Measure it again"):
+    with pytest.raises(ConfigError, match="Measure that model again"):
         kl.against(tiny_model, reference)
     with pytest.raises(ConceptError, match="at least two texts"):
         kl.remember(tiny_model, ["Nobody"], folder=tmp_path)
@@ -137,7 +137,7 @@ def test_a_full_disk_leaves_nothing_behind(tiny_model: LanguageModel, tmp_path: 
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(ConfigError, match=r"No space left on device.*make room"):
+    with pytest.raises(ConfigError, match=r"No space left on device.*free some space"):
         kl.remember(tiny_model, TEXTS, folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
 

@@ -54,7 +54,7 @@ class GradientEdit(Edit):
     learning_rate: float = 2e-5
     """Learning rate of AdamW; with a schedule, that of the first step."""
     weight_decay: float = 0.0
-    """AdamW's weight decay, in units of the learning rate."""
+    """AdamW's weight decay: each step shrinks the weights by this share of the learning rate."""
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW's decay rates of the gradient's mean and mean square."""
     schedule: Literal["cosine", "constant"] = "cosine"

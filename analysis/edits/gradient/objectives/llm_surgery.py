@@ -33,7 +33,7 @@ class LlmSurgery(GradientEdit):
     learning_rate: float = 1e-4
     """Learning rate of AdamW; with a schedule, that of the first step."""
     weight_decay: float = 0.01
-    """AdamW's weight decay, in units of the learning rate."""
+    """AdamW's weight decay: each step shrinks the weights by this share of the learning rate."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's decay rates of the gradient's mean and mean square."""
     update: tuple[str, ...] = ()
