@@ -1,4 +1,4 @@
-"""Plotly figures of results: every axis has its unit, colours survive colour blindness (Okabe-Ito, cividis)."""
+"""Draws results as Plotly figures; every axis has its unit, and colours suit colour blindness (Okabe-Ito, cividis)."""
 
 from analysis.figures.comparison import activation_histogram, agreement_matrix, concept_pair, top_count, top_units
 from analysis.figures.layers import layer_mean_curve, layer_profile, layer_share_curve, probe_skill

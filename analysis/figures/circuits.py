@@ -1,6 +1,6 @@
-"""Figures of circuits: the effect of every component, what is in the circuit, and where a probe reads the answer.
+"""Draws circuits: the effect of every component, the circuit's outline, overlap of circuits, and a probe's accuracy.
 
-The maps are drawn without a ground of their own (weak effects are nearly transparent), so they suit light and dark pages.
+The maps have a transparent background (weak effects are nearly transparent), so they suit light and dark pages.
 
 Axes: `L` layer, `H` attention head, `R` depth row (row 0 the embedding, row l + 1 the residual stream after layer l).
 """
@@ -18,10 +18,10 @@ from analysis.localization.probing import ProbeCurve
 __all__ = ["circuit_map", "circuit_overlap", "probe_accuracy", "short_unit"]
 
 _MLP_GAP, _MLP_WIDTH = 0.5, 2.0
-"""In head columns."""
+"""Widths of the gap and of the MLP's column, in head columns."""
 _GROUND = "rgba(128,128,128,0.14)"
 _STRENGTHS = ((0.0, 1.0), (0.3, 0.72), (0.45, 0.36))
-"""Place in the lower half of the colour scale and opacity there: weak effects must not drown beside one strong one."""
+"""(Place in the lower half of the colour scale, opacity there): weak effects stay visible beside one strong one."""
 _DIVERGING = (
     *((place, faded(HUES[1], opacity)) for place, opacity in _STRENGTHS),
     (0.5, _GROUND),
@@ -31,16 +31,16 @@ _LOOKUP = HUES[2]
 
 
 def circuit_map(circuit: Circuit, effects: EffectMap | None = None, *, lookup: Sequence[int] = ()) -> go.Figure:
-    """Layers as rows, attention heads and the MLP as columns; what is in `circuit` is outlined.
+    """Draw layers as rows, attention heads and the MLP as columns; components of `circuit` are outlined.
 
     A cell has the colour of its effect: blue supports the answer, orange works against it, grey is no effect; empty = not
     measured. Colours end at the 98th percentile. Single neurons are dots in the MLP's column, from neuron 0 at its left
     to the last at its right. Without `effects` the circuit's own effects are shown, if it has any.
 
     Args:
-        circuit: What is outlined; gives the model's shape.
-        effects: What was measured; None where a method only chooses.
-        lookup: Layers that are bracketed at the side: those over which a probe learns the answer.
+        circuit: The circuit to outline; it has the model's shape.
+        effects: The measured effects; None for methods that only choose components.
+        lookup: Layers to bracket at the side: those over which a probe's accuracy rises.
     """
     n_layers, n_heads = circuit.shape.n_layers, circuit.shape.n_heads
     values = _grid(circuit, effects)
@@ -99,7 +99,7 @@ def circuit_map(circuit: Circuit, effects: EffectMap | None = None, *, lookup: S
 def probe_accuracy(curve: ProbeCurve, layers: Sequence[int] = ()) -> go.Figure:
     """Held-out accuracy by depth with its 95% interval, the control with shuffled answers, and chance.
 
-    `layers`, those the rule selects, are shaded. Layer -1 is the embedding.
+    `layers`, those that the lookup rule selects, are shaded. Layer -1 is the embedding.
     """
     x_R = np.arange(len(curve.accuracy_R)) - 1
     figure = go.Figure()
@@ -132,11 +132,11 @@ def probe_accuracy(curve: ProbeCurve, layers: Sequence[int] = ()) -> go.Figure:
 
 
 def circuit_overlap(pairs: pd.DataFrame, *, column: str = "components") -> go.Figure:
-    """Jaccard index of every two circuits, from `localization.overlap_table`; hover adds what chance would give.
+    """Jaccard index of every two circuits, from `localization.overlap_table`; hovering shows the value expected by chance.
 
     Args:
-        pairs: One row a pair: a, b, components, mlp_layers, mlp_layers_by_chance.
-        column: Which index is drawn: “components” or “mlp_layers”.
+        pairs: One row per pair: a, b, components, mlp_layers, mlp_layers_by_chance.
+        column: The index to draw: “components” or “mlp_layers”.
     """
     names = list(dict.fromkeys([*pairs["a"], *pairs["b"]]))
     shared = pd.DataFrame(np.nan, index=names, columns=names)
@@ -162,7 +162,7 @@ def circuit_overlap(pairs: pd.DataFrame, *, column: str = "components") -> go.Fi
         xgap=2,
         ygap=2,
     )
-    # as a trace of their own, numbers have the colour of the page's text
+    # as a separate trace, numbers have the colour of the page's text
     numbers = shared.stack().dropna()
     x, y = numbers.index.get_level_values(1), numbers.index.get_level_values(0)
     figure = go.Figure([cells, go.Scatter(x=x, y=y, text=[f"{n:.2f}" for n in numbers], mode="text", hoverinfo="skip")])
@@ -197,7 +197,7 @@ def _grid(circuit: Circuit, effects: EffectMap | None) -> np.ndarray:
 
 
 def _hovers(values: np.ndarray, circuit: Circuit, unit: str) -> list[list[str]]:
-    """What hovering over each cell of `_grid` says."""
+    """Hover text of each cell of `_grid`."""
     n_layers, n_heads = circuit.shape.n_layers, circuit.shape.n_heads
     places = {part: place for place, part in enumerate(circuit.components, 1)}
     rows = []
@@ -215,7 +215,7 @@ def _said(part: Component, effect: float, unit: str, place: int | None, of: int)
 
 
 def _full_colour(values: np.ndarray) -> float:
-    """Where colours end: the 98th percentile of |effect|, so that one component does not pale all others."""
+    """End of the colour scale: the 98th percentile of |effect|, so that one component does not pale all others."""
     return float(np.nanquantile(np.abs(values), 0.98)) or float(np.nanmax(np.abs(values))) or 1.0
 
 
@@ -236,7 +236,7 @@ def _outline(figure: go.Figure, circuit: Circuit) -> None:
 
 
 def _dots(figure: go.Figure, circuit: Circuit, unit: str) -> None:
-    """The circuit's single neurons, at their place in the MLP's column."""
+    """Draw the circuit's single neurons as dots at their place in the MLP's column."""
     left, right = _edges(circuit.shape.n_heads)[-2:]
     effects = circuit.effects or (float("nan"),) * len(circuit)
     found = [(i, part, effect) for i, (part, effect) in enumerate(zip(circuit.components, effects), 1)]
@@ -255,7 +255,7 @@ def _dots(figure: go.Figure, circuit: Circuit, unit: str) -> None:
 
 
 def _bracket(figure: go.Figure, shape: Shape, layers: Sequence[int]) -> None:
-    """A bracket at the right of the map around each run of layers."""
+    """Draw a bracket at the right of the map around each run of layers."""
     left = float(_edges(shape.n_heads)[-1]) + 0.2
     for first, last in _stretches(layers):
         x, y = [left, left + 0.3, left + 0.3, left], [first - 0.45, first - 0.45, last + 0.45, last + 0.45]

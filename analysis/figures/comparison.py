@@ -1,4 +1,4 @@
-"""Figures that compare: methods with each other, two concepts neuron by neuron, and a neuron's activations.
+"""Draws comparisons: agreement of results, two concepts unit by unit, and a unit's activations by label.
 
 Axes: `L` layer, `N` unit in a layer.
 """
@@ -20,11 +20,11 @@ _DIVERGING = [[0, HUES[1]], [0.5, "rgba(128,128,128,0.08)"], [1, HUES[0]]]
 _BINS = 60
 _NAMED = 6
 _LEAST_TOP = 10
-"""Of a few hundred attention heads one percent would be no more than two or three."""
+"""Least number of top units: one percent of a few hundred attention heads would be only two or three."""
 
 
 def agreement_matrix(found: Agreement) -> go.Figure:
-    """Every pair of results: Spearman's correlation below the diagonal, overlap of the top units above it."""
+    """Agreement of every pair of results: Spearman's correlation below the diagonal, overlap of the top units above it."""
     names = list(found.spearman.index)
     n = len(names)
     below, above = np.tri(n, k=-1, dtype=bool), ~np.tri(n, dtype=bool)
@@ -55,7 +55,7 @@ def agreement_matrix(found: Agreement) -> go.Figure:
             showscale=False,  # every cell has its number, and the two halves have no common unit
         )
     )
-    # not the heatmap's own text: its colour would be chosen without knowing the page's ground
+    # not the heatmap's own text, whose colour is chosen without knowing the page's background
     for strong in (False, True):
         cells = [(i, j) for i in range(n) for j in range(n) if (abs(values[i, j]) >= 0.5) == strong]
         figure.add_trace(
@@ -78,17 +78,17 @@ def agreement_matrix(found: Agreement) -> go.Figure:
 def concept_pair(
     first: Saliency, second: Saliency, *, titles: Sequence[str], scale: str = "rank", top_share: float = CARRIER_SHARE
 ) -> go.Figure:
-    """Two concepts against each other: the density of all units, and as points those in the top of either.
+    """Two concepts against each other: units in the top of either as points, all others as a density.
 
     On the rank scale the axes are places (1 = most salient) on a logarithmic scale, so that the top is not squeezed into
-    a corner; else they are scores. A point's custom data is the unit's name.
+    a corner; otherwise they are scores. A point's custom data is the unit's name and its two places.
 
     Args:
         first: Drawn along x.
         second: Drawn along y; the same method and site.
         titles: Names of the two concepts.
         scale: "rank" or "score".
-        top_share: Share of all units that counts as the top, but at least ten units do (`top_count`).
+        top_share: Share of all units that counts as the top, but at least ten units (`top_count`).
     """
     site = site_named(first.site)
     n = first.scores_LN.size
@@ -97,7 +97,7 @@ def concept_pair(
     places = [result.ranks_LN.ravel() + 1 for result in (first, second)]
     ranked = scale == "rank"
     x, y = (np.log10(place) for place in places) if ranked else (r.scores_LN.ravel() for r in (first, second))
-    mass = ~(tops[0] | tops[1] | tops[2])  # what is drawn as a point is not counted again
+    mass = ~(tops[0] | tops[1] | tops[2])  # units drawn as points are not counted again
     counts, x_edges, y_edges = np.histogram2d(x[mass], y[mass], bins=_BINS)
     figure = go.Figure(
         go.Heatmap(
@@ -159,21 +159,21 @@ def concept_pair(
 
 
 def top_count(n: int, share: float = CARRIER_SHARE) -> int:
-    """How many of `n` units are the top: the share, but at least ten, where there are as many."""
+    """Number of top units among `n`: the share, but at least ten, and at most all."""
     return min(max(carrier_count(n, share), _LEAST_TOP), n)
 
 
 def top_units(first: Saliency, second: Saliency, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Flat masks of the units in the top `k` of the first only, of the second only, and of both.
 
-    A score of 0 is in no top, also where fewer than `k` units have another.
+    A unit with score 0 is in no top, even if fewer than `k` units have a score above 0.
     """
     one, other = ((r.ranks_LN.ravel() < k) & (r.scores_LN.ravel() > 0) for r in (first, second))
     return one & ~other, other & ~one, one & other
 
 
 def activation_histogram(own: np.ndarray, other: np.ndarray, title: str) -> go.Figure:
-    """A unit's activations at the concept's tokens and at others: share of each group's tokens, logarithmic."""
+    """Histogram of a unit's activations on the concept's tokens and on others: share of each group's tokens, log scale."""
     figure = go.Figure()
     low, high = float(min(own.min(), other.min())), float(max(own.max(), other.max()))
     edges = np.linspace(low, high if high > low else low + 1, _BINS + 1)

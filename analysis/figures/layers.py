@@ -1,4 +1,4 @@
-"""Figures of layers: how scores are spread in each layer, and how well a probe reads each layer.
+"""Draws figures by layer: the distribution of scores, each layer's share of the top units, and a probe's accuracy.
 
 Axes: `L` layer, `N` unit in a layer.
 """
@@ -37,9 +37,9 @@ def layer_mean_curve(series: Mapping[str, np.ndarray], unit: str) -> go.Figure:
 
 
 def layer_share_curve(series: Mapping[str, np.ndarray], threshold: float) -> go.Figure:
-    """Where the units above a rank saliency are: the share in each layer, with 95% intervals (rank saliency [L, N]).
+    """Share in each layer of the units above a rank saliency, with 95% intervals (rank saliency [L, N]).
 
-    The dotted line is the share each layer would have if all were alike.
+    The dotted line is the share of each layer if all were equal.
     """
     figure = go.Figure()
     for i, (name, ranks_LN) in enumerate(series.items()):
@@ -58,7 +58,7 @@ def layer_share_curve(series: Mapping[str, np.ndarray], threshold: float) -> go.
 def probe_skill(layers: Mapping[str, Sequence[float] | np.ndarray], majority: float | None = None) -> go.Figure:
     """Held-out accuracy of a probe, of its control task, and selectivity (their difference), by layer.
 
-    `majority` is the accuracy of always giving the more frequent label, drawn as a dotted line.
+    `majority` is the accuracy of always predicting the more frequent label, drawn as a dotted line.
     """
     figure = go.Figure()
     named = (

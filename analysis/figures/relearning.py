@@ -1,4 +1,4 @@
-"""Figures of relearning runs: recovery over steps, change of each layer's mass, priming.
+"""Draws figures of relearning runs: recovery over steps, change of each layer's mass, priming.
 
 Axes: `L` layer, `K` neuron.
 """
@@ -19,7 +19,7 @@ _BINS = 64
 
 
 def recovery(runs: Mapping[str, Sequence[Snapshot]]) -> go.Figure:
-    """P(answer) on retrained (solid) and held-out (dashed) facts over training steps, one hue a run."""
+    """P(answer) on retrained (solid) and held-out (dashed) facts over training steps, one hue per run."""
     figure = go.Figure()
     for i, (name, snapshots) in enumerate(runs.items()):
         hue = HUES[i % len(HUES)]
@@ -37,7 +37,10 @@ def recovery(runs: Mapping[str, Sequence[Snapshot]]) -> go.Figure:
 
 
 def f1_curve(runs: Mapping[str, Sequence[Snapshot]]) -> go.Figure:
-    """F1 on held-out (solid) and retrained (dashed) sentences over training steps, one hue a run; dotted before the edit."""
+    """F1 on held-out (solid) and retrained (dashed) sentences over training steps, one hue per run.
+
+    The dotted line is the first run's F1 before the edit.
+    """
     figure = go.Figure()
     for i, (name, snapshots) in enumerate(runs.items()):
         hue = HUES[i % len(HUES)]
@@ -60,7 +63,7 @@ def f1_curve(runs: Mapping[str, Sequence[Snapshot]]) -> go.Figure:
 
 
 def layer_shift(changes: Mapping[str, tuple[np.ndarray, np.ndarray]], unit: str) -> go.Figure:
-    """Change of each layer's mass between two moments of each run, one hue a run."""
+    """Change of each layer's mass between two snapshots of each run, one hue per run."""
     figure = go.Figure()
     for i, (name, (before_LN, after_LN)) in enumerate(changes.items()):
         change_L = layer_mass(after_LN) - layer_mass(before_LN)
@@ -72,12 +75,12 @@ def layer_shift(changes: Mapping[str, tuple[np.ndarray, np.ndarray]], unit: str)
 
 
 def priming_scatter(runs: Mapping[str, PrimedNeurons], *, recruits: np.ndarray, survivors: np.ndarray) -> go.Figure:
-    """Rank before the edit against rank now, one panel a run; how many neurons share a place is told by shade.
+    """Rank before the edit against rank now, one panel per run; the shade shows how many neurons share a place.
 
     Args:
-        runs: By name; the first is the one whose recruits and survivors are marked.
-        recruits: Their flat indices.
-        survivors: Their flat indices.
+        runs: Runs by name; recruits and survivors are marked in the first.
+        recruits: Flat indices of the first run's recruits.
+        survivors: Flat indices of its survivors that gained.
     """
     figure = make_subplots(cols=len(runs), shared_yaxes=True, horizontal_spacing=0.04, subplot_titles=list(runs))
     edges = np.linspace(0, 1, _BINS + 1)

@@ -1,4 +1,4 @@
-"""Figures of removing a concept: a training's loss, how far predictions moved, and methods on common axes."""
+"""Draws figures of a removal: the training loss, KL of the predictions, measures by layer, and a radar of methods."""
 
 import math
 from collections.abc import Mapping, Sequence, Set
@@ -13,10 +13,10 @@ __all__ = ["kl_histogram", "layer_curves", "method_radar", "training_loss"]
 
 
 def training_loss(steps: Sequence[Mapping[str, Any]]) -> go.Figure:
-    """The loss of a gradient edit and its unweighted terms over steps; a second training begins a new line.
+    """The loss of a gradient edit and its unweighted terms over steps; a second training starts after a gap.
 
     Args:
-        steps: The events of kind `step` of a removal: step, loss, terms.
+        steps: A removal's events of kind `step`: step, loss, terms.
     """
     xs: list[int | None] = []
     rows: list[Mapping[str, Any] | None] = []
@@ -39,18 +39,18 @@ def training_loss(steps: Sequence[Mapping[str, Any]]) -> go.Figure:
 
 
 def kl_histogram(histogram: Histogram, marks: Mapping[str, float]) -> go.Figure:
-    """KL of single tokens between the unedited and the edited model, share of the tokens in logarithmic bins.
+    """KL of single tokens between the unedited and the edited model: share of the tokens in logarithmic bins.
 
     Args:
-        histogram: Counts in bins, nats, as `kl` makes them: all but the first are equally wide on a logarithmic scale.
-        marks: Name -> KL, drawn as lines: the median, for instance.
+        histogram: Counts in bins, nats, from `evaluation.kl`: all but the first are equally wide on a logarithmic scale.
+        marks: Name -> KL to draw as a line, such as the median.
     """
     edges, total = histogram.edges, max(sum(histogram.counts), 1)
     logs = [math.log10(edge) if edge > 0 else math.nan for edge in edges]
     width = logs[-1] - logs[-2]
     figure = go.Figure(
         go.Bar(
-            # not a logarithmic axis: on one, a bar's width has no fixed meaning
+            # not a logarithmic axis, on which a bar's width has no fixed meaning
             x=[high - width / 2 for high in logs[1:]],
             y=[100 * count / total for count in histogram.counts],
             width=width,
@@ -88,7 +88,7 @@ def kl_histogram(histogram: Histogram, marks: Mapping[str, float]) -> go.Figure:
 
 
 def layer_curves(before: Sequence[Curve], after: Sequence[Curve]) -> go.Figure:
-    """Measures by layer after an edit with their 95% bands, and the same before it, dotted."""
+    """Measures by layer after an edit with their 95% bands, and before the edit as dotted lines."""
     figure = go.Figure()
     hues = {name: HUES[i % len(HUES)] for i, name in enumerate(dict.fromkeys(one.name for one in (*after, *before)))}
     for curves, dash in ((after, "solid"), (before, "dot")):
@@ -117,7 +117,7 @@ def layer_curves(before: Sequence[Curve], after: Sequence[Curve]) -> go.Figure:
 def method_radar(scores: Mapping[str, Mapping[str, float | None]], *, collapsed: Set[str] = frozenset()) -> go.Figure:
     """Methods on axes from 0 (worst) to 1 (best); those that wrecked the model are dashed and not filled.
 
-    An axis that was not measured leaves a gap.
+    An unmeasured axis leaves a gap.
 
     Args:
         scores: Name of the method -> axis -> score.

@@ -1,4 +1,4 @@
-"""Figures of saliency: the map of layers and units, and which units a box or a lasso on it encloses.
+"""Draws the saliency map of layers and units, and finds the units inside a box or a lasso on it.
 
 Axes: `L` layer, `N` unit in a layer.
 """
@@ -15,23 +15,24 @@ from analysis.figures.style import HUES, MARGINS
 __all__ = ["MOST_MARKED", "box_neurons", "lasso_neurons", "saliency_map"]
 
 MOST_MARKED = 5000
-"""Selected units that get a mark on the map."""
+"""Most selected units that get a mark on the map."""
 _EDGE = {"color": HUES[1], "width": 2.5}
 
 
 def saliency_map(
     values_LN: np.ndarray, unit: str, *, selected: NeuronSet | None = None, site: Site = MLP, drawing: bool = False
 ) -> go.Figure:
-    """Layers as rows, units as columns; bright = strong, up to the 99th percentile. `selected` units are marked.
+    """Draw layers as rows and units as columns; bright = strong, up to the 99th percentile. `selected` units are marked.
 
     Args:
-        values_LN: What is drawn.
-        unit: Its unit.
-        selected: Only the strongest 5,000 are marked, so that the figure stays quick. A mark's custom data is its name.
-        site: What the columns are.
-        drawing: Whether dragging draws a box that selects, and what is selected is outlined as an area; else dragging
-            zooms, and every selected unit has a mark that can be clicked. (Streamlit passes clicks on only where
-            dragging does not select.)
+        values_LN: The values to draw.
+        unit: Unit of the values.
+        selected: Units to mark. Only the strongest `MOST_MARKED` are marked, so that the figure stays fast. A mark's
+            custom data is the unit's name.
+        site: Site of the units in the columns.
+        drawing: If True, dragging draws a selection box, and the selected units are outlined as an area. If False,
+            dragging zooms, and every selected unit has a mark that can be clicked (Streamlit reports clicks only where
+            dragging does not select).
     """
     n_layers, n_units = values_LN.shape
     figure = go.Figure(
@@ -91,7 +92,7 @@ def _outline(flat: np.ndarray, shape: tuple[int, int]) -> go.Scattergl:
 
 
 def box_neurons(boxes: Sequence[Mapping[str, Sequence[float]]], shape: tuple[int, int]) -> NeuronSet:
-    """The units inside box selections on `saliency_map`; edges may come in any order and lie outside the map."""
+    """Return the units inside box selections on `saliency_map`; edges may be in any order and outside the map."""
     mask = np.zeros(shape, dtype=bool)
     for box in boxes:
         x0, x1 = sorted(box["x"][:2])
@@ -103,9 +104,9 @@ def box_neurons(boxes: Sequence[Mapping[str, Sequence[float]]], shape: tuple[int
 
 
 def lasso_neurons(lassos: Sequence[Mapping[str, Sequence[float]]], shape: tuple[int, int]) -> NeuronSet:
-    """The units whose cell centres lie inside lasso selections on `saliency_map` (even-odd rule).
+    """Return the units whose cell centres lie inside lasso selections on `saliency_map` (even-odd rule).
 
-    The outline is closed by joining its ends; one of fewer than three corners encloses nothing.
+    The outline is closed by joining its ends; an outline of fewer than three corners encloses nothing.
     """
     mask = np.zeros(shape, dtype=bool)
     rows_L = np.arange(shape[0], dtype=np.float64)[:, None]

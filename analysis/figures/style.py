@@ -1,4 +1,4 @@
-"""What all figures share: colours that survive colour blindness (Okabe-Ito), margins, and where the legend is."""
+"""Defines the style of all figures: colours for colour blindness (Okabe-Ito), margins, and the legend's place."""
 
 __all__ = ["HUES", "LEGEND", "MARGINS", "faded"]
 

@@ -1,7 +1,7 @@
-"""Localization: which components of a model a concept's facts depend on, by several methods under one name each.
+"""Locates the components of a model that a concept's facts depend on, by patching, tracing, paths and probes.
 
-`localize` runs one of `METHODS` and gives the circuit that an edit can be confined to; the functions behind it are there
-for finer control.
+`localize` runs one of `METHODS` and returns a circuit, to which an edit can be confined; the functions behind it give
+finer control.
 """
 
 from analysis.localization.controls import CONTROLS, control, matched, overlap_table

@@ -1,7 +1,7 @@
-"""What a localization is compared with: random components, random MLP layers, all of them; and how circuits overlap.
+"""Makes control circuits (random components, random or all MLP layers, everything) and measures overlap of circuits.
 
-Guo et al. 2024 match the number of parameters of every localization, so that a difference between two edits is not one
-of size. Whole components cannot match any number: what was reached is reported.
+Guo et al. 2024 match the number of parameters of every localization, so that edits do not differ merely in size. Whole
+components can match a number only approximately, so the number reached is reported.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,12 +28,12 @@ CONTROLS: dict[str, str] = {
 
 
 def control(model: LanguageModel, name: str, *, match: Circuit | None = None, seed: int = 0) -> Circuit:
-    """A control for a circuit.
+    """Make a control circuit.
 
     Args:
         model: The model.
         name: One of `CONTROLS`.
-        match: The circuit whose number of parameters a random control takes.
+        match: The circuit whose number of parameters a random control matches.
         seed: Draws the components.
 
     Raises:
@@ -57,7 +57,7 @@ def control(model: LanguageModel, name: str, *, match: Circuit | None = None, se
 def matched(
     model: LanguageModel, effects: EffectMap, target: int, *, kinds: Sequence[Kind] = ("head", "mlp")
 ) -> Circuit:
-    """The strongest components, as many as come closest to `target` parameters together (at least one)."""
+    """Choose the strongest components, as many as together come closest to `target` parameters (at least one)."""
     ranked = list(effects.ranked(kinds))
     if not ranked:
         raise ConfigError(f"{effects.method} measured none of: {', '.join(kinds)}. Choose other kinds of components.")
@@ -77,9 +77,9 @@ def matched(
 
 
 def overlap_table(circuits: Mapping[str, Circuit]) -> pd.DataFrame:
-    """How much each two circuits share.
+    """Tabulate the overlap of every two circuits.
 
-    One row a pair: a, b, components (Jaccard index), mlp_layers (Jaccard index of whole MLP layers; NaN where neither has
+    One row per pair: a, b, components (Jaccard index), mlp_layers (Jaccard index of whole MLP layers; NaN if neither has
     one), mlp_layers_by_chance (its expectation if both had drawn their MLP layers at random).
     """
     rows = []
@@ -99,7 +99,7 @@ def overlap_table(circuits: Mapping[str, Circuit]) -> pd.DataFrame:
 
 
 def _fill(model: LanguageModel, order: Sequence[Component], target: int) -> tuple[Component, ...]:
-    """Components in this order, leaving out what would exceed the target; one more if that comes closer to it."""
+    """Take components in order, skipping those that would exceed the target; add one more if that is closer to it."""
     sizes = dict(zip(order, _sizes(model, order)))
     chosen: list[Component] = []
     total = 0
@@ -116,7 +116,7 @@ def _fill(model: LanguageModel, order: Sequence[Component], target: int) -> tupl
 
 
 def _sizes(model: LanguageModel, parts: Sequence[Component]) -> list[int]:
-    """Parameters of each component; all of one kind in a layer have as many."""
+    """Number of parameters of each component, computed once per layer and kind."""
     examples = {(part.layer, part.kind): part for part in parts}
     shape = model.component_shape
     found = {key: n_parameters(model, Circuit(shape=shape, components=(part,))) for key, part in examples.items()}

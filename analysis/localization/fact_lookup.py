@@ -1,7 +1,7 @@
-"""Fact lookup (FLU): the MLP layers that turn a subject into what is known of it (Guo et al. 2024, section 3).
+"""Finds the MLP layers that look up facts about a subject (FLU, Guo et al. 2024, section 3), by probe or by paths.
 
-By probe: the layers over which a probe on the subject's last token learns to name the answer. By paths: the layers that
-write what the answer's extraction heads read.
+By probe: the layers over which the accuracy of a probe on the subject's last token rises. By paths: the layers whose
+output the answer's extraction heads read.
 
 Axes: `R` depth row (row 0 the embedding, row l + 1 the residual stream after layer l).
 """
@@ -22,24 +22,24 @@ from analysis.scoring.contrast_pairs import Metric, PromptPairs
 __all__ = ["MIN_EFFECT", "N_HEADS", "lookup_by_paths", "lookup_by_probe", "rise"]
 
 N_HEADS = 10
-"""Extraction heads."""
+"""Number of extraction heads."""
 MIN_EFFECT = 0.02
-"""|Share of the clean-corrupted gap| that an MLP layer must carry through them."""
+"""Least |effect| of an MLP layer through the extraction heads, as a share of the clean-corrupted gap."""
 
 
 def rise(accuracy_R: np.ndarray, *, start: float = 0.2, end: float = 0.95, beyond: int = 1) -> tuple[int, int]:
-    """The first and the last row over which an accuracy curve rises.
+    """Return the first and the last row over which an accuracy curve rises.
 
-    A reconstruction: the paper names the layers it chose (MLPs 2 to 7 where the accuracies of layers 0 to 6 are .44 .48
-    .63 .85 .97 .97 1.0) but no rule. Ours: with `low` the lowest accuracy before the peak, the rise begins at the first
-    row that has covered the share `start` of the way from `low` to the peak, and ends `beyond` rows after the first
-    that has covered `end` of it. With the default values it gives the paper's layers on the paper's numbers.
+    This is a reconstruction: the paper names the layers it chose (MLPs 2 to 7, where the accuracies of layers 0 to 6 are
+    .44 .48 .63 .85 .97 .97 1.0) but no rule. Our rule: with `low` the lowest accuracy before the peak, the rise begins at
+    the first row that has covered the share `start` of the climb from `low` to the peak, and ends `beyond` rows after the
+    first that has covered the share `end`. The default values give the paper's layers on the paper's numbers.
 
     Args:
         accuracy_R: Accuracies in order of depth.
-        start: Share of the climb that must be covered for the rise to have begun.
-        end: Share of the climb after which it is over.
-        beyond: Rows that are added after that.
+        start: Share of the climb at which the rise begins.
+        end: Share of the climb at which the rise ends.
+        beyond: Number of rows added after that.
 
     Raises:
         ConfigError: not 0 < start <= end <= 1, or `beyond` is negative.
@@ -57,7 +57,7 @@ def rise(accuracy_R: np.ndarray, *, start: float = 0.2, end: float = 0.95, beyon
         raise ConceptError("The probe's accuracy does not rise from layer to layer, so no layer looks the facts up.")
     trough = int(values[: peak + 1].argmin())
     covered = (values[trough : peak + 1] - low) / climb
-    # 1e-9: a share that is met exactly must not fail by rounding
+    # 1e-9: a share that is reached exactly must not fail by rounding
     first = trough + int(np.argmax(covered >= start - 1e-9))
     last = trough + int(np.argmax(covered >= end - 1e-9)) + beyond
     return first, min(last, len(values) - 1)
@@ -66,21 +66,21 @@ def rise(accuracy_R: np.ndarray, *, start: float = 0.2, end: float = 0.95, beyon
 def lookup_by_probe(
     curve: ProbeCurve, shape: Shape, *, start: float = 0.2, end: float = 0.95, beyond: int = 1
 ) -> Circuit:
-    """The MLP layers over which the probe's accuracy rises, with the accuracy each of them adds.
+    """Choose the MLP layers over which the probe's accuracy rises; their effects are the accuracy each of them adds.
 
     Raises:
         ConfigError: a parameter is out of range (`rise`).
         ConceptError: the accuracy does not rise, or its peak is not above chance.
-        UnsupportedArchitectureError: the model has a single layer, over which nothing can rise.
+        UnsupportedArchitectureError: the model has a single layer.
     """
     if shape.n_layers < 2:
         raise UnsupportedArchitectureError(
-            "The model has one layer; where facts are looked up can only be said of models with at least two."
+            "The model has one layer; fact lookup can be located only in models with at least two."
         )
     best = int(curve.accuracy_R.argmax())
     if curve.low_R[best] <= curve.chance:
         raise ConceptError(
-            f"The probe reads the answers of “{curve.concept}” nowhere better than chance (at best "
+            f"The probe reads the answers of “{curve.concept}” at no layer better than chance (at best "
             f"{curve.accuracy_R[best]:.2f}, 95% interval from {curve.low_R[best]:.2f}, chance {curve.chance:.2f}; "
             f"{curve.n_subjects} subjects). Add facts the model knows, or use path patching."
         )
@@ -111,7 +111,7 @@ def lookup_by_paths(
     with_heads: bool = False,
     progress: Progress | None = None,
 ) -> tuple[EffectMap, Circuit]:
-    """The MLP layers that write to the extraction heads.
+    """Find the MLP layers that write to the extraction heads.
 
     Args:
         model: The model.
@@ -119,9 +119,9 @@ def lookup_by_paths(
         metric: One of `contrast_pairs.METRICS`.
         direction: One of `patching.DIRECTIONS`.
         receivers: One of `paths.RECEIVERS`.
-        n_heads: How many heads of the largest |direct effect| are extraction heads.
-        threshold: Smallest |effect| of an MLP layer that is kept.
-        with_heads: Whether the extraction heads belong to the circuit, too.
+        n_heads: Number of extraction heads: those of the largest |direct effect|.
+        threshold: Least |effect| of an MLP layer in the circuit.
+        with_heads: Whether to add the extraction heads to the circuit.
         progress: Called with the share done.
 
     Returns:
@@ -131,7 +131,7 @@ def lookup_by_paths(
         ConfigError: a setting is out of range.
         ConceptError: the corruption does not weaken the answer.
         EditError: no MLP layer reaches the threshold.
-        MissingHookError, UnsupportedArchitectureError: the model's paths cannot be cut.
+        MissingHookError, UnsupportedArchitectureError: the model does not support path patching.
     """
     if model.n_layers < 2:
         raise UnsupportedArchitectureError(

@@ -1,8 +1,8 @@
-"""Forward passes over a batch of pairs that can be taken up again at any layer, with hooks.
+"""Runs a batch of prompt pairs once and resumes the forward pass at any layer, with hooks.
 
-Patching asks for hundreds of passes that differ from one and the same pass only from some layer on. A `Run` keeps what
-entered every block, so that each of them starts at that layer, and only positions that predict an answer go through the
-unembedding. One batch is held at a time, so memory does not grow with the number of prompts.
+Patching needs hundreds of passes that differ from one base pass only from some layer on. A `Run` keeps the input of every
+block, so that each pass starts at that layer, and unembeds only positions that predict an answer. One batch is held at a
+time, so memory does not grow with the number of prompts.
 
 Axes: `B` batch, `P` position, `W` position that a score needs, `K` last position, `H` attention head, `D` d_model,
 `V` vocabulary, `S` residual stream.
@@ -34,9 +34,9 @@ class Run:
 
     Args:
         model: The model.
-        batch: Prompts with their twins.
+        batch: Pairs of clean and corrupted prompts.
         metric: One of `contrast_pairs.METRICS`.
-        corrupted: Which of the two runs.
+        corrupted: Run the corrupted prompts instead of the clean ones.
         keep: Names of the hooks whose activations are kept.
 
     Raises:
@@ -47,7 +47,7 @@ class Run:
         self, model: LanguageModel, batch: PairBatch, metric: Metric, *, corrupted: bool, keep: Iterable[str] = ()
     ):
         self.kept: dict[str, Tensor] = {}
-        """Activations at the hooks that were asked for."""
+        """Activations at the hooks named in `keep`."""
         self._model = model
         self._metric: Metric = metric
         self._tokens_BP = batch.corrupted_BP if corrupted else batch.clean_BP
@@ -63,12 +63,12 @@ class Run:
             stack.enter_context(model.hooks([*self._corruption, *recorders]))
             self._inputs = stack.enter_context(model.record_block_inputs())
             self.score_B: Float[Tensor, " B"] = self._score_whole()
-        """The metric of each prompt in this run, nothing patched."""
+        """The metric of each prompt in this run, without patches."""
         self.resumes = self._is_resumable()
-        """Whether passes can be taken up; if not, they are run whole."""
+        """Whether passes can be resumed; if not, they are run from the embedding on."""
 
     def score(self, hooks: Hooks, layer: int = 0) -> Float[Tensor, " B"]:
-        """The metric of each prompt with `hooks`, which must not touch anything below `layer`."""
+        """The metric of each prompt with `hooks`, none of which may be below `layer`."""
         with torch.inference_mode():
             if self.resumes:
                 return self.score_of(self._resumed(hooks, layer, self._model.n_layers))
@@ -76,7 +76,7 @@ class Run:
                 return self._score_whole()
 
     def record(self, hooks: Hooks, names: Iterable[str], first: int, last: int) -> dict[str, Tensor]:
-        """Activations at the hooks `names`, all in layers `first` to `last`, with `hooks` in the same layers."""
+        """Return activations at the hooks `names` under `hooks`; all of them lie in layers `first` to `last`."""
         kept: dict[str, Tensor] = {}
         recorders = [(name, self._recorder(name, kept)) for name in names]
         with torch.inference_mode():
@@ -88,11 +88,11 @@ class Run:
         return kept
 
     def score_of(self, residual_BPD: Float[Tensor, "B P D"]) -> Float[Tensor, " B"]:
-        """The metric of each prompt if this were the residual stream after the last layer."""
+        """The metric of each prompt, given the residual stream after the last layer."""
         return self.scores_of([residual_BPD])[0]
 
     def scores_of(self, residuals: Sequence[Float[Tensor, "B P D"]]) -> Float[Tensor, "S B"]:
-        """The same for several residual streams, which share passes through the unembedding."""
+        """The metric of each prompt for several residual streams, which share passes through the unembedding."""
         at_once = max(_LOGITS_AT_ONCE // (self._where_BW.numel() * self._model.vocabulary_size), 1)
         scores = []
         with torch.inference_mode():
@@ -103,25 +103,25 @@ class Run:
         return torch.stack(scores)
 
     def _score_whole(self) -> Float[Tensor, " B"]:
-        """The metric after a pass from the embedding on, under whatever hooks are installed."""
+        """The metric after a pass from the embedding on, under the installed hooks."""
         logits_BKV = self._model.logits(self._tokens_BP, keep=self._n_last)
         return score(self._at_answers(logits_BKV), self._answers, self._metric)
 
     def _at_answers(self, values: Tensor) -> Tensor:
-        """Of values at all or at the last positions, those at the answers: [B, W, ...]."""
+        """Select the answers' positions from values at all positions or at the last ones: [B, W, ...]."""
         where_BW = self._where_BW - (self._tokens_BP.shape[1] - values.shape[1])
         return values[torch.arange(len(where_BW), device=where_BW.device)[:, None], where_BW]
 
     def _resumed(self, hooks: Hooks, first: int, end: int) -> Float[Tensor, "B P D"]:
-        """The residual stream after the blocks `first` to `end - 1`, entered with what entered `first` in this run."""
+        """Run the blocks `first` to `end - 1` on this run's input of block `first`; return the residual stream."""
         with self._model.hooks(hooks):
             return self._inputs.run(first, end)
 
     def _is_resumable(self) -> bool:
-        """Whether taking up the untouched run half way gives the scores of the whole run.
+        """Whether resuming the unpatched run half way gives the scores of the whole run.
 
-        An architecture may carry more from block to block than the residual stream, or do more after the last one than
-        its norm and unembedding; its passes are then run whole.
+        It does not if an architecture passes more than the residual stream from block to block, or has more after the
+        last block than norm and unembedding.
         """
         if not self._inputs.is_complete:
             return False
@@ -140,7 +140,7 @@ class Run:
 
 
 def site(part: Component) -> str:
-    """The hook at which a component's output is patched."""
+    """Name of the hook at which a component's output is patched."""
     hooks = {"mlp": "hook_mlp_out", "head": "attn.hook_z", "neuron": "mlp.hook_post"}
     return f"blocks.{part.layer}.{hooks[part.kind]}"
 
@@ -148,7 +148,7 @@ def site(part: Component) -> str:
 def patch_hooks(
     parts: Iterable[Component], donor: Mapping[str, Tensor], positions_BP: Bool[Tensor, "B P"]
 ) -> list[tuple[str, Callable]]:
-    """Hooks that put the donor's activations of these components in place, where `positions_BP` is True."""
+    """Hooks that replace these components' activations by the donor's where `positions_BP` is True."""
     grouped: dict[str, list[int] | None] = {}
     for part in parts:
         indices = grouped.setdefault(site(part), None if part.kind == "mlp" else [])
@@ -158,7 +158,7 @@ def patch_hooks(
 
 
 def require_heads(model: LanguageModel, z_BPHD: Tensor) -> None:
-    """Raise `UnsupportedArchitectureError` if the hook before the output projection is not one slice a head."""
+    """Raise `UnsupportedArchitectureError` if the hook before the output projection is not split into heads."""
     if tuple(z_BPHD.shape[2:]) != (model.n_heads, model.d_head):
         raise UnsupportedArchitectureError(
             f"The attention of “{model.name}” gives {tuple(z_BPHD.shape[2:])} values a position where "
@@ -180,9 +180,9 @@ def _patcher(donor: Tensor, positions_BP: Tensor, indices: list[int] | None) -> 
 
 
 def _answer_windows(batch: PairBatch, metric: Metric) -> tuple[Int[Tensor, "B W"], PairBatch]:
-    """The positions a score needs, from the prompt's last token on, and the batch cut to them.
+    """Return the positions a score needs, from the prompt's last token on, and the batch cut to them.
 
-    The unembedding is the largest matrix of a small model; it should see no position for nothing.
+    The unembedding is the largest matrix of a small model, so it is applied only to positions that are needed.
     """
     n_positions = batch.clean_BP.shape[1]
     length = int(batch.answer_BP.sum(1).max()) if metric == "log_p" else 1

@@ -1,6 +1,6 @@
-"""Every localization under one name and one call.
+"""Runs any localization method by name and chooses a circuit from its effects.
 
-A localization gives effects (or a probe curve) and the circuit chosen from them, which an edit can then be confined to.
+A localization holds effects (or a probe curve) and the circuit chosen from them, to which an edit can be confined.
 """
 
 from collections.abc import Sequence
@@ -42,30 +42,30 @@ METHODS: dict[str, str] = {
     "direct_effects": "what each head writes straight to the output; share of the clean-corrupted gap",
     **CONTROLS,
 }
-"""Every method: what it does; the unit of its effects."""
+"""Name of a method -> what it does; the unit of its effects."""
 
 DEFAULT_TOP = 10
-"""Components of the largest |effect| that are chosen if neither a number, a threshold nor a circuit to match is given."""
+"""Number of components chosen, by |effect|, if neither a number, a threshold nor a circuit to match is given."""
 
 ATTRIBUTION_STEPS = 5
-"""Points between the corrupted and the clean run at which the gradient is taken. At one point alone the estimate has the
+"""Points between the corrupted and the clean run at which the gradient is taken. With a single point the estimate has the
 wrong sign for the first layers on some concepts (docs/localization.md)."""
 
 DEFAULT_METRIC: dict[str, Metric] = {"fact_lookup_paths": "logit_difference", "direct_effects": "logit_difference"}
-"""Other methods: log_p."""
+"""Default metric by method; log_p for all others."""
 
 DEFAULT_CORRUPTION: dict[str, Corruption] = {
     "fact_lookup_paths": "random",
     "direct_effects": "random",
     "causal_tracing": "noise",
 }
-"""Other methods: swap."""
+"""Default corruption by method; swap for all others."""
 
 DEFAULT_KINDS: dict[str, tuple[Kind, ...]] = {"fact_lookup_paths": ("mlp",), "direct_effects": ("head",)}
-"""Other methods: heads and MLP layers."""
+"""Default kinds of components by method; heads and MLP layers for all others."""
 
 MAX_PAIRS = 48
-"""Prompts with a corrupted twin."""
+"""Default number of clean prompts, each paired with a corrupted one."""
 
 _ALLOWED_KINDS: dict[str, tuple[Kind, ...]] = {
     "attribution_patching": ("head", "mlp", "neuron"),
@@ -75,7 +75,7 @@ _ALLOWED_KINDS: dict[str, tuple[Kind, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Localization:
-    """What one method found."""
+    """The effects or probe curve of one method, and the circuit chosen from them."""
 
     method: str
     effects: EffectMap | None
@@ -106,27 +106,28 @@ def localize(
 
     Args:
         model: The model.
-        concept: Gives the prompts.
+        concept: The concept whose prompts are used.
         method: One of `METHODS`.
-        facts: What is asked; by default the facts that the model knows (`factual_recall.known_facts`).
-        metric: One of `contrast_pairs.METRICS`; by default the method's own (`DEFAULT_METRIC`). Probes use none.
-        corruption: One of `contrast_pairs.CORRUPTIONS`; by default the method's own (`DEFAULT_CORRUPTION`). Probes use none.
-        max_prompts: By default `MAX_PAIRS`, for probes `probing.MAX_PROMPTS`.
-        kinds: Which components are measured and chosen; by default the method's own (`DEFAULT_KINDS`). ("mlp",) makes
+        facts: Facts to ask for; default: those the model knows (`factual_recall.known_facts`).
+        metric: One of `contrast_pairs.METRICS`; default: that of the method (`DEFAULT_METRIC`). Probes use none.
+        corruption: One of `contrast_pairs.CORRUPTIONS`; default: that of the method (`DEFAULT_CORRUPTION`). Probes use
+            none.
+        max_prompts: Most prompts; default: `MAX_PAIRS`, for probes `probing.MAX_PROMPTS`.
+        kinds: Kinds of components to measure and choose; default: those of the method (`DEFAULT_KINDS`). ("mlp",) gives
             a method's MLP-only variant; with "head", fact_lookup_paths adds its extraction heads.
-        top: How many components are chosen; for fact_lookup_paths how many extraction heads.
-        threshold: Smallest |effect| that is chosen.
-        match: Choose as many parameters as this circuit has, where neither `top` nor `threshold` is given; random
-            controls need it.
+        top: Number of components to choose; for fact_lookup_paths, number of extraction heads.
+        threshold: Least |effect| of a chosen component.
+        match: Choose as many parameters as this circuit has, if neither `top` nor `threshold` is given; random controls
+            require it.
         seed: Draws prompts, corruptions, folds and random components.
         progress: Called with a stage's name and its share done.
 
     Raises:
         ConfigError: the method or a setting is unknown or out of range.
-        ConceptError: the facts do not suffice.
+        ConceptError: there are too few facts.
         EditError: no component reaches the threshold.
         MissingHookError: the model lacks a hook that the method needs.
-        UnsupportedArchitectureError: the model is not built as the method needs it.
+        UnsupportedArchitectureError: the method does not support the model's architecture.
     """
     if method not in METHODS:
         raise ConfigError(f"“{method}” is no localization. Use {', '.join(METHODS)}.")
@@ -187,7 +188,7 @@ def _found(
 
 
 def _known(model: LanguageModel, concept: Concept) -> list[Fact]:
-    """The facts that the model knows; ones it does not know have no circuit to be found."""
+    """Return the facts that the model knows; there is no circuit for facts it does not know."""
     if not concept.facts:
         raise ConceptError(
             f"“{concept.name}” has no facts that can be asked for, and circuits are found by asking. Add facts to it."

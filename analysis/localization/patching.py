@@ -1,7 +1,8 @@
-"""Exact activation patching: put one component's output of one run into the other run and see what the answer does.
+"""Patches one component's output from one run into another and measures the effect on the answer, exactly.
 
-`restore` puts a component's clean output into the corrupted run ("denoising": is it enough?), `break` puts its corrupted
-output into the clean run ("noising": is it needed?). Vig et al. 2020, Meng et al. 2022, Zhang & Nanda 2024.
+`restore` puts a component's clean output into the corrupted run ("denoising": is the component sufficient?), `break` puts
+its corrupted output into the clean run ("noising": is it necessary?). Vig et al. 2020, Meng et al. 2022, Zhang & Nanda
+2024.
 
 Axes: `L` layer, `H` attention head, `N` neuron in a layer, `B` batch, `P` position.
 """
@@ -61,18 +62,18 @@ def activation_patching(
     components: Sequence[Component] | None = None,
     progress: Progress | None = None,
 ) -> EffectMap:
-    """The effect of patching each component alone, averaged over prompts, in the unit of `contrast_pairs.METRICS`.
+    """Patch each component alone; effects are averaged over prompts, in the unit of `contrast_pairs.METRICS`.
 
-    One forward pass a component and batch, from the component's layer on; `normalise` turns the effects into shares of
-    what the corruption takes away.
+    Each component and batch takes one forward pass, from the component's layer on. `normalise` turns the effects into
+    shares of the gap between clean and corrupted run.
 
     Args:
         model: The model.
-        pairs: Clean prompts with corrupted twins.
+        pairs: Pairs of clean and corrupted prompts.
         metric: One of `contrast_pairs.METRICS`.
         direction: One of `DIRECTIONS`.
         positions: One of `POSITIONS`: where the output is replaced.
-        components: What to measure: heads, MLP layers or neurons; by default all heads and MLP layers.
+        components: Heads, MLP layers or neurons to measure; default: all heads and MLP layers.
         progress: Called with the share done.
 
     Raises:
@@ -134,11 +135,12 @@ def causal_tracing(
 ) -> EffectMap:
     """Restore each component's clean output while the subject's embeddings are noisy (Meng et al. 2022).
 
-    Meng et al. measure P(answer) and restore windows of ten layers at single tokens; this restores one component at all
-    tokens and measures `metric`. `tracing.trace_states` gives their figure by token.
+    Meng et al. measure P(answer) and restore windows of ten layers at single tokens; this function restores one component
+    at all tokens and measures `metric`. `tracing.trace_states` reproduces their figure by token.
 
     Raises:
-        ConfigError: the pairs were not made with the corruption “noise”; and as for `activation_patching`.
+        ConfigError: the pairs were not made with the corruption “noise”.
+        And all errors of `activation_patching`.
     """
     if pairs.corruption != "noise":
         raise ConfigError(
@@ -159,9 +161,9 @@ def joint_effect(
     direction: Direction = "restore",
     positions: Positions = "all",
 ) -> float:
-    """Patch all components of a circuit at once: the share of the clean-corrupted gap that this closes.
+    """Patch all components of a circuit at once and return the share of the clean-corrupted gap that this closes.
 
-    1 = restoring brings the whole answer back (or breaking takes all of it away), 0 = nothing happens.
+    1 = restoring them recovers the whole answer (or breaking them removes all of it), 0 = no effect.
 
     Raises:
         ConfigError: a setting is unknown, or the circuit is empty.
@@ -185,10 +187,10 @@ def joint_effect(
 
 
 def normalise(effects: EffectMap) -> EffectMap:
-    """The same effects as shares of the gap between the clean and the corrupted run's mean scores.
+    """Convert effects to shares of the gap between the clean and the corrupted run's mean scores.
 
     Raises:
-        ConfigError: the map does not say how clean and corrupted runs scored.
+        ConfigError: the map's provenance lacks the clean and corrupted scores.
         ConceptError: the corruption does not weaken the answer.
     """
     if not {"clean", "corrupted"} <= set(effects.provenance):
@@ -204,10 +206,10 @@ def normalise(effects: EffectMap) -> EffectMap:
 
 
 def gap(clean: float, corrupted: float) -> float:
-    """What the corruption takes from the mean score.
+    """Return the drop of the mean score by the corruption, clean - corrupted.
 
     Raises:
-        ConceptError: nothing, so effects cannot be put in relation to it.
+        ConceptError: the score does not drop, so effects cannot be expressed as shares.
     """
     if not clean - corrupted > 1e-6:
         raise ConceptError(
@@ -231,7 +233,7 @@ def check_metric(metric: str) -> None:
 def _runs(
     model: LanguageModel, batch: PairBatch, metric: Metric, direction: Direction, parts: Sequence[Component]
 ) -> tuple[Run, Run]:
-    """The run that is patched, and the one whose activations are put there."""
+    """Return the run to be patched and the donor run, whose activations are patched in."""
     names = [site(part) for part in parts]
     base = Run(model, batch, metric, corrupted=direction == "restore")
     donor = Run(model, batch, metric, corrupted=direction == "break", keep=names)

@@ -1,10 +1,10 @@
-"""Path patching: what a component does along one path, everything beside the path held fixed.
+"""Patches single paths: measures a component's effect along one path while everything off the path is held fixed.
 
-Wang et al. 2022 (appendix B), as Guo et al. 2024 use it to find where facts are looked up: heads that write the answer
-("extraction heads"), then MLP layers that write what those heads read. Two runs meet: the *base* run, in which all that
-is not on the path keeps its value, and the *donor* run, from which the sender's output is taken. `break` has the clean
-run as base (the paper of Wang et al.), `restore` the corrupted one (the released code of Guo et al.). Effects are shares:
-(patched - base) / (donor - base), over mean scores; 1 = the path carries everything.
+The method is that of Wang et al. 2022 (appendix B). Guo et al. 2024 use it to find where facts are looked up: first heads
+that write the answer ("extraction heads"), then MLP layers whose output those heads read. Everything off the path keeps
+its value of the *base* run; the sender's output comes from the *donor* run. With `break` the clean run is the base (the
+paper of Wang et al.), with `restore` the corrupted one (the released code of Guo et al.). Effects are shares:
+(patched - base) / (donor - base), over mean scores; 1 = the path carries the whole effect.
 
 Axes: `L` layer, `H` attention head, `B` batch, `P` position, `D` d_model.
 """
@@ -44,10 +44,10 @@ def direct_effects(
     direction: Direction = "break",
     progress: Progress | None = None,
 ) -> EffectMap:
-    """Each head's direct effect on the output: its contribution to the final residual stream is exchanged.
+    """Measure each head's direct effect on the output by replacing its contribution to the final residual stream.
 
-    No later component sees the exchange; the final norm and the unembedding are computed anew, with everything else in
-    the stream at its base value.
+    No later component sees the replacement; only the final norm and the unembedding are recomputed, with everything else
+    in the stream at its base value.
 
     Raises:
         ConfigError: a setting is unknown.
@@ -100,15 +100,15 @@ def path_effects(
     receivers: Receivers = "heads",
     progress: Progress | None = None,
 ) -> EffectMap:
-    """The effect of each MLP layer on the output through the given heads, (layer, head) each.
+    """Measure the effect of each MLP layer on the output through the given heads, (layer, head) each.
 
-    Frozen, with receivers “heads”: the input of every given head's layer is the base run's residual stream plus the
-    change of the sender's output, so nothing between sender and head reacts, and no given head reacts to another. The
-    outputs (z) computed from these inputs then replace those of the given heads below no other change in the base run,
-    where everything after them reacts. With “stream” the changed residual stream goes on as it is from the first given
-    head's layer.
+    With receivers “heads”, the input of every given head's layer is the base run's residual stream plus the change of the
+    sender's output, so nothing between sender and head reacts, and no given head reacts to another. The head outputs (z)
+    computed from these inputs then replace those of the given heads in an otherwise unchanged base run, in which
+    everything after them reacts. With “stream”, the change of the sender's output is added to the residual stream before
+    the first given head's layer, and everything from there on reacts.
 
-    MLP layers that lie before none of the heads have no such path: NaN.
+    MLP layers with no given head after them have no such path: NaN.
 
     Raises:
         ConfigError: there is no head, or a setting is unknown.
@@ -180,7 +180,7 @@ class _Totals:
         self.donor += float(donor.score_B.double().sum())
 
     def width(self) -> float:
-        """donor - base: shares of it are positive for components that support the answer, whatever the direction."""
+        """donor - base; in both directions, shares of it are positive for components that support the answer."""
         return self.donor - self.base
 
     def means(self, pairs: PromptPairs, direction: Direction) -> dict[str, Any]:
@@ -193,10 +193,10 @@ class _Totals:
 def _through_heads(
     base: Run, batch: PairBatch, heads: Sequence[Component], change_BPD: Float[Tensor, "B P D"]
 ) -> Float[Tensor, " B"]:
-    """Scores with these heads' outputs as they are where `change_BPD` is added to what they read."""
+    """Scores of the base run with these heads' outputs recomputed after adding `change_BPD` to their inputs."""
     layers = sorted({head.layer for head in heads})
     inputs = [f"blocks.{layer}.ln1.hook_in" for layer in layers]
-    # the inputs are set, not shifted: what an earlier one of these layers writes differently never arrives
+    # the inputs are set, not shifted, so that changed outputs of earlier ones of these layers have no effect
     setters = [_setter(name, base.kept[name] + change_BPD) for name in inputs]
     z = base.record(setters, [f"blocks.{layer}.attn.hook_z" for layer in layers], layers[0], layers[-1])
     everywhere_BP = torch.ones_like(batch.subject_BP)
@@ -208,13 +208,13 @@ def _setter(name: str, value: Tensor) -> tuple[str, Any]:
 
 
 def _attention_output(model: LanguageModel, layer: int, z_BPHD: Tensor) -> Float[Tensor, "B P D"]:
-    """What a layer's attention writes to the residual stream, from its heads' outputs."""
+    """The output of a layer's attention to the residual stream, computed from its heads' outputs."""
     with torch.inference_mode():
         return model.blocks[layer].attention_writes(z_BPHD)
 
 
 def _check_sum(model: LanguageModel, run: Run) -> None:
-    """Refuse models that do not add up what attention and MLPs write and read their logits off the sum."""
+    """Check that the residual stream is the sum of what attention and MLPs write, and that the logits are read from it."""
     pre, attention, mlp, post = (
         run.kept[f"blocks.0.{hook}"] for hook in ("hook_resid_pre", "hook_attn_out", "hook_mlp_out", "hook_resid_post")
     )

@@ -1,14 +1,14 @@
-"""Probes: at which layer the answer can be read from the subject's last token.
+"""Trains a probe at every layer to read the answer from the residual stream at the subject's last token.
 
-Probes read, they do not cause: a layer at which the answer is decodable need not be the one the model takes it from.
-Every accuracy is for subjects the probe was not trained on. Two kinds:
+Probes are not causal: a layer at which the answer is decodable need not be the one the model uses. Every accuracy is for
+subjects the probe was not trained on. There are two kinds of probe:
 
-- *class*: answers repeat (athlete -> sport). A logistic probe names the class; chance is the share of the largest one.
-- *answer*: answers do not repeat (country -> capital), and a class probe could only learn the subjects by heart. A ridge
-  map takes the residual to the answer's unembedding vector, and is right if the right one of the answers it never saw is
-  the nearest. A reconstruction of ours: the paper probes classes only.
+- *class*: answers repeat (athlete -> sport). A logistic probe predicts the class; chance is the share of the largest one.
+- *answer*: answers do not repeat (country -> capital), so a class probe could only memorise subjects. A ridge regression
+  maps the residual to the answer's unembedding vector, and is right if the true answer is the nearest of the held-out
+  answers. This is our reconstruction: the paper probes classes only.
 
-Control: the same with answers shuffled over subjects (Hewitt & Liang 2019); what is left above chance is leakage.
+The control probe is trained on answers shuffled over subjects (Hewitt & Liang 2019); its accuracy above chance is leakage.
 
 Axes: `R` depth row (row 0 the embedding, row l + 1 the residual stream after layer l), `X` prompt, `D` d_model,
 `K` candidate answer.
@@ -46,9 +46,9 @@ __all__ = [
 ]
 
 MIN_PER_CLASS = 5
-"""Subjects that an answer needs to count as a class."""
+"""Least number of subjects of an answer that counts as a class."""
 MIN_SUBJECTS = 10
-"""Subjects with different answers that the ridge map needs."""
+"""Least number of different answers for the ridge map."""
 MAX_PROMPTS = 512
 
 
@@ -59,9 +59,9 @@ class ProbeCurve:
     concept: str
     kind: Literal["class", "answer"]
     accuracy_R: np.ndarray
-    """float64; mean over subjects of the share of their prompts that the probe gets right."""
+    """float64; share of a subject's prompts that the probe gets right, averaged over subjects."""
     low_R: np.ndarray
-    """95% interval (Wilson, over subjects)."""
+    """Lower end of the 95% interval (Wilson, over subjects)."""
     high_R: np.ndarray
     control_R: np.ndarray
     """The same with shuffled answers."""
@@ -77,7 +77,7 @@ class ProbeCurve:
         return "share of held-out subjects whose answer is read correctly"
 
     def table(self) -> pd.DataFrame:
-        """One row a depth: layer (-1 = embedding), accuracy, low, high, control, selectivity, chance."""
+        """Return one row per depth: layer (-1 = embedding), accuracy, low, high, control, selectivity, chance."""
         return pd.DataFrame(
             {
                 "layer": np.arange(len(self.accuracy_R)) - 1,
@@ -102,19 +102,19 @@ def measure_curve(
 ) -> ProbeCurve:
     """Probe the residual stream at the subject's last token, at every depth.
 
-    Facts whose answer fewer than `MIN_PER_CLASS` subjects share are left out if at least two answers have that many;
-    otherwise the probe is of the kind “answer” and takes all facts.
+    If at least two answers have `MIN_PER_CLASS` subjects each, the probe is of the kind “class” and facts with other
+    answers are left out; otherwise it is of the kind “answer” and uses all facts.
 
     Args:
         model: The model.
-        concept: Gives the prompts.
+        concept: The concept whose prompts are used.
         facts: Usually those the model knows.
-        max_prompts: At most this many prompts, drawn with `seed` as evenly over facts as possible.
+        max_prompts: Most prompts, drawn with `seed` as evenly over facts as possible.
         seed: Draws prompts, folds and shuffled answers.
         progress: Called with the share done.
 
     Raises:
-        ConceptError: there are too few facts or answers (says how many there are and how many are needed).
+        ConceptError: there are too few facts or answers; the message says how many are needed.
         ConfigError: `max_prompts` is below 1.
         MissingHookError: the model lacks a hook.
     """
@@ -154,23 +154,23 @@ def probe_curve(
     provenance: dict[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> ProbeCurve:
-    """Cross-validated accuracy at every depth, from activations.
+    """Compute cross-validated accuracy at every depth from activations.
 
     Args:
         states_RXD: Residuals of each prompt at its subject's last token.
         facts_X: The fact of each prompt, an index into `subjects` and `answers`.
-        subjects: Of each fact.
-        answers: Of each fact.
-        vectors: The unembedding vector of each answer: makes the probe one of the kind “answer”.
-        concept: Name, for the result.
-        seed: Deals subjects to folds and shuffles the control's answers.
-        provenance: Kept in the result.
+        subjects: The subject of each fact.
+        answers: The answer of each fact.
+        vectors: The unembedding vector of each answer; if given, the probe is of the kind “answer”.
+        concept: Name of the concept, stored in the result.
+        seed: Assigns subjects to folds and shuffles the control's answers.
+        provenance: Stored in the result.
         progress: Called with the share done.
     """
     random = np.random.default_rng(seed)
     names = sorted(set(answers))
     kind = "class" if vectors is None else "answer"
-    # a subject is trained on or tested, never both; so is, where the answer itself is mapped, an answer
+    # no subject is in both training and test folds; for the kind “answer”, no answer is
     owners = list(subjects) if kind == "class" else list(answers)
     units = sorted(set(owners))
     label = {unit: names.index(answer) for unit, answer in zip(owners, answers)}
@@ -185,7 +185,7 @@ def probe_curve(
     targets_KD = None if vectors is None else directions(np.stack([vectors[name] for name in names]))
     means = np.zeros((2, len(states_RXD)))
     for r, states_XD in enumerate(states_RXD):
-        # one thread: on matrices this small several spend ten times as long waiting for each other
+        # one thread: with several, matrices this small take ten times as long, spent on waiting
         with threadpool_limits(1):
             for k, (truth_X, fold_X) in enumerate(truths):
                 right_X = held_out(states_XD, truth_X, fold_X, targets_KD)
@@ -210,7 +210,7 @@ def probe_curve(
 
 
 def answer_vectors(model: LanguageModel, concept: Concept, facts: Sequence[Fact]) -> dict[str, np.ndarray]:
-    """The mean of the unembedding vectors of an answer's tokens, for every answer."""
+    """Return, for every answer, the mean of the unembedding vectors of its tokens."""
     weight_VD = model.readout.weight_VD.detach()
     vectors = {}
     for fact in facts:
@@ -222,7 +222,7 @@ def answer_vectors(model: LanguageModel, concept: Concept, facts: Sequence[Fact]
 
 
 def subject_states(model: LanguageModel, batch: PairBatch, names: Sequence[str]) -> Float[np.ndarray, "R B D"]:
-    """The residual stream at these hooks, at each clean prompt's last subject token."""
+    """Return the residual stream at these hooks at each clean prompt's last subject token."""
     columns = torch.arange(batch.clean_BP.shape[1], device=batch.clean_BP.device)
     last_B = torch.where(batch.subject_BP, columns, -1).amax(1)
     rows = torch.arange(len(last_B), device=last_B.device)
@@ -240,7 +240,7 @@ def subject_states(model: LanguageModel, batch: PairBatch, names: Sequence[str])
 
 
 def _usable(concept: Concept, facts: Sequence[Fact]) -> tuple[list[Fact], Literal["class", "answer"]]:
-    """The facts that can be probed, and how."""
+    """Return the facts that can be probed, and the kind of probe."""
     subjects: dict[str, set[str]] = {}
     for fact in facts:
         subjects.setdefault(fact.answer, set()).add(fact.subject)

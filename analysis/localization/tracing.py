@@ -1,4 +1,4 @@
-"""Causal traces: at which layer and token a hidden state brings the answer back (Meng et al. 2022, figure 1 and 2).
+"""Traces hidden states: restores each at every layer and token of a corrupted run (Meng et al. 2022, figures 1 and 2).
 
 Axes: `K` kind of state, `L` layer, `G` group of tokens, `B` batch, `P` position.
 """
@@ -26,7 +26,7 @@ KINDS: dict[str, str] = {
     "MLP": "hook_mlp_out",
     "attention": "hook_attn_out",
 }
-"""What is restored, and its hook in a block."""
+"""Kind of state that is restored -> its hook in a block."""
 
 GROUPS = ("subject, before its last token", "subject, last token", "between", "prompt's last token")
 _STAGE = "Tracing"
@@ -39,18 +39,19 @@ class StateTrace:
     kinds: tuple[str, ...]
     groups: tuple[str, ...]
     effects_KLG: np.ndarray
-    """float64; mean over the prompts that have tokens in the group, NaN where none has."""
+    """float64; mean over the prompts that have tokens in the group, NaN if none has."""
     n_G: tuple[int, ...]
-    """Prompts with tokens in each group."""
+    """Number of prompts with tokens in each group."""
     clean: float
-    """Mean score of the clean run, and below of the corrupted one."""
+    """Mean score of the clean run."""
     corrupted: float
+    """Mean score of the corrupted run."""
     unit: str
     window: int
     provenance: dict[str, Any]
 
     def table(self) -> pd.DataFrame:
-        """One row a kind, layer and group: kind, layer, tokens, effect, share (of the clean-corrupted gap), n."""
+        """Return one row per kind, layer and group: kind, layer, tokens, effect, share (of the clean-corrupted gap), n."""
         kinds, layers, groups = np.indices(self.effects_KLG.shape)
         effects = self.effects_KLG.ravel()
         return pd.DataFrame(
@@ -77,10 +78,10 @@ def trace_states(
 
     Args:
         model: The model.
-        pairs: Clean prompts with corrupted twins; Meng et al. use the corruption “noise”.
+        pairs: Pairs of clean and corrupted prompts; Meng et al. use the corruption “noise”.
         metric: One of `contrast_pairs.METRICS`.
         window: MLP and attention outputs are restored in this many layers around each layer (Meng et al.: 10); residual
-            states always in one.
+            states always in a single layer.
         progress: Called with the share done.
 
     Raises:
@@ -130,7 +131,7 @@ def trace_states(
 
 
 def _groups(batch: PairBatch) -> list[Bool[Tensor, "B P"]]:
-    """Where each group of `GROUPS` is; a subject that ends the prompt counts as the subject's last token only."""
+    """Return the masks of `GROUPS`; if the subject ends the prompt, its last token counts as the subject's only."""
     columns = torch.arange(batch.clean_BP.shape[1], device=batch.clean_BP.device)[None]
     subject_end_B = torch.where(batch.subject_BP, columns, -1).amax(1)
     at_end_BP = columns == subject_end_B[:, None]

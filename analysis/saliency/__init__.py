@@ -1,8 +1,7 @@
-"""How strongly each unit of a model carries a concept: one result type, and every method that fills it.
+"""Scores how strongly each unit of a model carries a concept, by several methods with one result type.
 
 Forward-only methods read activations: one streamed pass gives all of them, for all concepts (`scan`). Causal methods
-measure, or approximate, what a unit does to P(answer) (`causal`). Every method is declared in a module of its own in
-`methods`, by which all others know it.
+measure or approximate a unit's effect on P(answer) (`causal`). Each method is declared in its own module of `methods`.
 
 Axes: `L` layer, `N` unit in a layer (neuron, residual dimension, head), `C` concept.
 """
@@ -58,19 +57,19 @@ def measure(
 ) -> list[Saliency]:
     """Score every unit for every concept by every method; results are ordered by concept, then by method.
 
-    All forward-only methods of all concepts share one streamed pass over the labelled sentences. Ablation is exact and
-    therefore only for a short list: call `causal.ablation` for it.
+    All forward-only methods of all concepts share one streamed pass over the labelled sentences. Ablation runs the model
+    once per unit, so it takes a short list of units: call `causal.ablation` for it.
 
     Args:
         model: The model.
-        concepts: What to look for.
+        concepts: The concepts to score.
         methods: Names from `METHODS`.
-        site: Where to look (`sites.SITES`).
+        site: Site of the units (`sites.SITES`).
         skip_first: Leave out the first word of every sentence (attention sink).
         seed: Draws the token sample, the probe's folds and the prompts.
 
     Raises:
-        ConfigError: a method is unknown, or makes no sense at this site (says why).
+        ConfigError: a method is unknown or not defined at this site; the message says why.
         ConceptError: a concept has nothing that can be measured.
     """
     for method in methods:

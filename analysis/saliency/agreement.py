@@ -1,4 +1,4 @@
-"""Do saliency results agree, with each other and with themselves: rank correlations and overlaps of top units.
+"""Compares saliency results, or one result on two halves of a text, by rank correlation and overlap of top units.
 
 Axes: `L` layer, `N` unit in a layer.
 """
@@ -19,15 +19,15 @@ __all__ = ["Agreement", "Reliability", "agreement", "reliability"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Agreement:
-    """Every pair of several results; rows and columns are labelled alike."""
+    """Agreement of every pair of several results; rows and columns have the same labels."""
 
     spearman: pd.DataFrame
-    """Spearman's rank correlation over all units that both measured; NaN if one of them scores all alike."""
+    """Spearman's rank correlation over all units that both measured; NaN if one of them scores all units equally."""
     overlap: pd.DataFrame
     """Share of the top `k` of one result that is in the top `k` of the other; NaN if fewer than `k` units of either have
-    a score above 0, as with a sparse probe: the rest of the top would be a matter of order."""
+    a score above 0, as with a sparse probe: units with score 0 would fill the top by index alone."""
     chance: pd.DataFrame
-    """The overlap that two unrelated results would have: k / units that both measured."""
+    """Expected overlap of two unrelated results: k / number of units that both measured."""
     p_value: pd.DataFrame
     """Probability that two unrelated results overlap at least as much (hypergeometric); NaN on the diagonal."""
     k: int
@@ -41,12 +41,12 @@ class Reliability:
     corrected: float
     """Spearman-Brown: the reliability expected of the whole text, 2r / (1 + r); NaN if the halves do not correlate."""
     overlap: float
-    """Share of the top `k` that both halves have."""
+    """Share of the top `k` that both halves have in common."""
     chance: float
     p_value: float
     k: int
     n: int
-    """Units that both halves measured."""
+    """Number of units that both halves measured."""
 
 
 def agreement(results: Sequence[Saliency], *, k: int = 100, labels: Sequence[str] | None = None) -> Agreement:
@@ -56,9 +56,9 @@ def agreement(results: Sequence[Saliency], *, k: int = 100, labels: Sequence[str
     comes first, as in `Saliency.order`.
 
     Args:
-        results: Two or more, of the same site and shape: other methods, other concepts, other models of one shape.
-        k: How many units count as top.
-        labels: Names of the results; by default what they differ in, method or concept.
+        results: Two or more of the same site and shape; they may differ in method, concept or model.
+        k: Number of units that count as top.
+        labels: Names of the results; default: their concept, method or both, whichever differ.
 
     Raises:
         ConfigError: fewer than two results, different sites or shapes, or `k` out of range.
@@ -82,7 +82,7 @@ def agreement(results: Sequence[Saliency], *, k: int = 100, labels: Sequence[str
 
 
 def reliability(first: Saliency, second: Saliency, *, k: int = 100) -> Reliability:
-    """How far the ranking repeats itself: the same concept and method on two halves of the sentences.
+    """Measure how well the ranking replicates: the same concept and method on two halves of the sentences.
 
     Raises:
         ConfigError: the results are not of the same concept, method, site and shape, or `k` is out of range.
@@ -106,7 +106,7 @@ def reliability(first: Saliency, second: Saliency, *, k: int = 100) -> Reliabili
 
 
 def _compare(first: Saliency, second: Saliency, k: int) -> dict[str, float]:
-    """Spearman, overlap, chance, p_value and n of one pair."""
+    """Compute spearman, overlap, chance, p_value and n of one pair."""
     a, b = first.scores_LN, second.scores_LN
     if a.shape != b.shape or first.site != second.site:
         raise ConfigError(
@@ -130,7 +130,7 @@ def _compare(first: Saliency, second: Saliency, k: int) -> dict[str, float]:
 
 
 def _labels(results: Sequence[Saliency]) -> list[str]:
-    """Concept, method or both, whichever tells the results apart; numbered where nothing does."""
+    """Label results by concept, method or both, whichever differ; equal labels are numbered."""
     concepts, methods = ({getattr(result, name) for result in results} for name in ("concept", "method"))
     names = []
     for result in results:

@@ -1,13 +1,13 @@
-"""What a unit does to the model's answer: gradients as a stand-in for interventions, and the interventions themselves.
+"""Computes each unit's effect on log P(answer): estimated by gradients, or measured exactly by ablation.
 
 All effects are in nats of log P(answer), positive = the unit supports the answer:
 
-- gradient × activation: first-order estimate of what setting the unit to zero takes away;
+- gradient × activation: first-order estimate of the loss when the unit is set to zero;
 - integrated gradients (Sundararajan et al. 2017) of a layer's activations, along the straight path from a baseline to
   their values; over all units of a layer they add up to log P(answer) - log P(answer with the layer at the baseline);
-- attribution patching (Nanda 2023; Syed et al. 2023): first-order estimate of what the clean value brings back in a
-  corrupted run; with `steps` the gradient is averaged between the two runs (Hanna et al. 2024);
-- ablation: set the unit to zero, run, and see.
+- attribution patching (Nanda 2023; Syed et al. 2023): first-order estimate of the gain when the clean value is restored
+  in a corrupted run; with `steps` the gradient is averaged between the two runs (Hanna et al. 2024);
+- ablation: exact loss when the unit is set to zero, by running the model.
 
 Axes: `L` layer, `N` unit, `H` head, `B` batch, `P` position, `D` d_model.
 """
@@ -41,7 +41,7 @@ __all__ = ["Effects", "ablation", "attribution_patching", "gradient_x_activation
 
 
 def gradient_x_activation(model: LanguageModel, batches: Sequence[AnswerBatch], site: Site = MLP) -> Effects:
-    """Sum over positions of activation × gradient of log P(answer), per example, at every layer in one backward pass."""
+    """Sum activation × gradient of log P(answer) over positions, per example, for every layer in one backward pass."""
     sums = EffectSums(model, site, [batch.facts for batch in batches])
     for batch in batches:
         with model.lock, torch.enable_grad(), _captured(model, [site]) as kept:
@@ -65,7 +65,7 @@ def integrated_gradients(
 ) -> Effects:
     """Integrated gradients of each layer's activations by Gauss-Legendre quadrature with `steps` nodes.
 
-    Every layer has a path of its own (the layers below stay as they are): `steps` passes a layer. It begins at zero,
+    Each layer has its own path (the layers below keep their values), which takes `steps` passes. The path begins at zero
     or at the mean activation over all positions of the examples; by default at the mean for the residual stream, whose
     norm is singular at zero, and at zero elsewhere.
 
@@ -118,16 +118,16 @@ def attribution_patching(
     at: Literal["corrupted", "clean"] = "corrupted",
     steps: int = 1,
 ) -> EffectMap:
-    """Estimated effect of every head, MLP layer and neuron on the metric.
+    """Estimate the effect of every head, MLP layer and neuron on the metric.
 
     Args:
         model: The model.
         pairs: Clean and corrupted prompts.
         metric: One of `contrast_pairs.METRICS`.
-        at: Where the gradient is taken: "corrupted" estimates what restoring the clean value brings back,
-            "clean" what breaking it takes away.
-        steps: 1 = the gradient at that one point; more = its mean over that many points between the two runs, the
-            embeddings being interpolated.
+        at: Run in which the gradient is taken: "corrupted" estimates the gain when the clean value is restored, "clean"
+            the loss when it is corrupted.
+        steps: 1 = the gradient in that run; more = its mean over that many points between the two runs, with
+            interpolated embeddings.
 
     Raises:
         ConfigError: an argument is out of range.
@@ -156,7 +156,7 @@ def patching_effects(
     at: Literal["corrupted", "clean"] = "corrupted",
     steps: int = 1,
 ) -> dict[str, Effects]:
-    """Attribution patching at any site: name of the site -> effects of its units, with standard errors."""
+    """Attribution patching at any site. Returns name of the site -> effects of its units, with standard errors."""
     _check_steps(steps)
     if at not in ("corrupted", "clean"):
         raise ConfigError(f"“{at}” is no place for the gradient. Use corrupted or clean.")
@@ -181,9 +181,9 @@ def ablation(
     *,
     progress: ShareDone | None = None,
 ) -> Effects:
-    """Exact effect of the named (layer, unit) pairs: log P(answer) as it is, minus with the unit set to zero.
+    """Exact effect of the named (layer, unit) pairs: log P(answer) minus its value with the unit set to zero.
 
-    One pass a unit, so the list should be short; a unit named twice counts once.
+    Each unit takes one pass, so the list should be short; a unit named twice counts once.
 
     Raises:
         ConfigError: the list is empty, or names a unit that the model does not have.
@@ -229,7 +229,7 @@ def _means(model: LanguageModel, batches: Sequence[AnswerBatch], site: Site) -> 
 
 @contextmanager
 def _captured(model: LanguageModel, sites: Sequence[Site]) -> Iterator[dict[str, list[Tensor]]]:
-    """Keeps the activations of all layers at `sites` of the pass inside; gradients can be taken with respect to them."""
+    """Keep the activations at `sites` of all layers of the pass inside the block, for gradients with respect to them."""
     kept: dict[str, list[Tensor]] = {site.name: [] for site in sites}
 
     def keep(name: str):
@@ -237,7 +237,7 @@ def _captured(model: LanguageModel, sites: Sequence[Site]) -> Iterator[dict[str,
             if torch.is_grad_enabled() and not activation.requires_grad:
                 activation = activation.requires_grad_(True)
             kept[name].append(activation)
-            return activation  # returned, so that what follows is computed from this very tensor
+            return activation  # returned, so that later computation uses this very tensor
 
         return hook
 
@@ -248,7 +248,7 @@ def _captured(model: LanguageModel, sites: Sequence[Site]) -> Iterator[dict[str,
 
 @contextmanager
 def _replaced(model: LanguageModel, name: str, value: Tensor) -> Iterator[None]:
-    """The activation at one hook is `value`."""
+    """Replace the activation at one hook by `value` inside the block."""
     with model.hooks([(name, lambda activation, hook: value)]):
         yield
 

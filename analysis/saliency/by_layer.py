@@ -1,4 +1,4 @@
-"""Scores summed up by layer: means with intervals, and where the units above a threshold are.
+"""Summarises scores by layer: means with intervals, and each layer's share of the units above a threshold.
 
 Axes: `L` layer, `N` unit in a layer.
 """
@@ -16,19 +16,19 @@ __all__ = ["LayerFigures", "layer_means", "layer_shares"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LayerFigures:
-    """One number a layer, with its confidence interval."""
+    """One number per layer, with its confidence interval."""
 
     values_L: np.ndarray
     low_L: np.ndarray
     high_L: np.ndarray
     n_L: np.ndarray
-    """Units behind each number."""
+    """Number of units behind each value."""
 
 
 def layer_means(scores_LN: np.ndarray, *, level: float = 0.95) -> LayerFigures:
-    """Mean score of each layer, with Student's interval over its units; units that were not measured are left out.
+    """Mean score of each layer, with Student's interval over its units; unmeasured units are left out.
 
-    The interval takes units as a sample of such units. It says nothing of other sentences.
+    The interval treats a layer's units as a random sample. It does not cover the choice of sentences.
     """
     measured_LN = np.isfinite(scores_LN)
     n_L = measured_LN.sum(axis=1)
@@ -42,10 +42,10 @@ def layer_means(scores_LN: np.ndarray, *, level: float = 0.95) -> LayerFigures:
 
 
 def layer_shares(rank_saliency_LN: np.ndarray, threshold: float = 0.5, *, level: float = 0.95) -> LayerFigures:
-    """Of all units with a rank saliency above `threshold`, the share in each layer (Lo, Cohen & Barez 2024).
+    """Share in each layer of all units with a rank saliency above `threshold` (Lo, Cohen & Barez 2024).
 
-    The shares of all layers add up to 1; with no difference between layers each would be 1 / L. Wilson's interval, which
-    takes units as independent. NaN where no unit is above.
+    The shares of all layers add up to 1; without differences between layers each is 1 / L. The interval is Wilson's, which
+    treats units as independent. Values are NaN if no unit is above the threshold.
     """
     counts_L = (rank_saliency_LN > threshold).sum(axis=1)
     total = int(counts_L.sum())

@@ -1,4 +1,4 @@
-"""Ranks of scores, the scales made of them, and which units carry a concept: the top 1%.
+"""Ranks units by score, scales the ranks, and defines a concept's carriers: the top 1% of units.
 
 A unit *carries* a concept when it is among the `CARRIER_SHARE` of all units with the highest scores.
 
@@ -25,7 +25,7 @@ CARRIER_SHARE = 0.01
 
 
 def order(scores_LN: np.ndarray) -> np.ndarray:
-    """Flat indices from most to least salient; ties go to the lower index, what was not measured (NaN) comes last."""
+    """Flat indices from most to least salient; ties go to the lower index, unmeasured units (NaN) come last."""
     return np.argsort(-np.nan_to_num(scores_LN, nan=-np.inf), axis=None, kind="stable")
 
 
@@ -37,7 +37,7 @@ def ranks(scores_LN: np.ndarray) -> np.ndarray:
 
 
 def rank_normalise(scores_LN: np.ndarray) -> np.ndarray:
-    """Rank of each unit scaled to [0, 1]: 1 = most salient of the model, 0 = least; not measured stays NaN.
+    """Rank of each unit scaled to [0, 1]: 1 = most salient of the model, 0 = least; unmeasured units stay NaN.
 
     Ties go to the lower index, as in `order`.
     """
@@ -75,14 +75,14 @@ def rank_saliency(ranks_LN: np.ndarray) -> np.ndarray:
 def carried_ranks(scores_LN: np.ndarray) -> np.ndarray:
     """The rank saliency of scores, [L, N], but 0 for every unit whose score is 0.
 
-    A sparse method such as the probe gives most units a score of 0, and so do pruned neurons have one. Their ranks are a
-    matter of their index alone, and would put all those of the first layers above those of the last.
+    A sparse method such as the probe scores most units 0, as every method does pruned neurons. The ranks of such units
+    depend only on their index, and would put all those of the first layers above those of the last.
     """
     return np.where(scores_LN > 0, rank_saliency(ranks(scores_LN)), 0.0)
 
 
 def carrier_count(n: int, share: float = CARRIER_SHARE) -> int:
-    """How many of `n` units are the top share; at least one."""
+    """Number of units in the top share of `n` units; at least one."""
     return max(round(share * n), 1)
 
 

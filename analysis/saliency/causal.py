@@ -1,7 +1,7 @@
-"""Saliency from what units do to P(answer): gradients, patching, ablation (`analysis.saliency.attribution`).
+"""Scores units by their effect on P(answer): gradients, patching, ablation (`analysis.saliency.attribution`).
 
-The answers are those of the concept's facts that the model knows; a concept without facts is asked for its labelled
-words in their sentences instead.
+The answers are those of the concept's facts that the model knows; for a concept without facts, they are its labelled
+words in their sentences.
 
 Axes: `L` layer, `N` unit in a layer.
 """
@@ -40,17 +40,17 @@ def measure(
 
     Args:
         model: The model.
-        concept: Gives facts, templates and sentences.
+        concept: The concept, with its facts, templates and sentences.
         method: One of `CAUSAL_METHODS` that scores every unit.
-        site: Where to look.
-        seed: Draws the prompts, and the twins of attribution patching.
+        site: Site of the units.
+        seed: Draws the prompts, and the corrupted prompts of attribution patching.
         facts: Facts to ask for (default: those the model knows).
         progress: Called with the share done (integrated gradients).
         options: `max_examples`; `steps`; `corruption`, `metric` and `at` of attribution patching.
 
     Raises:
         ConfigError: the method is unknown or not one of these.
-        ConceptError: the model knows none of the facts, or there is nothing to ask for.
+        ConceptError: the model knows none of the facts, or the concept has no answers.
     """
     check_method(method, site)
     declared = METHODS[method]
@@ -74,7 +74,7 @@ def ablation(
 
     Raises:
         ConfigError: no unit is named.
-        ConceptError: the model knows none of the facts, or there is nothing to ask for.
+        ConceptError: the model knows none of the facts, or the concept has no answers.
     """
     options = {"units": units, "max_examples": max_examples}
     return _saliency(ABLATION, model, concept, site=site, seed=seed, facts=facts, progress=progress, options=options)

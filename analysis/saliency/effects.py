@@ -1,7 +1,7 @@
-"""Mean effect of every unit over examples, and its standard error over what the examples are independent in.
+"""Sums effects of units over examples into means, with standard errors over independent facts or sentences.
 
-Several prompts can ask for one fact, and they go up and down together. The standard error therefore counts facts (or
-sentences), not prompts: the sandwich estimator for clustered data, as for the moments of the forward-only methods.
+Prompts that ask for the same fact are correlated. The standard error therefore counts facts (or sentences), not prompts:
+it is the sandwich estimator for clustered data, as for the moments of the forward-only methods.
 
 Axes: `L` layer, `N` unit, `H` head, `B` batch, `P` position.
 """
@@ -26,10 +26,10 @@ class Effects:
 
     mean_LN: np.ndarray
     standard_error_LN: np.ndarray
-    """NaN where fewer than two facts or sentences were asked for."""
+    """NaN if there are fewer than two facts or sentences."""
     n_examples: int
     n_independent: int
-    """Facts, or sentences, that the examples come from."""
+    """Number of facts or sentences that the examples come from."""
     completeness_L: np.ndarray | None = None
     """Integrated gradients: |sum over units - true difference| / |true difference| of the layer, over all examples."""
 
@@ -39,11 +39,11 @@ class EffectSums:
 
     With S the sum of a fact's effects over its n examples and m the overall mean, the fact's influence on m is
     (S - n m) / (all examples), and the variance of m is the sum of these squared * f / (f - 1) over f facts. Expanding
-    the square leaves sums over finished facts: of S^2, n S and n^2. Only facts with examples still to come are held.
+    the square leaves sums over finished facts: of S^2, n S and n^2. Only unfinished facts are kept in memory.
     """
 
     def __init__(self, model: LanguageModel, site: Site, facts: Sequence[Sequence[int]], *, measured: bool = True):
-        """`facts`: for every batch the fact (or sentence) of each of its rows, in the order in which they come."""
+        """Start sums for `facts`: for each batch, in order, the fact (or sentence) of each of its rows."""
         units = {"N": model.n_neurons, "D": model.d_model, "H": model.n_heads}[site.letter]
         self.model, self.site = model, site
         self.batches = [list(rows) for rows in facts]
@@ -55,7 +55,7 @@ class EffectSums:
         self.done = 0
 
     def add(self, layer: int, effects: Tensor) -> None:
-        """Effects in the current batch of all units of a layer at every position, [B, P, N] or [B, P, H, d_head].
+        """Add the current batch's effects of a layer's units at every position, [B, P, N] or [B, P, H, d_head].
 
         They are summed over positions, and over a head's dimensions.
 
@@ -65,7 +65,7 @@ class EffectSums:
         self._add(layer, slice(None), effects.sum(3).sum(1) if effects.ndim == 4 else effects.sum(1))
 
     def add_one(self, layer: int, unit: int, effect_B: Tensor) -> None:
-        """Effect of one unit in the current batch; raises as `add` does."""
+        """Add one unit's effects in the current batch; raises as `add` does."""
         self.measured_LN[layer, unit] = True
         self._add(layer, slice(unit, unit + 1), effect_B[:, None])
 
@@ -82,7 +82,7 @@ class EffectSums:
             self.open[fact][layer, units] += effect_N
 
     def finish_batch(self) -> None:
-        """All effects of the current batch are in; the next one follows."""
+        """Close the current batch and go on to the next one."""
         for fact in self.batches[self.done]:
             self.left[fact] -= 1
             if not self.left[fact]:
@@ -93,7 +93,7 @@ class EffectSums:
         self.done += 1
 
     def effects(self, completeness_L: np.ndarray | None = None) -> Effects:
-        """What has been summed; units that were never added are NaN."""
+        """Return means and standard errors; units that were never added are NaN."""
         counts = np.array(list(self.examples.values()))
         n, facts = int(counts.sum()), len(counts)
         mean = self.first / n

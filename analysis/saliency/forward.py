@@ -1,4 +1,4 @@
-"""Saliency from a streamed pass, by the methods that need its sums (`MomentMethod`) or its sample (`SampleMethod`).
+"""Computes saliency from a streamed pass: from its sums (`MomentMethod`) or its token sample (`SampleMethod`).
 
 Axes: `L` layer, `N` unit in a layer, `C` concept.
 """
@@ -21,10 +21,10 @@ __all__ = ["from_moments", "from_sample"]
 def from_moments(
     moments: Moments, concept: str, method: str, provenance: dict[str, Any] | None = None, *, n_heads: int = 1
 ) -> Saliency:
-    """Scores of one concept by one of `MOMENT_METHODS` from already streamed moments.
+    """Score one concept by one of `MOMENT_METHODS` from already streamed moments.
 
-    At the site of attention heads a score is the length of the vector of each of the `n_heads` heads: for probeless, of
-    q(concept) - q(other). (It has no sign and no standard error there.)
+    For attention heads a score is the length of each head's vector, for probeless that of q(concept) - q(other), without
+    sign and standard error.
 
     Raises:
         ConfigError: the method needs more than moments.
@@ -61,10 +61,10 @@ def from_sample(
     seed: int = 0,
     progress: ShareDone | None = None,
 ) -> Saliency:
-    """Scores of one concept by one of `SAMPLE_METHODS` from sampled activations; `progress` follows the probe.
+    """Score one concept by one of `SAMPLE_METHODS` from sampled activations; the probe reports to `progress`.
 
     Raises:
-        ConfigError: the method is none of them.
+        ConfigError: the method is not one of them.
     """
     declared = METHODS.get(method)
     if not isinstance(declared, SampleMethod):

@@ -1,7 +1,7 @@
-"""What a saliency method declares: its name and words, the unit of its scores, what it is computed from, and where.
+"""Declares a saliency method: its name, texts, unit, sites, and the function that computes its scores.
 
-There are three families, by what a method is computed from. `MomentMethod`: means and variances of activations, running
-sums of one pass. `SampleMethod`: single activations of a bounded sample of tokens, kept in the same pass. `CausalMethod`:
+There are three families, by input. A `MomentMethod` uses means and variances of activations, from running sums of one
+pass. A `SampleMethod` uses single activations of a bounded sample of tokens, kept in the same pass. A `CausalMethod` uses
 gradients, or further runs of the model. The declarations are in `analysis.saliency.methods`, one module each.
 
 Axes: `L` layer, `N` unit in a layer.
@@ -24,30 +24,30 @@ Array = TypeVar("Array", np.ndarray, Tensor)
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """A way to score every unit. The score is the size of what the method measures: larger = carries the concept more."""
+    """A way to score every unit. Scores are magnitudes: larger = the unit carries the concept more strongly."""
 
     name: str
-    """As it is typed and stored; also the name of its module."""
+    """The name as users type it and files store it; also the name of its module."""
     title: str
-    """As it is written in a text."""
+    """The name in running text."""
     says: str
-    """One or two sentences: what a high score says."""
+    """One or two sentences: what a high score means."""
     unit: str
-    """Unit of the scores, then, after a colon, how they are defined."""
+    """Unit of the scores, followed after a colon by their definition."""
     axis: str = ""
-    """The unit in a few words, for an axis; the part of `unit` before the colon where it is empty."""
+    """The unit in a few words, for an axis; if empty, the part of `unit` before the colon."""
     source: str = ""
     """Paper."""
     sites: tuple[Site, ...] = tuple(SITES.values())
-    """Where it is defined. A head writes a vector: methods that score single numbers leave `HEADS` out."""
+    """Sites where it is defined. Methods that score single numbers exclude `HEADS`, since a head writes a vector."""
     takes: str = ""
-    """How long it takes without a GPU, for methods that take minutes."""
+    """Duration without a GPU, for methods that take minutes."""
     needs_facts: bool = False
     """Whether the concept must have facts; otherwise labelled words are enough."""
     needs_units: bool = False
-    """Whether the units must be named, because the model is run once for each: nothing can be ranked by it."""
+    """Whether units must be named, because the model runs once for each; such a method cannot rank all units."""
     place: int = 1000
-    """Place in lists, ascending; methods of one place are sorted by name."""
+    """Position in lists, ascending; methods with equal positions are sorted by name."""
 
     @property
     def short_unit(self) -> str:
@@ -57,7 +57,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Groups(Generic[Array]):
-    """Means and variances of activations over a concept's tokens and over the others: NumPy arrays or tensors, alike."""
+    """Means and variances of activations over a concept's tokens and over the others, all as NumPy arrays or tensors."""
 
     own_mean: Array
     other_mean: Array
@@ -67,35 +67,35 @@ class Groups(Generic[Array]):
 
     @property
     def difference(self) -> Array:
-        """Mean of the concept's tokens - mean of the others."""
+        """Mean over the concept's tokens minus mean over the others."""
         return self.own_mean - self.other_mean
 
 
 @dataclass(frozen=True, kw_only=True)
 class MomentMethod(Method):
-    """A method that needs nothing but means and variances. It runs on the model's device at every snapshot, too."""
+    """A method that needs only means and variances. It also runs on the model's device at every snapshot."""
 
     signed: Callable[[Groups[Any]], Any]
-    """The score with its sign, of the groups' shape and kind of array."""
+    """Computes the signed score, with the groups' shape and array type."""
     error: Callable[[Any, Groups[Any]], Any]
-    """The standard error of the score, from that of the difference of means."""
+    """Computes the standard error of the score from that of the difference of means."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleScores:
-    """What a method found in a sample of tokens."""
+    """Scores that a method computed from a sample of tokens."""
 
     signed_LN: np.ndarray
-    """The score with its sign."""
+    """The signed score."""
     layers: dict[str, np.ndarray] = field(default_factory=dict)
-    """Further figures for each layer, [L] each."""
+    """Further values for each layer, [L] each."""
     provenance: dict[str, Any] = field(default_factory=dict)
-    """Settings and figures of the whole."""
+    """Settings, and values that hold for all layers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleMethod(Method):
-    """A method that needs single activations, of a bounded sample of tokens."""
+    """A method that needs single activations of a bounded sample of tokens."""
 
     score: Callable[..., SampleScores]
     """Called with the `TokenSample`, the `ConceptSample`, and by keyword `seed` and `progress` (share done, or None)."""
@@ -107,7 +107,7 @@ class CausalMethod(Method):
 
     effects: Callable[..., tuple[Effects, dict[str, Any]]]
     """Called with the model, the concept and the facts to ask for, and by keyword `site`, `seed`, `max_examples`,
-    `progress` (share done, or None), the caller's options, and `units` if `needs_units`. Returns the effects and what
-    belongs into the provenance."""
+    `progress` (share done, or None), the caller's options, and `units` if `needs_units`. Returns the effects and entries
+    for the provenance."""
     examples: int
-    """How many prompts it is averaged over, unless the caller says otherwise."""
+    """Default number of prompts to average over."""

@@ -1,9 +1,9 @@
-"""One streaming pass over labelled text: sums of activations per unit and label group, and a bounded sample of tokens.
+"""Streams labelled text through the model once: sums activations per unit and label group, and keeps a token sample.
 
-Running sums live in the hooks; no activation outlives its layer, so memory does not grow with the number of tokens.
-The LM head is skipped. Means, variances and error bars (probeless, d') come from the sums over *all* tokens; what needs
-single activations (average precision, the probe) comes from a sample of tokens that was drawn beforehand and has a
-fixed size. One pass gives both, for all concepts.
+Hooks add to running sums and keep no activation beyond its layer, so memory does not grow with the number of tokens.
+The LM head is skipped. Means, variances and error bars (probeless, d') come from the sums over *all* tokens. Methods that
+need single activations (average precision, the probe) use a sample of tokens of bounded size, drawn before the pass. One
+pass gives both, for all concepts.
 
 Axes: `L` layer, `N` unit in a layer (neuron, residual dimension, head dimension), `G` label group, `C` concept,
 `K` half of the clusters, `B` batch, `U` cluster, `P` position, `T` tokens of a batch, `S` sampled tokens.
@@ -25,9 +25,9 @@ from analysis.scoring.batches import LabelledText, TokenBatch
 __all__ = ["ConceptSample", "Moments", "TokenSample", "stream", "stream_moments"]
 
 SAMPLE_BYTES = 512 * 2**20
-"""Most that the sampled activations of one pass may take."""
+"""Largest size of the sampled activations of one pass."""
 SAMPLE_TOKENS = 2048
-"""Most tokens sampled for one concept."""
+"""Largest number of tokens sampled for one concept."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,13 @@ class Moments:
     variances_GLN: np.ndarray
     """Population variance, [G, L, N]."""
     difference_variances_CLN: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0)))
-    """Sampling variance of mean(concept) - mean(other), with clusters of sentences as the independent units, [C, L, N]; NaN where
-    there are fewer than two."""
+    """Sampling variance of mean(concept) - mean(other), with clusters of sentences as the independent units, [C, L, N];
+    NaN if there are fewer than two."""
     n_sentences_C: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    """Independent sentences (clusters of those that say the same): those that hold a token of the concept, or those that hold another, whichever are fewer."""
+    """Number of independent sentences (clusters of those that say the same) with a token of the concept, or with another
+    token, whichever is smaller."""
     halves: tuple["Moments", ...] = ()
-    """The same over the even and over the odd sentences, to see how far the scores repeat themselves."""
+    """Moments over the even and over the odd sentences, to check how well the scores replicate."""
     site: Site = MLP
 
     def group(self, concept: str) -> int:
@@ -61,24 +62,24 @@ class Moments:
 
 @dataclass(frozen=True)
 class ConceptSample:
-    """Which sampled tokens speak for one concept."""
+    """The sampled tokens of one concept's sentences, with their labels and weights."""
 
     rows: np.ndarray
     """Rows of `TokenSample.values_SLN`, [S']."""
     labels: np.ndarray
     """True for the concept's own tokens, [S']."""
     weights: np.ndarray
-    """How many tokens of the text each one stands for, [S']."""
+    """Number of tokens of the text that each sampled token represents, [S']."""
     sentences: np.ndarray
-    """The sentence each one is from, [S']."""
+    """Sentence of each token, [S']."""
     clusters: np.ndarray
-    """The cluster of sentences each one is from (`LabelledText.clusters`), [S']."""
+    """Cluster of sentences of each token (`LabelledText.clusters`), [S']."""
     tokens: np.ndarray
     """Token ids, [S']."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing was left out, so that what is computed from it is exact."""
+        """Whether the sample holds all tokens, so that scores computed from it are exact."""
         return bool((self.weights == 1).all())
 
 
@@ -96,7 +97,7 @@ def stream_moments(model: LanguageModel, text: LabelledText, site: Site = MLP) -
     """Run the model over `text` and return the moments of every unit at `site`.
 
     Raises:
-        ModelFileError: an activation is not finite; names the layer.
+        ModelFileError: an activation is not finite; the message names the layer.
     """
     return _Pass(model, text, site).run()
 
@@ -104,13 +105,13 @@ def stream_moments(model: LanguageModel, text: LabelledText, site: Site = MLP) -
 def stream(
     model: LanguageModel, text: LabelledText, site: Site = MLP, *, seed: int = 0, sample_bytes: int = SAMPLE_BYTES
 ) -> tuple[Moments, TokenSample]:
-    """The same pass, which also keeps the activations of a sample of tokens.
+    """Run the model over `text` and return the moments, and the activations of a sample of tokens.
 
     For each concept up to half of the sample are its own tokens, the rest other tokens of its sentences, both drawn
-    uniformly with `seed`. The sample takes at most `sample_bytes` and `SAMPLE_TOKENS` tokens a concept.
+    uniformly with `seed`. The sample takes at most `sample_bytes`, and `SAMPLE_TOKENS` tokens per concept.
 
     Raises:
-        ModelFileError: an activation is not finite; names the layer.
+        ModelFileError: an activation is not finite; the message names the layer.
     """
     layers, units = model.n_layers, width(model, site)
     room = int(sample_bytes / (len(text.concepts) * layers * units * 4))
@@ -121,7 +122,7 @@ def stream(
 
 
 def width(model: LanguageModel, site: Site) -> int:
-    """Values a layer has at `site`; a head counts with all its dimensions."""
+    """Number of values in a layer at `site`; a head counts with all its dimensions."""
     return {"N": model.n_neurons, "D": model.d_model, "H": model.n_heads * model.d_head}[site.letter]
 
 
@@ -131,16 +132,16 @@ class _Pass:
     Everything is summed within a sentence first. With v = sum(concept) / n_concept - sum(other) / n_other of a
     sentence, and a, b the shares of the concept's and the other tokens it holds, the influence of a sentence on the
     difference of means is u = v - a * mean(concept) + b * mean(other), and the sampling variance of that difference
-    is sum(u^2) * s / (s - 1) (the sandwich estimator for clustered data). Expanding u^2 leaves sums that can run: of
-    v^2, a * v and b * v. As s counts the sentences of the rarer group: where few sentences hold the concept, sum(u^2)
-    falls short by what their own mean took away from them, however many other sentences there are.
+    is sum(u^2) * s / (s - 1) (the sandwich estimator for clustered data). Expanding u^2 leaves running sums: of v^2,
+    a * v and b * v. s counts the sentences of the rarer group: if few sentences hold the concept, their own mean is
+    fitted to them and makes sum(u^2) too small, however many other sentences there are.
     """
 
     def __init__(self, model: LanguageModel, text: LabelledText, site: Site, positions: list | None = None):
         self.model, self.text, self.site = model, text, site
         layers, units, groups = model.n_layers, width(model, site), 2 * len(text.concepts)
-        # float64, except on MPS, which has none: the difference of two means is what saliency is made of, and float32
-        # sums would lose the ranking of units with close scores
+        # float64, except on MPS, which has none: scores are differences of two means, and float32 sums would lose the
+        # ranking of units with close scores
         self.precise = torch.float32 if model.device.type == "mps" else torch.float64
         self.sums_KGLN = self._zeros(2, groups, layers, units)
         self.squares_KGLN = self._zeros(2, groups, layers, units)
@@ -210,7 +211,7 @@ class _Pass:
         vv, av, bv = self.clusters_3CLN.cpu().numpy()
         aa, bb, ab = (share[:, None, None] for share in self.shares.cpu().numpy())
         variance = vv - 2 * own * av + 2 * other * bv + own**2 * aa + other**2 * bb - 2 * own * other * ab
-        # less than what rounding leaves of such a difference is nothing (a unit that never moves must not look certain)
+        # not below the rounding error of such a difference: a constant unit must not look certain
         variance = np.maximum(variance, torch.finfo(self.precise).eps * np.maximum(own**2, other**2))
         n_sentences = self.n_sentences_G.reshape(-1, 2).amin(1).cpu().numpy()
         correction = np.divide(
@@ -243,7 +244,7 @@ class _Pass:
 def _draw(
     text: LabelledText, tokens_per_concept: int, seed: int
 ) -> tuple[dict[str, ConceptSample], list[tuple[Int[Tensor, " s"], Int[Tensor, " s"]]]]:
-    """Choose the sampled tokens: for every concept its sample, for every batch (rows of the sample, flat positions)."""
+    """Draw the sampled tokens. Return each concept's sample, and each batch's (rows of the sample, flat positions)."""
     random = np.random.default_rng(seed)
     members = list(_members(text))
     chosen: list[np.ndarray] = []  # for each group: places in its list of members
@@ -276,7 +277,7 @@ def _draw(
 
 
 def _members(text: LabelledText) -> Iterator[np.ndarray]:
-    """For every group its tokens: batch, flat position in the batch, sentence, token id; [tokens, 4]."""
+    """Yield each group's tokens as rows of batch, flat position in the batch, sentence and token id; [tokens, 4]."""
     for g in range(2 * len(text.concepts)):
         parts = []
         for n, batch in enumerate(text.batches):

@@ -1,9 +1,9 @@
-"""A logistic probe a layer: can the concept's tokens be read off linearly, and which units does the reading use?
+"""Fits one elastic-net logistic probe per layer to a concept's tokens, with a control task of random labels.
 
-Elastic net (Zou & Hastie 2005), as used to rank neurons by Dalvi et al. 2019: the L1 part picks few units, the L2 part
-spreads weight over correlated ones. A probe has skill of its own: given enough units it learns labels that mean nothing.
-The control task (Hewitt & Liang 2019) measures that: every *word type* gets a random label, and the probe is trained
-on those. Selectivity = held-out accuracy - control accuracy is what may be credited to the model.
+The elastic net (Zou & Hastie 2005) was used to rank neurons by Dalvi et al. 2019: its L1 part picks few units, its L2
+part spreads weight over correlated ones. Given enough units, a probe learns even meaningless labels. The control task
+(Hewitt & Liang 2019) measures this: every *word type* gets a random label, and a probe is trained on those labels.
+Selectivity = held-out accuracy - control accuracy is the part that may be credited to the model.
 
 Axes: `L` layer, `N` unit in a layer, `S` sampled tokens.
 """
@@ -30,22 +30,22 @@ INVERSE_STRENGTH = 0.1
 """scikit-learn's C."""
 HELD_OUT = 1 / 3
 MAX_ITERATIONS = 60
-# scikit-learn before 1.8 (Python 3.10) must be told; later it warns when it is
+# scikit-learn before 1.8 (Python 3.10) needs this argument; later versions warn about it
 _ELASTIC_NET: dict[str, Any] = {"penalty": "elasticnet"} if sklearn.__version__ < "1.8" else {}
 
 
 @dataclass(frozen=True)
 class Probes:
-    """One probe a layer."""
+    """One probe per layer."""
 
     weights_LN: np.ndarray
     """Weights on standardised activations, [L, N]."""
     accuracy_L: np.ndarray
-    """Share of held-out tokens (of sentences the probe never saw) that are labelled right."""
+    """Share of held-out tokens (from sentences the probe was not trained on) with the right label."""
     control_accuracy_L: np.ndarray
     """The same for random labels of word types."""
     majority: float
-    """Accuracy on the held-out tokens of always giving the more frequent label."""
+    """Accuracy on the held-out tokens of always predicting the more frequent label."""
     provenance: dict[str, Any]
 
     def layers(self) -> dict[str, np.ndarray]:
@@ -66,12 +66,12 @@ def fit(
 ) -> Probes:
     """Fit a probe for the concept and one for the control task at every layer.
 
-    The probe is trained on two thirds of the sentences and scored on the rest. Where the sample has more tokens
-    outside the concept than in it, as many as in it are used, so that chance is near one half. `progress` is called with
-    the share of layers done.
+    The probe is trained on two thirds of the sentences and scored on the rest. If the sample has more tokens outside the
+    concept than in it, only as many are used, so that chance is near one half. `progress` is called with the share of
+    layers done.
 
     Raises:
-        ConceptError: too few sentences hold the concept for training and scoring, or they are all of one word.
+        ConceptError: too few sentences hold the concept for training and scoring, or all training words are the same.
     """
     random = np.random.default_rng(seed)
     own, other = np.flatnonzero(chosen.labels), np.flatnonzero(~chosen.labels)
@@ -110,7 +110,7 @@ def fit(
 
 
 def _split(labels: np.ndarray, groups: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Train and held-out tokens, no sentence in both, both labels in both."""
+    """Split tokens into train and held-out ones; no sentence is in both, and both have both labels."""
     if len(np.unique(groups)) >= 4:
         splitter = GroupShuffleSplit(n_splits=20, test_size=HELD_OUT, random_state=seed)
         for train, test in splitter.split(labels, labels, groups):
@@ -123,7 +123,7 @@ def _split(labels: np.ndarray, groups: np.ndarray, seed: int) -> tuple[np.ndarra
 
 
 def _control_labels(tokens: np.ndarray, train: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """A random label for every word type, the same wherever the word stands; both labels occur in training."""
+    """Draw a random label for every word type, the same at all its tokens; both labels occur in training."""
     types, place = np.unique(tokens, return_inverse=True)
     seen = np.unique(place[train])
     if len(seen) < 2:
@@ -145,6 +145,6 @@ def _logistic(features: np.ndarray, labels: np.ndarray, seed: int) -> LogisticRe
         random_state=seed,
     )
     with warnings.catch_warnings():
-        # held-out accuracy has settled long before saga's own criterion is met
+        # held-out accuracy settles long before saga's convergence criterion is met
         warnings.simplefilter("ignore", ConvergenceWarning)
         return probe.fit(features, labels)

@@ -1,4 +1,4 @@
-"""The one result type of all saliency methods: scores, ranks, p and q values, and the table of all units.
+"""Holds the result of a saliency method: scores, ranks, p and q values, and the table of all units.
 
 Axes: `L` layer, `N` unit in a layer (neuron, residual dimension, head).
 """
@@ -29,16 +29,16 @@ class Saliency:
     n_concept_tokens: int
     n_other_tokens: int
     signed_LN: np.ndarray | None = None
-    """The score with its sign: above 0, the unit is more active on the concept, or supports the answer."""
+    """Signed score: above 0, the unit is more active on the concept, or supports the answer."""
     standard_error_LN: np.ndarray | None = None
-    """Of `signed_LN`, over independent sentences or facts; NaN where there are fewer than two; None where the method
-    has none (bootstrap it)."""
+    """Standard error of `signed_LN` over independent sentences or facts; NaN if there are fewer than two; None if the
+    method has none (bootstrap it)."""
     n_independent: int = 0
-    """Sentences, or facts, that the standard error counts as independent."""
+    """Number of sentences or facts that the standard error counts as independent."""
     layers: dict[str, np.ndarray] = field(default_factory=dict)
-    """Further figures for each layer, [L] each: a probe's held-out accuracy, the completeness error of a path."""
+    """Further values for each layer, [L] each: a probe's held-out accuracy, a path's completeness error."""
     provenance: dict[str, Any] = field(default_factory=dict)
-    """Model, text and settings the scores come from."""
+    """Model, text and settings behind the scores."""
     site: str = MLP.name
 
     @property
@@ -47,7 +47,7 @@ class Saliency:
 
     @property
     def order(self) -> np.ndarray:
-        """Flat indices from most to least salient; ties go to the lower index, what was not measured comes last."""
+        """Flat indices from most to least salient; ties go to the lower index, unmeasured units come last."""
         return order(self.scores_LN)
 
     @property
@@ -57,11 +57,11 @@ class Saliency:
 
     @property
     def n_measured(self) -> int:
-        """Units with a score."""
+        """Number of units with a score."""
         return int(np.isfinite(self.scores_LN).sum())
 
     def p_values(self) -> np.ndarray:
-        """Two-sided p of "this unit's effect is zero" (t-test over independent sentences or facts), [L, N].
+        """Two-sided p-value of zero effect for each unit (t-test over independent sentences or facts), [L, N].
 
         Raises:
             ConfigError: the method has no standard error.
@@ -71,11 +71,11 @@ class Saliency:
         with np.errstate(divide="ignore", invalid="ignore"):
             t = np.abs(self.signed_LN) / self.standard_error_LN
         p = 2 * stats.t.sf(t, max(self.n_independent - 1, 1))
-        dead = (self.standard_error_LN == 0) & (self.signed_LN == 0)  # a unit that never moves tells nothing
+        dead = (self.standard_error_LN == 0) & (self.signed_LN == 0)  # constant units are no evidence
         return np.where(dead, 1.0, p)
 
     def q_values(self) -> np.ndarray:
-        """False-discovery rate at which each unit is still called one of the concept's (Benjamini & Hochberg 1995).
+        """q-value of each unit: the least false-discovery rate at which it passes (Benjamini & Hochberg 1995), [L, N].
 
         Raises:
             ConfigError: the method has no standard error.
@@ -99,9 +99,9 @@ class Saliency:
         return self.signed_LN - reach, self.signed_LN + reach
 
     def table(self) -> pd.DataFrame:
-        """One row a unit: layer, neuron, score, rank (0 = most salient), rank_saliency (1 = top, 0 = bottom).
+        """Return one row per unit: layer, neuron, score, rank (0 = most salient), rank_saliency (1 = top, 0 = bottom).
 
-        Where the method has them: signed (the score with its sign), standard_error, p and q (`q_values`).
+        Further columns, if the method has them: signed (the signed score), standard_error, p and q (`q_values`).
         """
         layers, units = np.indices(self.scores_LN.shape)
         columns = {

@@ -1,4 +1,4 @@
-"""One pass over the sentences of some concepts, kept, so that every forward-only method can be read off it later.
+"""Runs one pass over the sentences of some concepts and keeps its moments, from which any forward-only method scores.
 
 Axes: `L` layer, `N` unit in a layer.
 """
@@ -23,13 +23,13 @@ __all__ = ["Scan", "scan"]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scan:
-    """What one streamed pass found at one site."""
+    """The moments and token sample of one streamed pass at one site."""
 
     moments: Moments
     sample: TokenSample | None
-    """Single activations; None if they were not asked for."""
+    """Single activations; None if the pass kept none."""
     sentences: tuple[Sentence, ...]
-    """The text of the pass, in the order that the sample's sentences are counted in."""
+    """The text of the pass; the sample's sentence numbers are indices into it."""
     provenance: dict[str, Any]
     """Model, text and settings."""
     n_heads: int
@@ -40,15 +40,15 @@ class Scan:
         return self.moments.site
 
     def score(self, concept: str, method: str, *, progress: ShareDone | None = None) -> Saliency:
-        """The scores of one of the pass's concepts by a forward-only method.
+        """Score one of the pass's concepts by a forward-only method.
 
         Args:
-            concept: Its name.
+            concept: Name of the concept.
             method: One of `MOMENT_METHODS` or `SAMPLE_METHODS`.
             progress: Called with the share done (the probe).
 
         Raises:
-            ConfigError: the method is no forward-only one, is not defined at this site, or the pass kept no sample.
+            ConfigError: the method is not forward-only or not defined at this site, or the pass kept no sample.
             ConceptError: the concept has too few sentences for a probe.
         """
         check_method(method, self.site)
@@ -62,7 +62,7 @@ class Scan:
         return from_sample(self.sample, concept, method, details, seed=self.seed, progress=progress)
 
     def halves(self, concept: str, method: str) -> tuple[Saliency, Saliency]:
-        """The scores of the even and of the odd sentences by one of `MOMENT_METHODS` (`agreement.reliability`).
+        """Score the even and the odd sentences separately by one of `MOMENT_METHODS`, for `agreement.reliability`.
 
         Raises:
             ConfigError: the method is not one of them, or is not defined at this site.
@@ -89,8 +89,8 @@ def scan(
 
     Args:
         model: The model.
-        concepts: What to look for.
-        site: Where to look (`sites.SITES`).
+        concepts: The concepts to scan for.
+        site: Site of the units (`sites.SITES`).
         skip_first: Leave out the first word of every sentence (attention sink).
         seed: Draws the token sample.
         sampled: Keep single activations too, for `SAMPLE_METHODS`.

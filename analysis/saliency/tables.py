@@ -1,4 +1,4 @@
-"""Tables as files that explain themselves: CSV, Parquet and JSON, with units, settings and provenance inside."""
+"""Writes saliency tables as CSV, Parquet or JSON, with units, settings and provenance inside the file."""
 
 import io
 import json
@@ -15,18 +15,18 @@ from analysis.saliency import Saliency
 __all__ = ["FORMATS", "saliency_table", "table_bytes"]
 
 FORMATS = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet", "json": "application/json"}
-"""Ending of the file and its media type."""
+"""File ending -> media type."""
 
 
 def saliency_table(result: Saliency, effects: Saliency | None = None) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Every measured unit, strongest first, and what the table's reader has to know.
+    """Return a table of every measured unit, strongest first, and its metadata.
 
-    The table has name (`L5.N123`), hook, layer, index, score, place (1 = most salient), rank_saliency; where the method
-    has them signed, low and high (95% interval of signed), p and q; where `effects` (of exact ablation) are given,
-    ablation_effect and ablation_error.
+    The table has name (`L5.N123`), hook, layer, index, score, place (1 = most salient) and rank_saliency; if the method
+    has them, also signed, low and high (95% interval of signed), p and q; if `effects` (of exact ablation) are given,
+    also ablation_effect and ablation_error.
 
     Returns:
-        The table, and a dictionary with columns (what each one is, with its unit), concept, method and provenance.
+        The table, and a dictionary with columns (meaning and unit of each), concept, method and provenance.
     """
     site = site_named(result.site)
     table = result.table()
@@ -76,7 +76,7 @@ def saliency_table(result: Saliency, effects: Saliency | None = None) -> tuple[p
 
 
 def table_bytes(table: pd.DataFrame, form: str, metadata: Mapping[str, Any]) -> bytes:
-    """A table as the content of a file.
+    """Return the content of a file with the table and its metadata.
 
     CSV begins with one line `# {…}` that holds the metadata as JSON: read it with `pandas.read_csv(path, skiprows=1)`.
     Parquet holds it under the key `palimpsest` of the schema's metadata, JSON beside the rows.

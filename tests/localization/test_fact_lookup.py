@@ -72,7 +72,7 @@ def test_curves_that_say_nothing_are_refused():
         rise(np.full(5, 0.4))
     with pytest.raises(ConceptError, match="does not rise"):
         rise(np.array([0.9, 0.5, 0.4]))
-    with pytest.raises(ConceptError, match="nowhere better than chance"):
+    with pytest.raises(ConceptError, match="at no layer better than chance"):
         lookup_by_probe(curve((0.30, 0.36, 0.40), n=40), Shape(2, 2, 8))
     with pytest.raises(UnsupportedArchitectureError, match="one layer"):
         lookup_by_probe(curve((0.3, 0.9)), Shape(1, 2, 8))

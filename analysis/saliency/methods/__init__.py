@@ -1,6 +1,6 @@
-"""The saliency methods by name: every module of this package declares one as its `METHOD`.
+"""Collects the saliency methods by name: every module of this package declares one as its `METHOD`.
 
-To add a method, add a module here; nothing else names it. The command line, the dashboard, the figures and the snapshots
+To add a method, add a module here; no other file names it. The command line, the dashboard, the figures and the snapshots
 of a relearning run read `METHODS`.
 """
 
@@ -31,20 +31,20 @@ def _declared() -> dict[str, Method]:
 METHODS: dict[str, Method] = _declared()
 
 MOMENT_METHODS = tuple(name for name, method in METHODS.items() if isinstance(method, MomentMethod))
-"""Methods that need nothing but means and variances."""
+"""Methods that need only means and variances."""
 SAMPLE_METHODS = tuple(name for name, method in METHODS.items() if isinstance(method, SampleMethod))
-"""Methods that need single activations, of a bounded sample of tokens."""
+"""Methods that need single activations of a bounded sample of tokens."""
 CAUSAL_METHODS = tuple(name for name, method in METHODS.items() if isinstance(method, CausalMethod))
 """Methods that need gradients or further passes."""
 RANKING_METHODS = tuple(name for name, method in METHODS.items() if not method.needs_units)
-"""Methods that score every unit, so that units can be ranked by them."""
+"""Methods that score every unit and so can rank units."""
 
 
 def moment_method(name: str) -> MomentMethod:
-    """One of `MOMENT_METHODS`.
+    """Return the method of that name among `MOMENT_METHODS`.
 
     Raises:
-        ConfigError: it needs more than moments.
+        ConfigError: the method is unknown or needs more than moments.
     """
     method = METHODS.get(name)
     if not isinstance(method, MomentMethod):

@@ -1,4 +1,4 @@
-"""Ablation: set one unit to zero, run the model, and see how much of log P(answer) is lost. Exact, one run a unit."""
+"""Ablation: sets one unit to zero, runs the model, and measures the loss of log P(answer). Exact, one run per unit."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -33,7 +33,7 @@ def _effects(
 METHOD = CausalMethod(
     name="ablation",
     title="ablation",
-    says="What of log P(answer) is lost when the neuron is set to zero: exact.",
+    says="How much log P(answer) is lost when the neuron is set to zero: exact.",
     unit="nats: |mean over examples of log P lost when the activation is set to zero|",
     needs_units=True,
     effects=_effects,

@@ -1,4 +1,4 @@
-"""Attribution patching: first-order estimate of what a unit's clean value brings back in a corrupted run.
+"""Attribution patching: first-order estimate of the gain when a unit's clean value is restored in a corrupted run.
 
 Gradient × (clean - corrupted activation) (Nanda 2023; Hanna et al. 2024 for gradients averaged between the two runs).
 """
@@ -38,7 +38,7 @@ def _effects(
 METHOD = CausalMethod(
     name="attribution_patching",
     title="attribution patching",
-    says="First-order estimate of what the neuron restores of an answer that a swapped prompt broke.",
+    says="First-order estimate of how far the neuron's clean activation restores the answer in a swapped prompt.",
     unit="nats: |mean over prompts of gradient of log P × (clean - corrupted activation)|",
     source="Nanda 2023; Hanna et al. 2024",
     needs_facts=True,  # their subjects are swapped

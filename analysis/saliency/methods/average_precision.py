@@ -1,4 +1,4 @@
-"""Average precision: how far up a concept's tokens come when tokens are ranked by a unit's activation.
+"""Average precision: how high a concept's tokens rank when tokens are ranked by a unit's activation.
 
 Axes: `L` layer, `N` unit in a layer, `S` sampled tokens.
 """
@@ -15,10 +15,10 @@ __all__ = ["METHOD", "average_precision"]
 
 
 def average_precision(sample: TokenSample, chosen: ConceptSample) -> np.ndarray:
-    """Average precision of every unit as a ranking of tokens, [L, N], negative where low activation marks the concept.
+    """Average precision of every unit as a ranking of tokens, [L, N], negative if low activation marks the concept.
 
-    The larger of the two directions: ranking by the activation, or by its negation. Precision at a concept token is
-    taken over all tokens at least as active, ties included; sampled tokens count with their weights.
+    The larger value of two directions counts: ranking by the activation, or by its negation. Precision at a concept token
+    is taken over all tokens at least as active, ties included; sampled tokens count with their weights.
     """
     values_SLN = sample.values_SLN
     device = values_SLN.device

@@ -1,4 +1,4 @@
-"""Gradient × activation: first-order estimate of what setting a unit to zero takes away from log P(answer)."""
+"""Gradient × activation: first-order estimate of the loss of log P(answer) when a unit is set to zero."""
 
 from collections.abc import Sequence
 from typing import Any

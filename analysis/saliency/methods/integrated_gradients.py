@@ -1,7 +1,7 @@
 """Integrated gradients: the gradient of log P(answer) averaged along a path from a baseline to a layer's activations.
 
-The averaged gradient times the activation; over all units of a layer these add up to what the layer as a whole does
-(Sundararajan et al. 2017).
+The score is the averaged gradient times the change of the activation from the baseline; over all units of a layer these
+add up to the effect of the whole layer (Sundararajan et al. 2017).
 """
 
 from collections.abc import Sequence

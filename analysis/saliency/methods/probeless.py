@@ -2,7 +2,7 @@
 
 With q(z) the mean activation over tokens labelled z, r = sum over z' != z of |q(z) - q(z')|; with two labels,
 r = |q(concept) - q(other)| (Antverg & Belinkov 2022, as used by Lo, Cohen & Barez 2024, section 3). It needs no training,
-but follows the scale of a unit's activation.
+but scales with a unit's activation.
 """
 
 from analysis.saliency.method import MomentMethod

@@ -1,7 +1,7 @@
 """Standardised (d'): the difference of mean activations, divided by the pooled standard deviation.
 
-d' = (q - q') / sqrt((variance of the concept's tokens + variance of the others) / 2). This is its only definition: saliency,
-snapshots on the device and bootstrap resamples all use it.
+d' = (q - q') / sqrt((variance of the concept's tokens + variance of the others) / 2). Saliency, snapshots on the device
+and bootstrap resamples all use this definition.
 """
 
 import numpy as np
@@ -14,13 +14,13 @@ from analysis.saliency.method import Array, Groups, MomentMethod
 __all__ = ["METHOD", "STILL", "in_deviations"]
 
 STILL = 1e-12
-"""A unit with a smaller pooled deviation never moves (a pruned one): it tells nothing, and its d' is 0, not 0/0."""
+"""A unit with a smaller pooled deviation is constant, such as a pruned one, and its d' is 0, not 0/0."""
 
 
 def in_deviations(values: Array, groups: Groups[Array]) -> Array:
-    """Differences of activations, or their standard errors, in pooled standard deviations; 0 for a unit that never moves.
+    """Convert differences of activations, or their standard errors, to pooled standard deviations; 0 for constant units.
 
-    The pooled deviation is taken as known: its own error is of a smaller order. NaN stays NaN.
+    The pooled deviation is treated as known, since its own error is of a smaller order. NaN stays NaN.
     """
     variance = (groups.own_variance + groups.other_variance) / 2
     if isinstance(values, Tensor) and isinstance(variance, Tensor):
