@@ -159,5 +159,5 @@ def test_an_edit_says_which_method_it_is():
 def test_two_concepts_of_one_name(tiny_model: LanguageModel, tiny_concept: Concept):
     other = replace(tiny_concept, title="Another")
     steps = [(tiny_concept, ComponentEdit()), (other, ComponentEdit())]
-    with pytest.raises(ConfigError, match="one name"):
+    with pytest.raises(ConfigError, match="the same name"):
         Recipe.of(tiny_model, steps)

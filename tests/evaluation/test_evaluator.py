@@ -145,9 +145,9 @@ def test_summary_has_numbers_for_the_command_line(tiny_model: LanguageModel, con
 def test_a_baseline_survives_json(tiny_model: LanguageModel, concept: Concept):
     for base in (prepared(tiny_model, concept, CHEAP, concept.facts[:2]), prepared(tiny_model, concept, ["forget"])):
         assert Baseline.from_dict(json.loads(json.dumps(base.to_dict()))) == base
-    with pytest.raises(ConfigError, match="no baseline"):
+    with pytest.raises(ConfigError, match="not the baseline"):
         Baseline.from_dict({"facts": [{}]})
-    with pytest.raises(ConfigError, match="no baseline"):
+    with pytest.raises(ConfigError, match="not the baseline"):
         Baseline.from_dict(base.to_dict() | {"colour": 1})
 
 

@@ -85,7 +85,7 @@ def test_an_evaluation_survives_json():
 
 @pytest.mark.parametrize("change", [{"measures": 3}, {"colour": 1}, {"histogram": {}}, {"curves": [{}]}, {"model": None, "measures": [{}]}])  # fmt: skip
 def test_nonsense_is_no_evaluation(change: dict):
-    with pytest.raises(ConfigError, match="no evaluation"):
+    with pytest.raises(ConfigError, match="not an evaluation"):
         Evaluation.from_dict(whole().to_dict() | change)
 
 

@@ -112,7 +112,7 @@ def test_intervals_count_texts_not_tokens():
 def test_a_reference_survives_json(tiny_model: LanguageModel, tmp_path: Path):
     reference = kl.remember(tiny_model, TEXTS, folder=tmp_path)
     assert Reference.from_dict(json.loads(json.dumps(reference.to_dict()))) == reference
-    with pytest.raises(ConfigError, match="no KL reference"):
+    with pytest.raises(ConfigError, match="not a KL reference"):
         Reference.from_dict({"rows": 3})
 
 

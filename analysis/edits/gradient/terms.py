@@ -13,9 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.components.sites import RESIDUAL
-from analysis.edits.gradient import losses as objectives
 from analysis.edits.gradient.edit import GradientEdit, Term
 from analysis.edits.gradient.examples import Batch, Row
+from analysis.edits.gradient.losses import text_log_p
 from analysis.edits.gradient.objectives.rmu import Rmu
 from analysis.models import LanguageModel
 from analysis.scoring import factual_recall
@@ -83,7 +83,7 @@ class Losses:
             return term.loss(logits_AV, targets_A)
         if term.kind == "kl":
             return term.loss(logits_AV, self._stored(term, batch))
-        log_p_B = objectives.text_log_p(logits_AV, targets_A, texts_A, len(batch.rows))
+        log_p_B = text_log_p(logits_AV, targets_A, texts_A, len(batch.rows))
         return term.loss(log_p_B, self._stored(term, batch) if term.kind == "ratio" else batch.counted_BP.sum(1))
 
     def _refer(self, term: Term, rows: Sequence[Row]) -> None:
@@ -105,7 +105,7 @@ class Losses:
                 if term.kind == "kl":
                     parts = logits_AV.log_softmax(-1).split(sizes)
                 else:
-                    parts = objectives.text_log_p(logits_AV, targets_A, texts_A, len(sizes)).split(1)
+                    parts = text_log_p(logits_AV, targets_A, texts_A, len(sizes)).split(1)
             for row, part in zip(batch.rows, parts):
                 self._references[term.name, row] = part.clone()
         if isinstance(self.edit, Rmu) and norms:
