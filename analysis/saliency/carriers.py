@@ -47,9 +47,9 @@ def rank_normalise(scores_LN: np.ndarray) -> np.ndarray:
 
 
 def lowest_ranks(scores_LN: np.ndarray) -> np.ndarray:
-    """0 = least to 1 = most salient among the measured units; equal scores share the lowest of their ranks.
+    """Rank the measured units from 0 = least to 1 = most salient; equal scores share the lowest of their ranks.
 
-    So pruned neurons, which all score 0, rank 0, instead of being told apart by their position.
+    Pruned neurons, which all score 0, therefore all rank 0 instead of being ordered by index.
     """
     ranks_LN = np.full(scores_LN.shape, np.nan)
     measured = np.isfinite(scores_LN)
