@@ -227,12 +227,7 @@ def answer_log_p(
 
 
 def score(logits_BPV: Float[Tensor, "B P V"], batch: PairBatch, metric: Metric = "log_p") -> Float[Tensor, " B"]:
-    """Score of each row's answer by `metric`, in the unit that `METRICS` names; differentiable.
-
-    Raises:
-        ConceptError: a logit difference has no other answer to compare with.
-        ConfigError: the metric is unknown.
-    """
+    """Score of each row's answer by `metric`, in the unit that `METRICS` names; differentiable."""
     rows = torch.arange(logits_BPV.shape[0], device=logits_BPV.device)
     if metric == "logit_difference":
         last_BK = logits_BPV[rows, batch.last_B].float()[:, batch.candidates_K]
