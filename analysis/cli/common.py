@@ -1,4 +1,4 @@
-"""What the commands share: consoles, common options, the progress bar, JSON for machines."""
+"""Shared by all commands: consoles, common options, the progress bar, JSON output."""
 
 import json
 import os

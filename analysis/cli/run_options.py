@@ -1,4 +1,4 @@
-"""What the commands that carry out a run share: the edit, further settings, waiting for the device, the result."""
+"""Shared by the commands that carry out a run: options of the edit and of settings, the queue, the printed result."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""How salient, and in which layer: the measures of one snapshot.
+"""Measures one snapshot: saliency on each scale, layer mass, centre of mass.
 
 Axes: `L` layer, `N` neuron in a layer.
 """

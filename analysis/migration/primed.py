@@ -1,4 +1,4 @@
-"""Were the neurons that carry a concept now close to it before the edit?
+"""Tests priming: whether the neurons that carry a concept now were close to it before the edit.
 
 Spearman's rank correlation over neurons, with a bootstrap interval. Ranking every resample of all neurons of a model anew
 takes many seconds. With tens of thousands of neurons a resample's ranks are, up to a common factor, those of the whole, so

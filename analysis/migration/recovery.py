@@ -1,4 +1,4 @@
-"""How fast what an edit took comes back."""
+"""Computes the half-life: the training steps after which half of what the edit removed is regained."""
 
 from collections.abc import Sequence
 

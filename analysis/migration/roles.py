@@ -1,4 +1,4 @@
-"""Who carries a concept: the edited, recruits, survivors; and what else each of them carries.
+"""Assigns roles to neurons that carry a concept (edited, recruit, survivor), and what else each of them carries.
 
 Axes: `C` concept, `L` layer, `N` neuron in a layer, `K` chosen neuron.
 """

@@ -1,4 +1,4 @@
-"""How far a concept's mass moved between layers, and which layers it moved from and to.
+"""Measures how far a concept's saliency mass moved between layers, and from which layers to which.
 
 The layers are points on a line, one apart; a concept's mass in them, made to sum to 1, is a distribution on that line.
 Between two of them the Wasserstein distance is the least mean number of layers that mass has to move. On a line an

@@ -5,7 +5,9 @@ Without the neutral share the model unlearns ordinary language while it relearns
 model is fine-tuned to find the concept's words, and retrained to find them. A control run is the same training, batch for
 batch, without the edit.
 
-Knows nothing of status, listing and the queue: `analysis.runs` stores the snapshots and reads them.
+Snapshots are yielded, not written: `analysis.runs` stores and reads them, and knows status, listing and the queue. Only what
+a training goes on from is written here, into a folder that the caller names: what the edit changed, checkpoints, and the
+fine-tuned model.
 """
 
 from analysis.relearning.config import Origin, RelearnConfig

@@ -1,4 +1,4 @@
-"""What a branch begins with: the edits and the trained weights of the runs before it, kept in its own folder.
+"""Restores the weights that a branch begins with: edits and trained weights of the runs before it, kept in its folder.
 
 ORIGIN/00/config.json            the earlier run's configuration
 ORIGIN/00/0000.safetensors       what its edit changed (where it had one)

@@ -1,4 +1,4 @@
-"""Fine-tuning for a task before anything is measured: what it leaves is the model that a run begins with.
+"""Fine-tunes the model for a task before anything is measured; the result is the model that a run begins with.
 
 FOLDER/state/step-000050.safetensors   the state to go on from, while it is under way
 FOLDER/values.safetensors              what was trained, once it is done

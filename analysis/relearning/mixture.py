@@ -1,4 +1,4 @@
-"""What a batch is made of: rows of every kind that the configuration has a share for, drawn from seeded decks."""
+"""Draws training batches: texts of every kind that the configuration has a share for, from seeded decks."""
 
 import hashlib
 import json

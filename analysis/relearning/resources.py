@@ -1,4 +1,4 @@
-"""What a run needs before it starts: memory, with the settings that would fit where it does not, and room on the disk."""
+"""Estimates the memory and disk that a run needs, and names settings that fit if these do not."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""The run itself: measure, edit, train, and yield snapshots on the way."""
+"""Carries out a run: measures the base, applies the edit, trains, and yields snapshots."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -107,14 +107,14 @@ def run(
                 return
     with reproducible(config.seed, model.device):
         facts = task.facts
-        observer = Tracker(model, config, list(by_name.values()), task, measured_text, clock)
+        tracker = Tracker(model, config, list(by_name.values()), task, measured_text, clock)
         if begun is None:
             say("Measuring the unedited model")
-            base = observer.take("base", 0).snapshot()
+            base = tracker.take("base", 0).snapshot()
         elif earlier is None:
-            base = observer.first(begun.base)
+            base = tracker.first(begun.base)
         else:
-            base, observer.count = begun.base, earlier.n_snapshots
+            base, tracker.count = begun.base, earlier.n_snapshots
 
         written = edit_file(folder / layout.EDITS, 0) if folder else None
         ledger, entry = Ledger(model, folder / layout.EDITS if folder else None), None
@@ -122,7 +122,7 @@ def run(
         followed, words, held, change = edited, {}, (), None
         if config.origin is not None:  # what is followed, and its words, are the unedited model's
             followed = _followed(config, begun, base, edited)
-            words = observer.follow(followed, base.words or None)
+            words = tracker.follow(followed, base.words or None)
             held = branch_weights.restore(model, _origin(origin_folder), task)
         if config.edit is not None and earlier and written and written.is_file():
             say("Writing the edit again")
@@ -133,13 +133,13 @@ def run(
                 concept=concept,
                 forget=(*facts.retrained, *facts.held_out),
                 neutral=train_text,
-                moments=stream_moments(model, observer.labelled),
+                moments=stream_moments(model, tracker.labelled),
             )
             change = plan(config.edit, model, materials)
             edited, edited_heads = change.marked(model.component_shape)
         if config.origin is None:
             followed = _followed(config, begun, base, edited)
-            words = observer.follow(followed, base.words or None)
+            words = tracker.follow(followed, base.words or None)
         edited, edited_heads = _with_earlier(begun, edited, edited_heads)
         if change is not None:
             if isinstance(change, Training):
@@ -165,15 +165,15 @@ def run(
                 yield replace(base, words=words)
             if config.begins_changed and (earlier is None or earlier.n_snapshots < 2):
                 say("Measuring the edited model" if entry else "Measuring what training begins from")
-                yield observer.take("edited", 0).snapshot()
+                yield tracker.take("edited", 0).snapshot()
 
             made = {"edit": config.edit.to_dict(), "weights": entry.hash_after} if config.edit and entry else None
             trainer = Trainer(model, config, task, trained, edit=made)
-            course = TrainingLoop(
-                config, trainer, observer, clock, folder and folder / layout.CHECKPOINTS, earlier, on_step
+            loop = TrainingLoop(
+                config, trainer, tracker, clock, folder and folder / layout.CHECKPOINTS, earlier, on_step
             )
             say(f"Going on after step {trainer.done}" if trainer.done else "Relearning")
-            yield from course.run(should_stop or (lambda: False))
+            yield from loop.run(should_stop or (lambda: False))
             if isinstance(trained, LowRank):
                 trained.merge()
 

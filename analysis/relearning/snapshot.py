@@ -1,4 +1,4 @@
-"""What a run yields and reports: snapshots, the facts it uses, what it starts from.
+"""Records that a run yields and reports: snapshots, the facts it uses, its start.
 
 Axes: `L` layer, `N` neuron in a layer, `F` fact or labelled word.
 """

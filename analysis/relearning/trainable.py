@@ -1,4 +1,4 @@
-"""What a run trains: all weights, those of some components, or low-rank factors beside them."""
+"""Chooses what a run trains: all weights, those of some components, or low-rank factors beside them."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""One optimiser step after the other, on a seeded mixture of what a task trains on."""
+"""Takes optimiser steps on a seeded mixture of a task's training texts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict

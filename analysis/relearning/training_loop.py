@@ -1,4 +1,4 @@
-"""The training of a run: step after step, with snapshots when they are due and checkpoints to go on from."""
+"""Trains step by step, takes snapshots when they are due, and writes checkpoints to resume from."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ class TrainingLoop:
         self,
         config: RelearnConfig,
         trainer: Trainer,
-        observer: Tracker,
+        tracker: Tracker,
         clock: Callable[[], float],
         folder: Path | None,
         earlier: Earlier | None,
@@ -37,12 +37,12 @@ class TrainingLoop:
         Raises:
             EditError: the checkpoint is damaged, or belongs to other texts.
         """
-        self.config, self.trainer, self.observer = config, trainer, observer
+        self.config, self.trainer, self.tracker = config, trainer, tracker
         self.clock, self.folder, self.on_step = clock, folder, on_step
         self.taken = frozenset(earlier.steps if earlier else ())
         share = tracking_share(config.tracking_share, trainer.model.device.type) * config.snapshot_density
         self.cadence = Cadence(config.snapshot_steps, share if config.cadence == "adaptive" else None)
-        self.cadence.last = observer.cost
+        self.cadence.last = tracker.cost
         self.losses: dict[int, float] = {}
         """Of the steps since the last snapshot."""
         self.pending: list[Pending] = []
@@ -74,7 +74,7 @@ class TrainingLoop:
             self._report(self.trainer.arrived(wait=True))
             self.losses = {at: loss for at, loss in self.losses.items() if at > step}
         elif due and step > max(self.taken, default=0):
-            self.pending.append(self.observer.take("training", step))
+            self.pending.append(self.tracker.take("training", step))
         yield from self._arrived()
 
     def _arrived(self, *, wait: bool = False) -> Iterator[Snapshot]:

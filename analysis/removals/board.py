@@ -1,4 +1,4 @@
-"""The method board: finished removals side by side, and the same on axes where more is better.
+"""Compares finished removals: as a table, and on axes on which more is better.
 
 A removal that wrecked the model is kept apart: what it forgot by collapse is no forgetting, so it is never ranked.
 """

@@ -1,4 +1,4 @@
-"""Removals: a recipe carried out on a freshly loaded model and evaluated, as a job that leaves a folder behind.
+"""Carries out a recipe on a freshly loaded model and evaluates it, as a job with a folder of its own.
 
     REMOVAL/removal.json          what was asked for, package versions, creation time; never changes
     REMOVAL/recipe.json           the edits

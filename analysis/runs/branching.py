@@ -1,4 +1,4 @@
-"""A branch: a new run that begins from a checkpoint of another, with another edit on top."""
+"""Creates a branch: a new run that begins from a checkpoint of another, with another edit on top."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""One run's folder: what a worker writes there and anyone may read at the same time. Its layout is in `runs`."""
+"""Reads and writes one run's folder; anyone may read it while a worker writes. Its layout is in `runs.library`."""
 
 import json
 import logging
@@ -224,14 +224,14 @@ class RunDirectory(Job):
             ConfigError: that is not more than are done, or does not fit the other settings.
         """
         record, changed = self.record, self.check_steps(steps)
-        self._remove_other_course(changed)
+        self._remove_repeated_steps(changed)
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         continued = [*record.get("continued", ()), {"from": self.config.steps, "to": steps, "at": now}]
         record |= {"config": changed.to_dict(), "continued": continued}
         paths.write_atomically(self.path / layout.CONFIG, json.dumps(record, indent=2).encode())
         self._config = None
 
-    def _remove_other_course(self, changed: RelearnConfig) -> None:
+    def _remove_repeated_steps(self, changed: RelearnConfig) -> None:
         """Remove what is left of steps that will be done again in another way."""
         before, kept = self.config, max(self.checkpoints(), default=0)
         moments, events = self.moments(), self.events()

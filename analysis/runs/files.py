@@ -1,4 +1,4 @@
-"""How what a relearning run finds is written to files and read back: its facts, and its snapshots.
+"""Writes a run's start and snapshots to files, and reads them back.
 
 Axes: `L` layer, `N` neuron in a layer, `F` fact or labelled word.
 """

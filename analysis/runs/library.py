@@ -1,4 +1,4 @@
-"""Runs on disk: a directory that a worker writes and anyone may read at the same time.
+"""Creates, lists and finds runs on disk: folders that a worker writes and anyone may read at the same time.
 
     RUN/config.json               configuration, package versions, creation time; changes only when steps are added
     RUN/concepts/NAME.jsonl       the very concepts the run uses

@@ -1,4 +1,4 @@
-"""A relearning run kept in memory: carried out on copies of a loaded model, and stored as a folder when asked.
+"""Carries out a run in memory, on copies of a loaded model, and saves it as a folder on request.
 
 A `MemoryRun` answers the same questions as a `RunDirectory` (`record.RunRecord`).
 """

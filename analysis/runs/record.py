@@ -1,4 +1,4 @@
-"""What can be asked of a relearning run, whether it lies in a folder or in memory."""
+"""Interface of a run, whether it lies in a folder or in memory."""
 
 from collections.abc import Mapping
 from pathlib import Path

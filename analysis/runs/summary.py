@@ -1,4 +1,4 @@
-"""A run summed up in numbers: what the command line prints and what the dashboard offers as a file."""
+"""Sums a run up in numbers: what the command line prints and the dashboard offers as a file."""
 
 import math
 from typing import Any

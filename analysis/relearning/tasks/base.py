@@ -1,4 +1,4 @@
-"""What a run trains and scores, whatever its task is.
+"""Interface of a task: what is trained on, its loss, and its scores.
 
 Axes: `F` fact or labelled word.
 """

@@ -1,4 +1,4 @@
-"""The task of recalling facts: trained on their statements, scored by P(answer)."""
+"""Task “facts”: trains on statements of facts, scores P(answer)."""
 
 from collections.abc import Mapping, Sequence
 

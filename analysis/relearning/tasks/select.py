@@ -1,4 +1,4 @@
-"""Which task a configuration asks for, and what its concept must have."""
+"""Builds the task that a configuration names, and checks that the concept has what it needs."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,4 +1,4 @@
-"""The task of finding a concept's words (token classification): trained and scored on its labelled sentences.
+"""Task “tagging” (token classification): trains and scores finding the concept's words in its labelled sentences.
 
 The protocol of Lo, Cohen & Barez 2024 (arXiv 2401.01814): the model is fine-tuned with a head for the tags before
 anything is measured, and head and weights are trained together.

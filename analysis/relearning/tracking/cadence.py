@@ -1,4 +1,4 @@
-"""When snapshots are taken: every so many steps, at each doubling of the step, or as often as time allows."""
+"""Decides when snapshots are taken: every n steps, at each doubling of the step, or as often as time allows."""
 
 from collections.abc import Sequence
 

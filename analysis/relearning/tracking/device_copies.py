@@ -1,7 +1,7 @@
-"""Numbers that a device works out, read when they have arrived instead of waiting for them.
+"""Non-blocking copies of losses and snapshot results from the GPU to the CPU.
 
-Waiting for a loss in every step leaves a GPU idle while the next step is prepared. On other devices a number is there at
-once.
+Reading a loss in every step would make the CPU wait, and leave the GPU idle while the next step is prepared. On other devices
+values are copied at once.
 """
 
 from collections import deque
@@ -15,11 +15,11 @@ from torch import Tensor
 __all__ = ["ArrayCopies", "ScalarCopies"]
 
 _IN_FLIGHT = 4
-"""Most numbers under way: so many steps later at most a diverged loss is noticed."""
+"""Copies in flight at most: a diverged loss is noticed at most this many steps later."""
 
 
 class ScalarCopies:
-    """Takes numbers with the step they belong to, and gives them back in order once they are here."""
+    """Copies one scalar for each step, and returns finished copies in the order of their steps."""
 
     def __init__(self, device: torch.device):
         self._device = device
@@ -27,7 +27,7 @@ class ScalarCopies:
         self._coming: deque[tuple[int, Tensor, Any]] = deque()
 
     def put(self, step: int, value: Tensor) -> None:
-        """Start a number's way; waits only for the one so many before it."""
+        """Start copying `value`; waits only if more than four copies are in flight, and then for the oldest."""
         if self._device.type != "cuda":
             self._here.append((step, float(value)))
             return
@@ -40,7 +40,7 @@ class ScalarCopies:
             self._land(wait=True)
 
     def take(self, *, wait: bool = False) -> list[tuple[int, float]]:
-        """The numbers that arrived since the last call; with `wait` all that are under way."""
+        """(step, value) of every copy finished since the last call; with `wait`, of all that were started."""
         while self._coming and (wait or self._coming[0][2].query()):
             self._land(wait=wait)
         here, self._here = self._here, []
@@ -54,10 +54,10 @@ class ScalarCopies:
 
 
 class ArrayCopies:
-    """Results of a pass on their way to the CPU, beside the training that goes on meanwhile."""
+    """Copies the results of a snapshot's passes to the CPU while training goes on."""
 
     def __init__(self, results: Mapping[str, Tensor], device: torch.device):
-        """Start copying; on CUDA on a stream of its own, which begins when the results are worked out."""
+        """Start copying; on CUDA in a stream of its own, which starts once the results are computed."""
         self._results = dict(results)
         self._arrival: Any = None
         if device.type == "cuda":
@@ -69,11 +69,11 @@ class ArrayCopies:
                 self._arrival.record(side)
 
     def ready(self) -> bool:
-        """Whether everything has arrived."""
+        """Whether all copies are finished."""
         return self._arrival is None or self._arrival.query()
 
     def get(self) -> dict[str, np.ndarray]:
-        """The results; waits for them."""
+        """The results as arrays; waits until they are copied."""
         if self._arrival is not None:
             self._arrival.synchronize()
         return {name: result.cpu().numpy() for name, result in self._results.items()}

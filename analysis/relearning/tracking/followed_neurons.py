@@ -1,4 +1,4 @@
-"""The words of a few neurons at every snapshot, from the pass that measures saliency.
+"""Records the top words of a few neurons at every snapshot, in the pass that measures saliency.
 
 Axes: `T` token of the concept's sentences, `K` followed neuron.
 """

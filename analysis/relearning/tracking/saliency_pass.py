@@ -1,4 +1,4 @@
-"""One pass over the labelled text for a snapshot: the saliency of every neuron, worked out and kept on the device.
+"""Computes the saliency of every neuron for a snapshot in one pass over the labelled text, on the device.
 
 Only the sums that the scores need, where `saliency.moments` also keeps what error bars need. Nothing here waits for a CUDA
 device.

@@ -1,4 +1,4 @@
-"""Takes a run's snapshots.
+"""Takes a run's snapshots: task scores, neutral loss, saliency, and words of followed neurons.
 
 Axes: `L` layer, `N` neuron in a layer, `C` concept, `M` saliency method, `T` token, `K` followed neuron.
 """
@@ -127,7 +127,7 @@ class Tracker:
 class Pending:
     """A snapshot whose numbers may still be on their way."""
 
-    observer: Tracker
+    tracker: Tracker
     index: int
     phase: Phase
     step: int
@@ -145,7 +145,7 @@ class Pending:
         Raises:
             ModelFileError: an activation is not finite; names the layer.
         """
-        of, results = self.observer, self.landing.get()
+        of, results = self.tracker, self.landing.get()
         of.cost = self.stopwatch.seconds()
         check_finite(results["scores"], of.model)
         scores = of.task.scores(results)
