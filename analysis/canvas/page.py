@@ -8,6 +8,8 @@ import html
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 from analysis import paths
 from analysis.canvas import control_data, run_data
 from analysis.canvas.assets import MODULE, STYLES
@@ -72,7 +74,7 @@ class CanvasPage:
         Raises:
             RunError: it cannot be written.
         """
-        path = Path(path).expanduser()
+        path = paths.expanded(path)
         try:
             paths.write_atomically(path, self.page.encode())
         except OSError as error:
@@ -106,6 +108,8 @@ def canvas_page(run: RunRecord, view: View | None = None) -> CanvasPage:
     facts, count = run.facts(), run.n_snapshots()
     if facts is None or count < 2:
         raise RunError("The run has no snapshot after the edit yet, so there is nothing to draw.")
+    if not all(np.isfinite(scores).all() for scores in run.snapshot(0).saliency[run.config.concept].values()):
+        raise RunError("The scores of the unedited model are not finite, so there is no scale to draw them on.")
     reference = run_data.reference_index(run, view, count)
     frames = run_data.frames(run, view, facts, 0, count)
     message = pack(

@@ -16,6 +16,7 @@ __all__ = [
     "EVENTS",
     "FACTS",
     "FINE_TUNED",
+    "FROM_MEMORY",
     "LOG",
     "ORIGIN",
     "SNAPSHOTS",
@@ -38,6 +39,8 @@ LOG = "worker.log"
 
 CONFIG = "config.json"
 """A run's configuration, package versions and time of creation; also the configuration of each stage of `ORIGIN`."""
+FROM_MEMORY = "from_memory"
+"""Key in `CONFIG` of a run that was carried out in memory: it has no state to go on from."""
 CONCEPTS = "concepts"
 """Folder of the concepts that the run uses."""
 TEXT = "text.jsonl"

@@ -1,5 +1,6 @@
 """The components that a concept's facts depend on, found by one method, with their table and their map."""
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +9,7 @@ import plotly.graph_objects as go
 
 from analysis.components.circuit import Circuit
 from analysis.concepts import Concept
+from analysis.errors import ConfigError
 from analysis.figures.circuits import circuit_map
 from analysis.localization import Localization, localize
 from analysis.models import LanguageModel
@@ -71,5 +73,7 @@ def find_circuit(
         ConceptError: the facts that the model knows do not suffice.
     """
     concept = load_concept(concept) if isinstance(concept, str) else concept
+    if unknown := settings.keys() - inspect.signature(localize).parameters.keys():
+        raise ConfigError(f"“{min(unknown)}” is not a setting of a localization. See analysis.localization.localize.")
     with shown_progress(f"{concept.name} by {method}", shown=progress) as tell:
         return FoundCircuit(localize(model, concept, method, top=top, seed=seed, progress=tell, **settings))

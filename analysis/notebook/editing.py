@@ -79,5 +79,9 @@ def _selection(
         return Selection(rule="top_k", value=top, **chosen)
     if share is not None:
         return Selection(rule="top_fraction", value=share, **chosen)
-    text = components if isinstance(components, str) else components.format() if components is not None else ""
+    if not isinstance(components, str | NeuronSet | Circuit):
+        raise ConfigError(
+            "components must be names in one text, such as “L5.N123, L7.H3”, a set of neurons, or a circuit."
+        )
+    text = components if isinstance(components, str) else components.format()
     return Selection(rule="explicit", value=0.0, components=text, **chosen)

@@ -1,5 +1,7 @@
 """Load a model or a concept by name, with a progress bar."""
 
+from pathlib import Path
+
 from analysis import concepts, models
 from analysis.concepts import Concept
 from analysis.models import LanguageModel
@@ -10,7 +12,7 @@ __all__ = ["load_concept", "load_model"]
 
 
 def load_model(
-    reference: str = DEFAULT_MODEL, *, device: str = "auto", dtype: str = "float32", progress: bool = True
+    reference: str | Path = DEFAULT_MODEL, *, device: str = "auto", dtype: str = "float32", progress: bool = True
 ) -> LanguageModel:
     """Load a language model; it is fetched first if it is a catalog model that is not here yet.
 
@@ -24,10 +26,10 @@ def load_model(
         PalimpsestError: one subclass for each way this can fail; the message says what to do.
     """
     with shown_progress(f"Loading {reference}", shown=progress) as tell:
-        return models.load(reference, device=device, dtype=dtype, progress=tell)
+        return models.load(str(reference), device=device, dtype=dtype, progress=tell)
 
 
-def load_concept(reference: str, *, label: str | None = None) -> Concept:
+def load_concept(reference: str | Path, *, label: str | None = None) -> Concept:
     """A concept by name (built in, or kept from an upload), or from the path of a file.
 
     Args:
@@ -37,4 +39,4 @@ def load_concept(reference: str, *, label: str | None = None) -> Concept:
     Raises:
         ConceptError: there is no such concept (names the closest), or its file is wrong.
     """
-    return concepts.load(reference, label=label)
+    return concepts.load(str(reference), label=label)

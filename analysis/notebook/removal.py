@@ -13,7 +13,7 @@ from analysis.edits import Edit
 from analysis.edits.recipe import Recipe
 from analysis.errors import ConfigError
 from analysis.evaluation import compare
-from analysis.models import LanguageModel
+from analysis.models import LanguageModel, memory
 from analysis.models.copying import copy_model
 from analysis.notebook.html import table_html
 from analysis.notebook.loading import load_concept
@@ -76,14 +76,18 @@ def remove(
     Raises:
         ConfigError: the model is not in float32.
         EditError: the edit does not fit the model.
+        MemoryShortError: there is no room for the copy.
         ConceptError: the concept lacks what the edit needs.
     """
     concept = load_concept(concept) if isinstance(concept, str) else concept
+    if not isinstance(edit, Edit):
+        raise ConfigError(f"{edit!r} is not an edit. Describe one with prune, reverse or analysis.edit.")
     if model.dtype != "float32":
         raise ConfigError(
             f"Edits need a model in float32, and this one is in {model.dtype}. Load it with dtype=float32."
         )
     recipe = Recipe.of(model, [(concept, edit)], maintain=maintain, threshold=known_threshold)
+    memory.load_estimate(model.n_parameters, model.dtype, str(model.device)).check()
     copied = copy_model(model)
     what = evaluate if isinstance(evaluate, str) else tuple(evaluate)
     with tempfile.TemporaryDirectory() as folder, shown_progress(recipe.describe(), shown=progress) as tell:

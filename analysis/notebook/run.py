@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis import figures, migration, runs
+from analysis import figures, migration, paths, runs
 from analysis.canvas.page import CanvasPage, canvas_page
 from analysis.components.circuit import Circuit
 from analysis.concepts import Concept, text_files
 from analysis.edits import Edit
-from analysis.errors import ConfigError, RunError
+from analysis.errors import ConfigError, PalimpsestError, RunError
 from analysis.models import LanguageModel
+from analysis.notebook.circuits import FoundCircuit
 from analysis.notebook.html import table_html
 from analysis.notebook.loading import load_concept
 from analysis.notebook.progress import shown_progress
@@ -126,7 +127,9 @@ class RelearningRun:
         """
         if kind not in FIGURES:
             raise ConfigError(f"“{kind}” is no figure. Use {', '.join(FIGURES)}.")
-        both = {"run": self} | ({"control": self.control} if self.control else {})
+        both = {"run": self}
+        if (control := self.control) is not None and any(one.phase == "training" for one in control.snapshots):
+            both["control"] = control
         if kind == "recovery":
             return figures.recovery({name: run.snapshots for name, run in both.items()})
         if kind == "f1":
@@ -151,11 +154,14 @@ class RelearningRun:
         """
         if not isinstance(self.record, MemoryRun):
             raise RunError(f"The run is stored in {self.record.path} already. Copy that folder.")
-        return RelearningRun(self.record.save(Path(path).expanduser()))
+        return RelearningRun(self.record.save(paths.expanded(path)))
 
     def __repr__(self) -> str:
         where = self.record.path or "in memory"
-        return f"RelearningRun({self.config.describe()}; {len(self.snapshots)} snapshots, {where})"
+        try:
+            return f"RelearningRun({self.config.describe()}; {self.record.n_snapshots()} snapshots, {where})"
+        except (PalimpsestError, OSError) as error:  # a list of runs must print even if one of them is damaged
+            return f"RelearningRun(damaged: {error}; {where})"
 
     def _repr_html_(self) -> str:
         control = ", with a control run" if self.record.control else ""
@@ -175,6 +181,8 @@ class RelearningRun:
         base = taken[0]
         began = next((one for one in taken if one.phase == "edited"), base)
         if step is None:
+            if taken[-1].phase != "training":
+                raise RunError("The run has no snapshot after a training step yet.")
             return base, began, taken[-1]
         now = next((one for one in taken if one.phase == "training" and one.step == step), None)
         if now is None:
@@ -206,7 +214,7 @@ def relearn(
     control: bool = False,
     seed: int = 0,
     track: Sequence[Concept | str] = (),
-    train_only: str | Circuit = "",
+    train_only: str | Circuit | FoundCircuit = "",
     progress: bool = True,
     **settings: Any,
 ) -> RelearningRun:
@@ -237,6 +245,11 @@ def relearn(
         raise ConfigError(
             f"Relearning needs a model in float32, and this one is in {model.dtype}. Load it with dtype=float32."
         )
+    by_name = {one.name: one for one in reversed(concepts)}
+    if clash := next((one.name for one in concepts if by_name[one.name] != one), None):
+        raise ConfigError(f"Two different concepts are called “{clash}”. Rename one of them.")
+    if edit is not None and not isinstance(edit, Edit):
+        raise ConfigError(f"{edit!r} is not an edit. Describe one with prune, reverse or analysis.edit.")
     given = {"model", "concept", "device"} & settings.keys()
     if given:
         raise ConfigError(f"{', '.join(sorted(given))} come with the model and the concept; leave them out.")
@@ -248,8 +261,8 @@ def relearn(
             steps=steps,
             control=control and edit is not None,
             seed=seed,
-            track=tuple(one.name for one in concepts[1:]),
-            train_only=train_only if isinstance(train_only, str) else train_only.format(),
+            track=tuple(name for name in dict.fromkeys(one.name for one in concepts[1:]) if name != concepts[0].name),
+            train_only=_component_names(train_only),
             device=str(model.device),
             **settings,
         )
@@ -264,8 +277,17 @@ def relearn(
         def report(stage: str, step: int) -> None:
             tell(stage, step + (steps if stage.startswith("control") else 0))
 
-        by_name = {one.name: one for one in concepts}
         return RelearningRun(run_in_memory(model, config, concepts=by_name, text=text, report=report))
+
+
+def _component_names(chosen: str | Circuit | FoundCircuit) -> str:
+    """Names of the components that training is confined to; an empty circuit must not mean the whole model."""
+    if isinstance(chosen, str):
+        return chosen
+    circuit = chosen.circuit if isinstance(chosen, FoundCircuit) else chosen
+    if not isinstance(circuit, Circuit) or not circuit.components:
+        raise ConfigError("train_only must name components, such as “L5.MLP, L7.H3”, or be a circuit that has some.")
+    return circuit.format()
 
 
 def open_run(name: str | Path) -> RelearningRun:

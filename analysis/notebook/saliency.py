@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 
 from analysis import figures, paths, saliency
 from analysis.components.neurons import NeuronSet
-from analysis.components.sites import MLP, site_named
+from analysis.components.sites import HEADS, MLP, site_named
 from analysis.concepts import Concept
 from analysis.errors import ConfigError
 from analysis.models import LanguageModel
@@ -59,19 +59,29 @@ class SaliencyScores:
             top: Mark so many of the strongest.
         """
         site = site_named(self.result.site)
-        marked = self.top(top) if top else None
+        marked = self._strongest(top) if top else None
         figure = figures.saliency_map(self.scores, METHODS[self.result.method].short_unit, selected=marked, site=site)
         title = f"{self.result.concept}: {METHODS[self.result.method].title}"
         return figure.update_layout(title={"text": title}, margin={"t": 60})
 
-    def top(self, k: int) -> NeuronSet:
-        """The k strongest units: what `prune` and `reverse` take.
+    def top(self, k: int) -> NeuronSet | str:
+        """The k strongest units, as `prune` and `reverse` take them: a set of neurons, or names of attention heads.
 
         Raises:
-            ConfigError: k is below 1, or more than were measured.
+            ConfigError: k is below 1, or more than were measured; or the units are residual dimensions, which no edit of
+                components can prune.
         """
-        if not 1 <= k <= self.result.n_measured:
-            raise ConfigError(f"Take 1 to {self.result.n_measured:,} units, not {k}.")
+        chosen, site = self._strongest(k), site_named(self.result.site)
+        if site == MLP:
+            return chosen
+        if site == HEADS:
+            return ", ".join(site.label(neuron.layer, neuron.index) for neuron in chosen)
+        raise ConfigError(f"A {site.unit} has no weights of its own that could be pruned. Measure neurons or heads.")
+
+    def _strongest(self, k: int) -> NeuronSet:
+        """The k strongest units of whatever site, as flat indices."""
+        if not isinstance(k, int) or not 1 <= k <= self.result.n_measured:
+            raise ConfigError(f"Take 1 to {self.result.n_measured:,} units, not {k!r}.")
         n_layers, width = self.scores.shape
         return NeuronSet(self.result.order[:k], (n_layers, width))
 
@@ -79,14 +89,17 @@ class SaliencyScores:
         """Write the table with units and provenance inside; the ending says how: .csv, .parquet or .json.
 
         Raises:
-            ConfigError: another ending.
+            ConfigError: another ending, or the file cannot be written.
         """
-        path = Path(path).expanduser()
+        path = paths.expanded(path)
         form = path.suffix.lstrip(".")
         if form not in FORMATS:
             raise ConfigError(f"“{path.name}” has an unknown ending. Use .{', .'.join(FORMATS)}.")
         table, metadata = saliency_table(self.result)
-        paths.write_atomically(path, table_bytes(table, form, metadata))
+        try:
+            paths.write_atomically(path, table_bytes(table, form, metadata))
+        except OSError as error:
+            raise ConfigError(f"{path} cannot be written ({error.strerror}). Name another file.") from error
         return path
 
     def __repr__(self) -> str:

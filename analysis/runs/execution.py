@@ -115,6 +115,11 @@ def resume(
 def _check(run: RunDirectory, steps: int | None) -> None:
     """Refuse what `prepare` refuses, without a change."""
     run.reread()
+    if run.record.get(layout.FROM_MEMORY):
+        raise RunError(
+            f"“{run.name}” was carried out in memory and saved without the state of its training, so it cannot go on. "
+            "Start a new run."
+        )
     _check_at_rest(run, run.name)
     if (control := run.control) is not None:
         _check_at_rest(control, f"{run.name}: control")

@@ -3,20 +3,24 @@
 A `MemoryRun` answers the same questions as a `RunDirectory` (`record.RunRecord`).
 """
 
+import gc
+import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from analysis import relearning, runs
-from analysis.concepts import Concept, Sentence
+from analysis import paths, relearning, runs
+from analysis.concepts import Concept, Sentence, text_files
 from analysis.errors import RunError
 from analysis.jobs import JobStatus, layout
 from analysis.models import LanguageModel
 from analysis.models.copying import copy_model
 from analysis.relearning import Beginning, RelearnConfig, RunStart, Snapshot, StepReport
+from analysis.relearning.resources import ModelSize, memory_estimate
 from analysis.runs.directory import RunDirectory
 from analysis.runs.files import RunFacts
 
@@ -31,12 +35,14 @@ class MemoryRun:
 
     path: Path | None = None
 
-    def __init__(self, config: RelearnConfig, concepts: Mapping[str, Concept]):
+    def __init__(self, config: RelearnConfig, concepts: Mapping[str, Concept], text: Sequence[str] = ()):
         self.config = config
         self.created = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self.control: MemoryRun | None = None
         self.model: LanguageModel | None = None
         """The model as the run left it: edited and retrained."""
+        self.text = tuple(text)
+        """What the configuration's `text` named, as it was read."""
         self._concepts = dict(concepts)
         self._start: RunStart | None = None
         self._snapshots: list[Snapshot] = []
@@ -76,25 +82,35 @@ class MemoryRun:
         """
         if self._start is None:
             raise RunError("The run has found nothing yet, so there is nothing to save.")
-        saved = runs.create(self.config, path, concepts=self._concepts)
+        saved = runs.create(self.config, path, concepts=self._concepts, fill=self._store_text)
         try:
             self._write(saved)
             if self.control is not None:
+                folder = saved.path / layout.CONTROL
                 self.control._write(
-                    runs.create(self.control.config, saved.path / layout.CONTROL, concepts=self._concepts)
+                    runs.create(self.control.config, folder, concepts=self._concepts, fill=self._store_text)
                 )
-        except OSError as error:
-            raise RunError(f"{path} cannot be written ({error.strerror}). Name another folder.") from error
+        except BaseException as error:
+            shutil.rmtree(saved.path, ignore_errors=True)
+            if isinstance(error, OSError):
+                raise RunError(f"{path} cannot be written ({error.strerror}). Name another folder.") from error
+            raise
         return saved
+
+    def _store_text(self, folder: Path) -> None:
+        """Keep the very text that was trained on: its file may have changed since."""
+        if self.text:
+            text_files.store(folder / layout.TEXT, self.text)
 
     def _write(self, saved: RunDirectory) -> None:
         assert self._start is not None  # `save` and a control's beginning look to it
         saved.write_start(self._start)
         for snapshot in self._snapshots:
             saved.write_snapshot(snapshot)
-        for event in self._events:
-            details = {name: value for name, value in event.items() if name not in ("kind", "time")}
-            saved.append_event(event["kind"], **details)
+        lines = "".join(json.dumps(event) + "\n" for event in self._events)
+        paths.write_atomically(saved.path / layout.EVENTS, lines.encode())
+        record = saved.record | {"created": self.created, layout.FROM_MEMORY: True}
+        paths.write_atomically(saved.path / layout.CONFIG, json.dumps(record, indent=2).encode())
         saved.write_status(self._status)
 
     def _execute(
@@ -103,10 +119,9 @@ class MemoryRun:
         *,
         beginning: Beginning | None,
         neutral: tuple[Sentence, ...] | None,
-        text: Sequence[str],
         report: Report,
     ) -> None:
-        """Carry it out on `model`, whose weights change."""
+        """Carry it out on `model`, whose weights change; an interrupt keeps what there is, as a stopped run."""
         began, done = time.monotonic(), 0
 
         def started(found: RunStart) -> None:
@@ -128,23 +143,29 @@ class MemoryRun:
 
         # Must be set before CUDA starts, for deterministic matrix products.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        for snapshot in relearning.run(
-            self.config,
-            model=model,
-            concepts=self._concepts,
-            neutral=neutral,
-            text=text,
-            beginning=beginning,
-            on_start=started,
-            on_step=step,
-            on_fine_tune=tuned,
-            on_progress=stage,
-        ):
-            self._snapshots.append(snapshot)
+        state, message = "finished", "Finished"
+        try:
+            for snapshot in relearning.run(
+                self.config,
+                model=model,
+                concepts=self._concepts,
+                neutral=neutral,
+                text=self.text,
+                beginning=beginning,
+                on_start=started,
+                on_step=step,
+                on_fine_tune=tuned,
+                on_progress=stage,
+            ):
+                self._snapshots.append(snapshot)
+        except KeyboardInterrupt:
+            if not self._snapshots:
+                raise
+            state, message = "stopped", "Interrupted"
         self._status = JobStatus(
-            state="finished",
-            message="Finished",
-            step=self.config.steps,
+            state=state,
+            message=message,
+            step=done,
             snapshots=len(self._snapshots),
             device=str(model.device),
             heartbeat=time.time(),
@@ -178,19 +199,21 @@ def run_in_memory(
         PalimpsestError: the model or a concept cannot be used, or there is too little memory.
     """
     report = report or (lambda what, step: None)
-    run = MemoryRun(config, concepts)
+    memory_estimate(config, ModelSize.of(model), str(model.device)).check()
+    run = MemoryRun(config, concepts, text)
     run.model = copy_model(model)
-    run._execute(run.model, beginning=None, neutral=neutral, text=text, report=report)
-    if config.control and config.edit is not None:
+    run._execute(run.model, beginning=None, neutral=neutral, report=report)
+    if config.control and config.edit is not None and run.status().state == "finished":
         found = run.facts()
         assert found is not None  # it was reported before the first snapshot
         beginning = Beginning(facts=found.table, base=run.snapshot(0), followed=found.followed)
-        run.control = MemoryRun(config.as_control(), concepts)
+        gc.collect()  # what the run's training held, before the control takes as much
+        run.control = MemoryRun(config.as_control(), concepts, text)
         run.control._execute(
             copy_model(model),
             beginning=beginning,
             neutral=neutral,
-            text=text,
             report=lambda what, step: report(f"control: {what}", step),
         )
+    gc.collect()
     return run

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -152,10 +153,16 @@ def test_a_circuit_is_found_and_confines_training(tiny_model: LanguageModel, tin
         (lambda model, concept: relearn(model, concept, device="cpu"), "leave them out"),
         (lambda model, concept: measure_saliency(model, concept, "by guess"), "no saliency method"),
         (lambda model, concept: measure_saliency(model, concept).top(0), "Take 1 to"),
+        (lambda model, concept: measure_saliency(model, concept).top(2.5), "Take 1 to"),
+        (lambda model, concept: relearn(model, concept, train_only=["L1.MLP"]), "train_only must name"),
+        (lambda model, concept: relearn(model, concept, edit="npo"), "not an edit"),
+        (lambda model, concept: remove(model, concept, "npo"), "not an edit"),
+        (lambda model, concept: prune(components=["L1.N2"]), "names in one text"),
+        (lambda model, concept: find_circuit(model, concept, bogus=1), "not a setting"),
         (lambda model, concept: relearn(model, concept, steps=1, **SMALL).figure("pie"), "no figure"),
     ],
 )
-def test_wrong_calls_say_what_is_right(tiny_model: LanguageModel, tiny_concept: Concept, wrong, message: str):
+def test_wrong_calls_say_what_is_right(unchecked_types: None, tiny_model, tiny_concept, wrong, message: str):
     with pytest.raises(PalimpsestError, match=message):
         wrong(tiny_model, tiny_concept)
 
@@ -165,3 +172,72 @@ def test_other_precisions_are_refused_for_training(tiny_folder: Path, tiny_conce
     for call in (relearn, lambda model, concept: remove(model, concept, prune(top=2))):
         with pytest.raises(ConfigError, match="float32"):
             call(model, tiny_concept)
+
+
+def test_the_strongest_heads_stay_heads(tiny_model: LanguageModel, tiny_concept: Concept):
+    """A head must not become the neuron of the same number, and a residual dimension cannot be pruned."""
+    scores = measure_saliency(tiny_model, tiny_concept, "probeless", site="attn.hook_z", progress=False)
+    layer, head = np.unravel_index(scores.scores.argmax(), scores.scores.shape)
+    assert scores.top(1) == f"L{layer}.H{head}"
+    assert prune(components=scores.top(2)).selection.components == scores.top(2)
+    assert isinstance(scores.figure(top=2), go.Figure)
+    residual = measure_saliency(tiny_model, tiny_concept, "probeless", site="hook_resid_post", progress=False)
+    with pytest.raises(ConfigError, match="no weights of its own"):
+        residual.top(2)
+
+
+def test_two_concepts_of_one_name_are_refused(tiny_model: LanguageModel, tiny_concept: Concept, tiny_shapes: Concept):
+    other = replace(tiny_shapes, name=tiny_concept.name)
+    with pytest.raises(ConfigError, match="Two different concepts"):
+        relearn(tiny_model, tiny_concept, steps=1, track=[other], progress=False, **SMALL)
+    run = relearn(tiny_model, tiny_concept, steps=1, track=[tiny_shapes, tiny_shapes], progress=False, **SMALL)
+    assert run.config.track == (tiny_shapes.name,)
+
+
+def test_a_saved_run_cannot_go_on_and_keeps_its_text_and_times(tiny_model, tiny_concept, tmp_path: Path):
+    from analysis.runs import execution
+
+    text = tmp_path / "text.txt"
+    text.write_text("The kettle is by the window.\nThe train is late.\n")
+    run = relearn(
+        tiny_model,
+        tiny_concept,
+        steps=2,
+        text=str(text),
+        text_share=0.25,
+        progress=False,
+        **(SMALL | {"neutral_share": 0.25}),
+    )
+    text.write_text("Something else.\n")
+    saved = run.save(tmp_path / "run").record
+    assert "kettle" in " ".join(saved.text())
+    assert (saved.created, saved.events()) == (run.record.created, run.record.events())
+    with pytest.raises(RunError, match="carried out in memory"):
+        execution.resume(saved, steps=4)
+
+
+def test_an_interrupt_keeps_what_there_is(tiny_model, tiny_concept, monkeypatch: pytest.MonkeyPatch):
+    from analysis.relearning.trainer import Trainer
+
+    original = Trainer.step
+
+    def interrupted(self):
+        if self.done == 2:
+            raise KeyboardInterrupt
+        return original(self)
+
+    monkeypatch.setattr(Trainer, "step", interrupted)
+    run = relearn(tiny_model, tiny_concept, edit=prune(top=3), steps=5, control=True, progress=False, **SMALL)
+    assert (run.record.status().state, run.control) == ("stopped", None)
+    assert [one.step for one in run.snapshots][-1] in (1, 2)
+
+
+def test_a_damaged_run_does_not_hide_the_others(
+    unchecked_types: None, tmp_path: Path, monkeypatch, tiny_model, tiny_concept
+):
+    monkeypatch.setenv("PALIMPSEST_HOME", str(tmp_path))
+    run = relearn(tiny_model, tiny_concept, steps=1, progress=False, **SMALL)
+    run.save(tmp_path / "runs" / "good")
+    run.save(tmp_path / "runs" / "bad")
+    (tmp_path / "runs" / "bad" / "config.json").write_text("{")
+    assert "damaged" in repr(analysis.list_runs())
