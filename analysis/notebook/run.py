@@ -127,7 +127,7 @@ class RelearningRun:
         """
         if kind not in FIGURES:
             raise ConfigError(f"“{kind}” is no figure. Use {', '.join(FIGURES)}.")
-        both = {"run": self}
+        both: dict[str, RelearningRun] = {"run": self}
         if (control := self.control) is not None and any(one.phase == "training" for one in control.snapshots):
             both["control"] = control
         if kind == "recovery":
