@@ -131,7 +131,7 @@ def test_a_new_method_is_one_file(tmp_path: Path, tiny_folder: Path, tiny_concep
         )
         return json.loads(done.stdout)
 
-    assert list(command("methods")["methods"])[-1] == "largest_mean"
+    assert "largest_mean" in command("methods")["methods"]
     found = command(
         "saliency",
         "--model",
