@@ -34,6 +34,7 @@ from tests.small_runs import Finished, finished_runs
 
 _REAL_HOME = Path(os.environ.get("PALIMPSEST_HOME") or Path.home() / ".palimpsest").expanduser()
 
+_LONGEST_FIRST = ("browser", "slow_model")
 _FACTS = (
     ("France", "Paris", "retrained"),
     ("Italy", "Rome", "retrained"),
@@ -70,8 +71,11 @@ _NEUTRAL = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let `slow_model` tests come last, so that a failure of a cheap test is seen first."""
-    items.sort(key=lambda item: item.get_closest_marker("slow_model") is not None)
+    """Order by cost. One process takes `slow_model` tests last, so that a failure of a cheap test is seen first. Several
+    processes take the longest files first, so that none works on alone at the end: those of the browser, which mostly wait.
+    """
+    several = "PYTEST_XDIST_WORKER" in os.environ
+    items.sort(key=lambda item: [item.get_closest_marker(mark) is None for mark in _LONGEST_FIRST], reverse=not several)
 
 
 def pytest_collection_finish() -> None:
