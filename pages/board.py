@@ -17,8 +17,7 @@ entries = [removal_view.entry(removal) for removal in found]
 here = [one for one in entries if (one.model, one.concept) == (viewer_model.chosen().reference, concept.name)]
 finished = [one for one in here if one.outcome is not None]
 with st.expander("Carry out several methods", expanded=not finished, icon=":material/add:"):
-    if removal_form.queue_form(concept):
-        st.rerun()
+    removal_form.queue_form(concept)
 board_view.under_way(found, {one.name for one in here})
 if not finished:
     done = "None of the removals on it has finished" if here else "Nothing has been done to it"

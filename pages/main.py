@@ -9,7 +9,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from ui.app import shell, streamlit_patches
+from ui.app import shell, streamlit_patches, viewer_model
 
 ICON = Path(__file__).parent.parent / "ui" / "assets" / "icon.svg"
 
@@ -17,6 +17,7 @@ st.set_page_config(page_title="Palimpsest", page_icon=str(ICON), layout="wide")
 streamlit_patches.apply()
 shell.restore_choices()
 page = st.navigation(shell.navigation())
+viewer_model.write_url()
 place = shell.sidebar()
 try:
     with suppress(shell.PageEnd):

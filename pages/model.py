@@ -5,6 +5,7 @@ import streamlit as st
 from analysis import concepts
 from analysis.models import catalog, memory
 from ui.app import shell, tokens, viewer_model
+from ui.app.actions import action_button
 
 shell.page_header(
     "Model", "Choose a model and a concept. A real model is chosen already; everything else works from here."
@@ -96,18 +97,20 @@ with st.expander("Upload a concept"):
     label = two.text_input("Label or relation", placeholder="if there are several: LOC, P103").strip()
     template = three.text_input("Template for CSV facts", placeholder="The capital of {subject} is").strip()
     uploads = st.file_uploader("File, or two that belong together", type=concepts.ENDINGS, accept_multiple_files=True)
-    if uploads and st.button("Check and keep"):
+
+    def keep() -> None:
         st.session_state.pop("kept", None)
-        with shell.shown_errors():
-            parsed = concepts.parse_files(
-                {upload.name: upload.getvalue() for upload in uploads},
-                templates=(template,) if template else (),
-                label=label or None,
-                name=name or None,
-            )
-            concepts.save(parsed)
-            st.session_state["kept"] = parsed
-            st.rerun()  # the sidebar offers it then
+        parsed = concepts.parse_files(
+            {upload.name: upload.getvalue() for upload in uploads},
+            templates=(template,) if template else (),
+            label=label or None,
+            name=name or None,
+        )
+        concepts.save(parsed)
+        st.session_state["kept"] = parsed  # the page is drawn again, and the sidebar offers it
+
+    if uploads:
+        action_button("Check and keep", keep, key="keep concept")
     kept = st.session_state.get("kept") if uploads else st.session_state.pop("kept", None)
     if uploads and kept is not None:
         labelled = sum(bool(sentence.spans) for sentence in kept.sentences)

@@ -4,6 +4,7 @@ import streamlit as st
 
 from analysis import runs
 from ui.app import queue_view, shell, viewer_model
+from ui.app.actions import action_button
 from ui.app.tokens import escaped
 from ui.relearn import live, run_controls, run_form, run_list
 
@@ -26,9 +27,14 @@ def new_run() -> None:
         ready = bool(concept.facts) or config.task == "tagging"
         if not ready:
             st.info("This concept has no facts, so there is nothing to retrain on. Choose another, or upload facts.")
-        if st.button("Start relearning", type="primary", icon=":material/play_arrow:", disabled=not ready):
+
+        def start() -> None:
             run = runs.start(config, concepts={concept.name: concept}, owner=viewer_model.owner())
-            shell.set_widgets(run=run.name, new_run=False)  # closes the form and shows the new run
+            shell.set_widgets_later(run=run.name, new_run=False)  # closes the form and shows the new run
+
+        action_button(
+            "Start relearning", start, key="start", type="primary", icon=":material/play_arrow:", disabled=not ready
+        )
 
 
 @st.fragment

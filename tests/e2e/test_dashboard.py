@@ -1,66 +1,36 @@
 """The main job in a real browser, on the real default model: load, look, prune, relearn, watch, reload, deep link."""
 
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.dashboard_server import served
+from tests.e2e.conftest import OpenPage
 
 expect.set_options(timeout=180_000)
 pytestmark = [pytest.mark.browser, pytest.mark.slow_model]
 
-_CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 _PATIENCE = 180_000
-# On a deep link Streamlit's own client looks for its server below the page's path first, and is answered 404.
-_OWN_PROBES = re.compile(r"/_stcore/(health|host-config)$")
 
 
 @pytest.fixture(scope="module")
-def server(default_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(browser: Browser, default_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A cold dashboard with a home of its own that shares only the converted model."""
-    if _CHROMIUM is None:
-        pytest.skip("no Chromium on this machine (Debian: apt install chromium)")
     home = tmp_path_factory.mktemp("e2e-home")
     (home / "models").symlink_to(default_model_folder.parent, target_is_directory=True)
     with served(home) as url:
         yield url
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=arguments)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page whose console errors and requests to other hosts fail the test."""
-    page = browser.new_page(viewport={"width": 1400, "height": 1200})
-    complaints: list[str] = []
-
-    def heard(message: ConsoleMessage) -> None:
-        if message.type == "error" and not _OWN_PROBES.search(message.location.get("url", "")):
-            complaints.append(message.text)
-
-    page.on("console", heard)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda sent: None if _is_local(sent.url) else complaints.append(f"asked for {sent.url}"))
+def page(open_page: OpenPage) -> Page:
+    page = open_page()
     page.set_default_timeout(_PATIENCE)
-    yield page
-    page.close()
-    assert complaints == []
-
-
-def _is_local(url: str) -> bool:
-    return url.startswith(("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:"))
+    return page
 
 
 def _settled(page: Page) -> None:

@@ -1,14 +1,13 @@
 """The live view of a run in a real browser: how often a snapshot draws the page anew, and what travels for it."""
 
 import json
-import shutil
 import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Locator, Page, WebSocketRoute, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, WebSocketRoute, expect
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
@@ -16,11 +15,11 @@ from analysis import runs
 from analysis.concepts import Concept
 from analysis.runs import RunDirectory, execution
 from tests.dashboard_server import served
+from tests.e2e.conftest import OpenPage
 from tests.replayed_run import ReplayedRun
 from tests.small_runs import small_run
 
 pytestmark = pytest.mark.browser
-_CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 _A_FEW = 2
 """Reruns that may come on top of one for each snapshot: the page itself, and a change of the run's state."""
 _SETTLED = 1500
@@ -77,10 +76,8 @@ def _header(message: bytes) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def home(tiny_folder: Path, tiny_concept: Concept, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(browser: Browser, tiny_folder: Path, tiny_concept: Concept, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home folder with one finished run of 14 snapshots."""
-    if _CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
     home = tmp_path_factory.mktemp("home")
     config = small_run(tiny_folder, tiny_concept, steps=12, snapshot_every=1)
     execution.execute(runs.create(config, home / "runs" / "one", concepts={tiny_concept.name: tiny_concept}))
@@ -103,17 +100,8 @@ def run(home: Path) -> Iterator[ReplayedRun]:
 
 
 @pytest.fixture
-def page() -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=arguments)
-        page = browser.new_page(viewport={"width": 1400, "height": 1200})
-        complaints: list[str] = []
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.set_default_timeout(60_000)
-        yield page
-        browser.close()
-    assert complaints == []
+def page(open_page: OpenPage) -> Page:
+    return open_page()
 
 
 def _opened(page: Page, server: str, count: int) -> Locator:

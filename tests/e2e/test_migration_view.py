@@ -1,11 +1,10 @@
 """The migration view in a real browser, on a run of a tiny model: keys, card, files, one step for the whole page."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from analysis import runs
 from analysis.canvas.assets import MODULE
@@ -14,15 +13,15 @@ from analysis.edits import ComponentEdit, Selection
 from analysis.relearning import RelearnConfig
 from analysis.runs import execution
 from tests.dashboard_server import served
+from tests.e2e.conftest import OpenPage
 
 pytestmark = pytest.mark.browser
-_CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="module")
-def server(tiny_folder: Path, tiny_concept: Concept, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    if _CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
+def server(
+    browser: Browser, tiny_folder: Path, tiny_concept: Concept, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     home = tmp_path_factory.mktemp("home")
     config = RelearnConfig(
         model=str(tiny_folder),
@@ -42,17 +41,8 @@ def server(tiny_folder: Path, tiny_concept: Concept, tmp_path_factory: pytest.Te
 
 
 @pytest.fixture(params=["light", "dark"])
-def page(request: pytest.FixtureRequest) -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=_CHROMIUM, args=arguments)
-        page = browser.new_page(viewport={"width": 1400, "height": 1400}, color_scheme=request.param)
-        complaints: list[str] = []
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.set_default_timeout(60_000)
-        yield page
-        browser.close()
-    assert complaints == []
+def page(request: pytest.FixtureRequest, open_page: OpenPage) -> Page:
+    return open_page(color_scheme=request.param)
 
 
 def _opened(page: Page, server: str) -> tuple[Locator, int]:

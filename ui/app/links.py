@@ -9,7 +9,7 @@ from ui.app.tokens import escaped
 
 __all__ = ["check", "go_to"]
 
-_ON_EVERY_PAGE = ("model", "pins")
+_ON_EVERY_PAGE = ("model", "device", "dtype", "pins")
 """URL parameters without a widget, with the same meaning on every page."""
 
 
@@ -26,8 +26,8 @@ def go_to(page: str, **parameters: str) -> NoReturn:
     st.switch_page(page, query_params=kept | parameters)
 
 
-def check(key: str, options: Collection[str]) -> None:
-    """Show a message if the URL gives a widget a value that is not among its options; call it before drawing the widget.
+def check(key: str, options: Collection[str]) -> bool:
+    """Whether the URL gives a widget only values that it has; if not, a message says so. Call it before drawing the widget.
 
     Streamlit drops such a value silently and shows the default, which is not what the link was made for.
 
@@ -44,3 +44,4 @@ def check(key: str, options: Collection[str]) -> None:
             icon=":material/link_off:",
             duration="long",
         )
+    return not unknown

@@ -25,6 +25,7 @@ __all__ = [
     "restore_choices",
     "select_existing",
     "set_widgets",
+    "set_widgets_later",
     "shown_errors",
     "sidebar",
     "sidebar_status",
@@ -74,8 +75,13 @@ def set_widgets(**values: object) -> NoReturn:
     Writing to the session's state is not enough: the browser may have sent a rerun of a live view in the meantime. That
     request carries the old values of the widgets, is merged with the new run, and its values would win.
     """
-    st.session_state[_SET_BY_CODE] = values
+    set_widgets_later(**values)
     st.rerun()
+
+
+def set_widgets_later(**values: object) -> None:
+    """Set widgets by key when the whole page is drawn next (`set_widgets`)."""
+    st.session_state[_SET_BY_CODE] = values
 
 
 class PageEnd(Exception):
@@ -117,6 +123,8 @@ def select_existing(label: str, names: Sequence[str], key: str, default: int = 0
         if not was_drawn:  # from then on the widget writes the URL
             st.query_params[key] = names[default]
         st.session_state[key] = names[default]
+    elif in_url is None and was_drawn:  # set by code before the widget was drawn for the first time
+        st.query_params[key] = st.session_state[key]
     chosen = st.selectbox(label, names, index=None, key=key, bind="query-params")
     if not was_drawn and in_url is not None and in_url not in names:  # Streamlit has removed it from the URL
         st.session_state[notice], st.session_state[f"{key} {_LAST}"] = in_url, names[default]

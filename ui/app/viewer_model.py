@@ -18,7 +18,7 @@ from analysis.components.sites import MLP, Site, site_named
 from analysis.concepts import Concept, Fact, dump_jsonl, parse
 from analysis.errors import PalimpsestError, UnknownModelError
 from analysis.models import catalog, fetch, memory
-from ui.app import background
+from ui.app import background, links
 from ui.app.model_holder import Choice, ModelHolder, Notice
 
 if TYPE_CHECKING:  # importing torch and TransformerLens takes seconds: only when a model is loaded
@@ -49,11 +49,14 @@ __all__ = [
     "scan",
     "unload",
     "workbench",
+    "write_url",
 ]
 
 _CHOICE, _WORKBENCH, _UNLOADED, _DOWNLOAD = "model_choice", "workbench", "unloaded", "may_download"
 _PLACE = "loading_place"
 """Keys of the session's state."""
+_IN_URL = {"model": "reference", "device": "device", "dtype": "dtype"}
+"""URL parameter -> field of the choice."""
 
 
 @dataclass
@@ -76,11 +79,30 @@ def _drop_references() -> None:
 
 
 def chosen() -> Choice:
-    """The session's choice: made on the page, else given by the URL (`?model=`), else the default model."""
+    """The session's choice: made on the page, else given by the URL (`?model=&device=&dtype=`), else the defaults."""
     if _CHOICE not in st.session_state:
-        reference = st.query_params.get("model", catalog.DEFAULT_MODEL)
-        st.session_state[_CHOICE] = Choice(reference=reference)
+        given = {field: st.query_params[key] for key, field in _IN_URL.items() if st.query_params.get(key)}
+        if "device" in given and not links.check("device", devices()):
+            del given["device"]
+        if "dtype" in given and not links.check("dtype", memory.DTYPE_BYTES):
+            del given["dtype"]
+        st.session_state[_CHOICE] = Choice(**given)
     return st.session_state[_CHOICE]
+
+
+def write_url() -> None:
+    """Write the session's choice to the URL, which loses it when another page is opened; defaults are left out.
+
+    So a page that is loaded again, or opened by somebody else, computes with the same model.
+    """
+    choice, default = chosen(), Choice()
+    for key, field in _IN_URL.items():
+        value = getattr(choice, field)
+        if value != getattr(default, field):
+            if st.query_params.get(key) != value:
+                st.query_params[key] = value
+        elif key in st.query_params:
+            del st.query_params[key]
 
 
 def choose(choice: Choice) -> None:
@@ -88,10 +110,7 @@ def choose(choice: Choice) -> None:
     if choice != chosen():
         close_workbench()
     st.session_state[_CHOICE] = choice
-    if choice.reference == catalog.DEFAULT_MODEL:
-        st.query_params.pop("model", None)
-    else:
-        st.query_params["model"] = choice.reference
+    write_url()
 
 
 def replace(choice: Choice) -> None:

@@ -5,6 +5,7 @@ import streamlit as st
 from analysis.runs import execution
 from analysis.runs.directory import RunDirectory
 from ui.app import shell, viewer_model
+from ui.app.actions import action_button
 from ui.app.tokens import escaped
 from ui.surgery import edit_form
 
@@ -18,10 +19,11 @@ def run_controls(run: RunDirectory) -> None:
         return
     left, middle, right = st.columns(3)
     incomplete = not run.is_complete() or (not control.is_complete() if control is not None else run.has_control())
-    if incomplete and left.button("Go on", icon=":material/play_arrow:", width="stretch", help=_starting_point(run)):
-        with shell.shown_errors():
-            execution.restart(run, owner=viewer_model.owner())
-        st.rerun()
+    if incomplete:
+        action_button(
+            "Go on", lambda: execution.restart(run, owner=viewer_model.owner()), key=f"go on {run.name}", place=left,
+            icon=":material/play_arrow:", width="stretch", help=_starting_point(run),
+        )  # fmt: skip
     if not incomplete:
         with left.popover("More steps", icon=":material/fast_forward:", width="stretch"):
             _more(run)
@@ -45,10 +47,10 @@ def _more(run: RunDirectory) -> None:
     st.caption("It continues from the last checkpoint. The learning-rate schedule covers all steps.")
     now = run.config.steps
     steps = int(st.number_input("Steps in all", now + 1, 1_000_000, 2 * now, key=f"more {run.name}"))
-    if st.button("Go on", key=f"more of {run.name}", type="primary"):
-        with shell.shown_errors():
-            execution.restart(run, steps=steps, owner=viewer_model.owner())
-        st.rerun()
+    action_button(
+        "Go on", lambda: execution.restart(run, steps=steps, owner=viewer_model.owner()), key=f"more of {run.name}",
+        type="primary",
+    )  # fmt: skip
 
 
 def _branch(run: RunDirectory) -> None:
@@ -57,14 +59,16 @@ def _branch(run: RunDirectory) -> None:
         "A new run that begins with the weights of a checkpoint, with the edit chosen above under “New run” on top: "
         f"**{escaped(edit.describe())}**."
     )
-    step = st.selectbox("Checkpoint after step", run.checkpoints()[::-1], key=f"branch at {run.name}")
+    step = int(st.selectbox("Checkpoint after step", run.checkpoints()[::-1], key=f"branch at {run.name}") or 0)
     steps = int(st.number_input("Steps", 1, 1_000_000, run.config.steps, key=f"branch steps {run.name}"))
     edited = st.toggle(
         "With the edit", edit != run.config.edit, key=f"branch edit {run.name}",
         help="Off: only train on. The run's own edit is in its checkpoints already.",
     )  # fmt: skip
-    if step is not None and st.button("Start the branch", key=f"branch of {run.name}", type="primary"):
-        with shell.shown_errors():
-            new = execution.branch(run, int(step), edit=edit if edited else None, steps=steps)
-            execution.restart(new, owner=viewer_model.owner())
-        shell.set_widgets(run=new.name)
+
+    def start() -> None:
+        new = execution.branch(run, step, edit=edit if edited else None, steps=steps)
+        execution.restart(new, owner=viewer_model.owner())
+        shell.set_widgets_later(run=new.name)
+
+    action_button("Start the branch", start, key=f"branch of {run.name}", type="primary")

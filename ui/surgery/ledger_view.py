@@ -9,7 +9,8 @@ from analysis import concepts, paths
 from analysis.concepts import Concept
 from analysis.edits import Ledger
 from analysis.edits.recipe import Recipe
-from ui.app import shell, viewer_model
+from ui.app import viewer_model
+from ui.app.actions import action_button
 from ui.surgery import before_after
 
 __all__ = ["ledger_view"]
@@ -41,19 +42,24 @@ def ledger_view(concept: Concept) -> None:
         hide_index=True,
     )
     one, point, undo, drop = st.columns([3, 4, 2, 3], vertical_alignment="bottom")
-    if one.button("Undo the last edit", width="stretch"):
-        with shell.shown_errors():
-            undone = ledger.undo()
-            st.toast(f"Undone bit for bit: the weights' digest is {undone.hash_before[:12]} again.")
-            before_after.forget_last(concept)
-            st.rerun()
+
+    def undo_last() -> None:
+        undone = ledger.undo()
+        st.toast(f"Undone bit for bit: the weights' digest is {undone.hash_before[:12]} again.")
+        before_after.forget_last(concept)
+
+    action_button("Undo the last edit", undo_last, key="undo last", place=one, width="stretch")
     points = ["the unedited model", *(f"after edit {i}" for i in range(1, len(entries)))]
     back_to = str(point.selectbox("Back to", points))
-    if undo.button("Undo", width="stretch", help="All later edits are undone, the last one first."):
-        with shell.shown_errors():
-            ledger.undo_to(points.index(back_to))
-            before_after.forget_last(concept)
-            st.rerun()
+
+    def undo_later() -> None:
+        ledger.undo_to(points.index(back_to))
+        before_after.forget_last(concept)
+
+    action_button(
+        "Undo", undo_later, key="undo later", place=undo, width="stretch",
+        help="All later edits are undone, the last one first.",
+    )  # fmt: skip
     if drop.button("Free the copy", width="stretch", help="Drops the edited copy and its memory."):
         viewer_model.close_workbench()
         before_after.forget_last(concept)
@@ -69,11 +75,17 @@ def _export(ledger: Ledger) -> None:
         )
         where, go = st.columns([5, 1], vertical_alignment="bottom")
         folder = where.text_input("New folder", str(paths.home() / "exports" / stem), key=f"export to {stem}")
-        if go.button("Export weights", width="stretch"):
+
+        def write() -> Path:
             from analysis.models import export
 
-            with shell.shown_errors(), st.spinner("Writing, loading again, and comparing logits …"):
-                written = export.export(ledger.model, Path(folder))
+            with st.spinner("Writing, loading again, and comparing logits …"):
+                return export.export(ledger.model, Path(folder))
+
+        # one action for each state of the weights: what was written of an earlier one is not shown for this one
+        state = f"export {len(ledger.entries)} {ledger.entries[-1].hash_after}"
+        written = action_button("Export weights", write, key=state, place=go, width="stretch")
+        if written is not None:
             st.success(f"`{written}` gives the same logits when plain transformers loads it.")
 
 

@@ -11,6 +11,7 @@ from analysis.concepts import Concept, Fact, dump_jsonl
 from analysis.edits import ComponentEdit, Materials, PlannedEdit, plan
 from analysis.edits.components.preview import preview
 from ui.app import saliency_results, shell, viewer_model
+from ui.app.actions import action_button
 from ui.surgery import before_after
 
 __all__ = ["quick_edit"]
@@ -32,12 +33,17 @@ def quick_edit(concept: Concept, edit: ComponentEdit, known: Sequence[Fact]) -> 
         with shell.shown_errors():
             changed = preview(viewer_model.model(), planned)
             before_after.record(viewer_model.model(), concept, known, f"preview: {edit.describe()}", changed)
-    if write.button("Apply to weights", width="stretch", help="Changes a copy of the model that only you use."):
-        with shell.shown_errors():
-            ledger = viewer_model.workbench().ledger
-            ledger.apply(planned, concept=concept.name)
-            count = len(ledger.entries)
-            before_after.record(ledger.model, concept, known, f"weights after {count} edit{'s' * (count > 1)}")
+
+    def apply() -> None:
+        ledger = viewer_model.workbench().ledger
+        ledger.apply(planned, concept=concept.name)
+        count = len(ledger.entries)
+        before_after.record(ledger.model, concept, known, f"weights after {count} edit{'s' * (count > 1)}")
+
+    action_button(
+        "Apply to weights", apply, key="apply", place=write, width="stretch",
+        help="Changes a copy of the model that only you use.",
+    )  # fmt: skip
 
 
 def _planned(concept: Concept, edit: ComponentEdit, known: Sequence[Fact]) -> PlannedEdit:

@@ -16,6 +16,7 @@ from analysis.models import catalog, fetch, memory
 from analysis.removals.removal import Removal
 from analysis.scoring.factual_recall import KNOWN_THRESHOLD
 from ui.app import links, shell, viewer_model
+from ui.app.actions import action_button
 from ui.app.tokens import escaped
 
 __all__ = ["CHOSEN", "queue_form", "recipe_form", "start_form"]
@@ -54,14 +55,14 @@ def start_form(concept: Concept, edit: Edit) -> None:
         st.caption(
             "This concept has no facts, so the probability of its labelled words in its own sentences is measured."
         )
-    if st.button(
-        "Carry out and evaluate", type="primary", width="stretch", icon=":material/science:", disabled=not possible
-    ):
-        with shell.shown_errors():
-            recipe = _recipe(concept, edit, maintain, threshold)
-            device, owner = viewer_model.chosen().device, viewer_model.owner()
-            started = removals.start(recipe, device=device, what=parts, seed=drawn, owner=owner)
-            shell.set_widgets(**{CHOSEN: started.name})
+
+    def start() -> None:
+        _show(_start(_recipe(concept, edit, maintain, threshold), parts, drawn))
+
+    action_button(
+        "Carry out and evaluate", start, key="carry out", type="primary", width="stretch", icon=":material/science:",
+        disabled=not possible,
+    )  # fmt: skip
     st.caption(
         "A separate process loads the model in float32, measures it, edits it, and measures it again. The page stays "
         "responsive and may be closed."
@@ -89,34 +90,41 @@ def recipe_form() -> None:
     ready = fetch.is_fetched(source)
     if not ready:
         st.warning("That model is not on this machine. Load it on the Model page first.", icon=":material/download:")
-    if st.button("Carry out this recipe", icon=":material/science:", disabled=not ready):
-        with shell.shown_errors():
-            device, owner = viewer_model.chosen().device, viewer_model.owner()
-            started = removals.start(recipe, device=device, what=_chosen_parts(), owner=owner)
-            shell.set_widgets(**{CHOSEN: started.name})
+    action_button(
+        "Carry out this recipe", lambda: _show(_start(recipe, _chosen_parts(), 0)), key="carry out recipe",
+        icon=":material/science:", disabled=not ready,
+    )  # fmt: skip
 
 
-def queue_form(concept: Concept) -> list[Removal]:
-    """Draw the choice of several methods and the button that starts them; returns the removals it has just started."""
+def queue_form(concept: Concept) -> None:
+    """Draw the choice of several methods and the button that starts them."""
     possible = [name for name in (METHODS if concept.facts else NEED_NO_FACTS) if _complete(name)]
     links.check("queue", possible)
     names = st.multiselect("Methods, at their default settings", possible, key="queue", bind="query-params")
     parts = _parts()
-    pressed = st.button("Carry them out", type="primary", icon=":material/science:", disabled=not names)
+
+    def start() -> None:
+        edits = [from_settings(name, {}) for name in names]  # before any is started: one may need settings
+        for recipe in [_recipe(concept, edit, (), KNOWN_THRESHOLD) for edit in edits]:
+            _start(recipe, parts, 0)
+
+    action_button(
+        "Carry them out", start, key="carry out several", type="primary", icon=":material/science:", disabled=not names
+    )
     st.caption(
         "They run one after another, in separate processes. A method that needs more settings, such as a new answer, is "
         "started on the Surgery page."
     )
-    if not pressed:
-        return []
-    with shell.shown_errors():
-        edits = [from_settings(name, {}) for name in names]  # before any is started: one may need settings
-        recipes = [_recipe(concept, edit, (), KNOWN_THRESHOLD) for edit in edits]
-        return [
-            removals.start(recipe, device=viewer_model.chosen().device, what=parts, owner=viewer_model.owner())
-            for recipe in recipes
-        ]
-    return []
+
+
+def _start(recipe: Recipe, parts: tuple[str, ...], seed: int) -> Removal:
+    device, owner = viewer_model.chosen().device, viewer_model.owner()
+    return removals.start(recipe, device=device, what=parts, seed=seed, owner=owner)
+
+
+def _show(removal: Removal) -> None:
+    """Choose the removal on the Surgery page when it is drawn next."""
+    shell.set_widgets_later(**{CHOSEN: removal.name})
 
 
 def _complete(name: str) -> bool:

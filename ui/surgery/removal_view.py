@@ -19,6 +19,7 @@ from analysis.removals.board import Entry
 from analysis.removals.layout import EVALUATION, RECIPE
 from analysis.removals.removal import Removal
 from ui.app import queue_view, shell, updates, viewer_model
+from ui.app.actions import action_button
 from ui.app.tokens import escaped
 from ui.surgery import before_after, removal_result
 from ui.surgery.removal_form import CHOSEN
@@ -110,9 +111,11 @@ def _progress(removal: Removal, status: JobStatus) -> None:
         text.error(f"{status.state.capitalize()}: {escaped(status.message)}", icon=":material/error:")
     else:
         text.markdown(f"{_ICONS.get(status.state, '')} {escaped(status.message)} · {status.seconds:.0f} s")
-    if status.state in _RESUMABLE and button.button("Go on", key=f"go on {removal.name}", width="stretch"):
-        removals.resume(removal, owner=viewer_model.owner())
-        st.rerun()
+    if status.state in _RESUMABLE:
+        action_button(
+            "Go on", lambda: removals.resume(removal, owner=viewer_model.owner()), key=f"go on {removal.name}",
+            place=button, width="stretch",
+        )  # fmt: skip
     steps = [event for event in removal.events() if event["kind"] == "step"]
     if len(steps) > 1:
         st.plotly_chart(training_loss(steps), key=f"loss {removal.name}")
@@ -138,13 +141,7 @@ def _csv(removal: Removal) -> str:
 
 
 def _apply(removal: Removal, concept: Concept, known: Sequence[Fact]) -> None:
-    if not st.button(
-        "Apply to my copy",
-        width="stretch",
-        help="Puts exactly the weights that were measured into a copy of the model that only you use.",
-    ):
-        return
-    with shell.shown_errors():
+    def apply() -> None:
         ledger = viewer_model.workbench().ledger
         count = len(ledger.entries)
         try:
@@ -154,7 +151,11 @@ def _apply(removal: Removal, concept: Concept, known: Sequence[Fact]) -> None:
             ledger.undo_to(count)
             raise
         before_after.record(ledger.model, concept, known, f"weights after {removal.name}")
-    st.rerun()
+
+    action_button(
+        "Apply to my copy", apply, key=f"apply {removal.name}", width="stretch",
+        help="Puts exactly the weights that were measured into a copy of the model that only you use.",
+    )  # fmt: skip
 
 
 def _row(removal: Removal) -> dict:
