@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from analysis.errors import UnknownModelError
+from analysis.models.gguf_files import parts_of, title_of
 
 __all__ = ["CATALOG", "DEFAULT_MODEL", "CatalogEntry", "ModelSource", "Wheel", "resolve"]
 
@@ -161,7 +162,8 @@ def resolve(reference: str) -> ModelSource:
     if path.suffix.lower() == ".gguf":
         if not is_file:
             raise UnknownModelError(f"There is no file {path}. Check the path of the GGUF file.")
-        return ModelSource(name=path.stem, kind="gguf", location=str(path.resolve()))
+        first = parts_of(path.resolve())[0]  # any part of a split file stands for all of them
+        return ModelSource(name=title_of(first), kind="gguf", location=str(first))
     looks_like_path = reference.startswith(("/", ".", "~")) or reference.count("/") > 1 or is_file
     if not looks_like_path and _HUB_ID.match(reference):
         return ModelSource(name=reference, kind="hub", location=reference)

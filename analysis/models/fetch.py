@@ -5,8 +5,6 @@ that needs the same model waits, and no reader sees an incomplete one. Pickles a
 """
 
 import hashlib
-import json
-import logging
 import os
 import shutil
 import subprocess
@@ -21,24 +19,33 @@ from pathlib import Path
 from filelock import FileLock
 
 from analysis import paths
-from analysis.errors import FetchError, ModelFileError, UnknownModelError, UnsupportedArchitectureError
+from analysis.errors import FetchError, ModelFileError, UnknownModelError
+from analysis.models import gguf_files
 from analysis.models.catalog import ModelSource, Wheel
+from analysis.models.digests import sha256_of
+from analysis.models.folder import check_folder, weight_files
 from analysis.progress import Progress, ShareDone, none
 
-__all__ = ["FETCH_STAGES", "converted_folder", "is_fetched", "locate", "sha256_of"]
+__all__ = ["FETCH_STAGES", "converted_folder", "is_fetched", "locate"]
 
 FETCH_STAGES = ("Downloading", "Checking", "Converting", "Verifying")
 
 _HUB_FILES = ["*.safetensors", "*.json", "tokenizer*", "*.model", "merges.txt", "vocab.txt", "*.jinja"]
-_log = logging.getLogger(__name__)
+_NOT_READ = ["consolidated*", "original/*"]
+"""The same weights again, in formats that transformers does not read."""
+_LONGEST_TITLE = 80
+"""Characters of a file's name in the name of its folder; file systems allow 255 bytes."""
 
 
 def converted_folder(source: ModelSource) -> Path:
     """Folder of the converted model of a wheel or GGUF source."""
     if source.kind == "gguf":
-        stat = source.path.stat()
-        identity = f"{source.path}|{stat.st_size}|{stat.st_mtime_ns}"
-        return paths.models_root() / f"gguf-{source.path.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+        states = [
+            (str(part), part.stat().st_size, part.stat().st_mtime_ns) for part in gguf_files.parts_of(source.path)
+        ]
+        identity = "|".join(str(one) for state in states for one in state)
+        title = gguf_files.title_of(source.path)[:_LONGEST_TITLE]
+        return paths.models_root() / f"gguf-{title}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
     return paths.models_root() / source.location
 
 
@@ -73,20 +80,8 @@ def locate(source: ModelSource, progress: Progress | None = None) -> Path:
             with FileLock(f"{folder}.lock"):
                 if not (folder / "config.json").is_file():
                     _fetch_and_convert(source, folder, report)
-    _check_folder(folder)
+    check_folder(folder)
     return folder
-
-
-def sha256_of(path: Path, progress: ShareDone | None = None) -> str:
-    """SHA-256 digest of a file in hexadecimal, read in chunks."""
-    digest, size, done = hashlib.sha256(), max(path.stat().st_size, 1), 0
-    with path.open("rb") as file:
-        while piece := file.read(2**22):
-            digest.update(piece)
-            done += len(piece)
-            if progress:
-                progress(done / size)
-    return digest.hexdigest()
 
 
 def _fetch_and_convert(source: ModelSource, folder: Path, report: Progress) -> None:
@@ -100,7 +95,7 @@ def _fetch_and_convert(source: ModelSource, folder: Path, report: Progress) -> N
         else:
             gguf = source.path
         converted = staging / "converted"
-        _convert_gguf(gguf, converted, report)
+        gguf_files.convert(gguf, converted, staging, report)
         if folder.exists():
             shutil.rmtree(folder)
         converted.rename(folder)
@@ -163,66 +158,6 @@ def _watching(folder: Path, expected: int, report: ShareDone) -> Iterator[None]:
         thread.join()
 
 
-def _convert_gguf(gguf: Path, folder: Path, report: Progress) -> None:
-    """Dequantise a GGUF file into bfloat16 safetensors, and store a fingerprint of the converted model's logits."""
-    import torch
-    from safetensors.torch import save_file
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    from analysis.models.fingerprint import Fingerprint
-
-    with gguf.open("rb") as file:
-        if file.read(4) != b"GGUF":
-            raise ModelFileError(
-                f"{gguf.name} is not a GGUF file (wrong first bytes). Give a .gguf file of a text model."
-            )
-    report("Converting", 0.1)
-    try:
-        arguments = {"gguf_file": gguf.name, "local_files_only": True}
-        config = AutoConfig.from_pretrained(gguf.parent, **arguments)
-        model = AutoModelForCausalLM.from_pretrained(gguf.parent, config=config, dtype=torch.float32, **arguments)
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, **arguments)
-    except (ValueError, KeyError, NotImplementedError) as error:
-        if "not supported" in str(error) or isinstance(error, (KeyError, NotImplementedError)):
-            raise UnsupportedArchitectureError(
-                f"{gguf.name}: transformers cannot read this GGUF architecture ({error}). Use a safetensors folder."
-            ) from error
-        raise _damaged(gguf, error) from error
-    except Exception as error:  # the GGUF reader raises whatever numpy or struct raise on a damaged file
-        raise _damaged(gguf, error) from error
-    model.eval()
-    direct = Fingerprint.of(model)
-    report("Converting", 0.7)
-    folder.mkdir()
-    state = {name: tensor.to(torch.bfloat16).contiguous() for name, tensor in model.state_dict().items()}
-    if model.config.tie_word_embeddings:
-        state.pop("lm_head.weight", None)
-    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    if hasattr(model.config, "quantization_config"):
-        delattr(model.config, "quantization_config")  # otherwise a later load would treat the weights as quantised
-    model.config.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    del model, state
-    report("Verifying", 0.85)
-    converted = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
-    fingerprint = Fingerprint.of(converted.eval())
-    difference = direct.difference(fingerprint)
-    if difference > 0.2:
-        raise FetchError(
-            f"The converted {gguf.name} does not compute what the GGUF file does (logits differ by {difference:.2f} "
-            "standard deviations). This is a fault in the conversion: please report it with the file's name."
-        )
-    _log.info("converted %s: logits within %.4f standard deviations of the direct load", gguf.name, difference)
-    fingerprint.save(folder / "fingerprint.json")
-    provenance = {"gguf": gguf.name, "sha256": sha256_of(gguf), "difference_from_direct_load": difference}
-    (folder / "palimpsest.json").write_text(json.dumps(provenance, indent=2))
-    report("Verifying", 1.0)
-
-
-def _damaged(gguf: Path, error: Exception) -> ModelFileError:
-    return ModelFileError(f"{gguf.name} is damaged or incomplete ({type(error).__name__}: {error}). Download it again.")
-
-
 def _hub_snapshot(hub_id: str, *, local_only: bool) -> Path | None:
     """Folder of a hub model in the hub client's cache; None if `local_only` and it is not cached.
 
@@ -238,7 +173,9 @@ def _hub_snapshot(hub_id: str, *, local_only: bool) -> Path | None:
     )
 
     try:
-        folder = Path(snapshot_download(hub_id, allow_patterns=_HUB_FILES, local_files_only=local_only))
+        folder = Path(
+            snapshot_download(hub_id, allow_patterns=_HUB_FILES, ignore_patterns=_NOT_READ, local_files_only=local_only)
+        )
     except GatedRepoError as error:
         raise UnknownModelError(
             f"“{hub_id}” is gated: accept its licence on the hub, then run `hf auth login` and try again."
@@ -255,8 +192,14 @@ def _hub_snapshot(hub_id: str, *, local_only: bool) -> Path | None:
         if local_only:
             return None
         raise _unreachable(hub_id) from error
-    complete = (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
-    return folder if complete or not local_only else None
+    return folder if not local_only or _is_complete(folder) else None
+
+
+def _is_complete(folder: Path) -> bool:
+    try:
+        return (folder / "config.json").is_file() and bool(weight_files(folder))
+    except ModelFileError:  # some of the files that its index names are not in the cache
+        return False
 
 
 def _unreachable(hub_id: str) -> UnknownModelError:
@@ -264,18 +207,3 @@ def _unreachable(hub_id: str) -> UnknownModelError:
         f"“{hub_id}” is not in the local hub cache and the hub cannot be reached. "
         "Go online once, or give a local folder or GGUF file instead."
     )
-
-
-def _check_folder(folder: Path) -> None:
-    """Raise an error with the reason if a folder cannot hold a loadable model."""
-    if not (folder / "config.json").is_file():
-        if (folder / "adapter_config.json").is_file():
-            raise ModelFileError(
-                f"{folder} is a LoRA adapter, not a whole model. Merge it into its base model "
-                "(peft: model.merge_and_unload().save_pretrained(...)) and load the merged folder."
-            )
-        raise ModelFileError(f"{folder} has no config.json. Give the folder that save_pretrained wrote.")
-    if not any(folder.glob("*.safetensors")):
-        pickles = [path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern)]
-        reason = f"only pickled weights ({pickles[0]}), which are never loaded" if pickles else "no weights"
-        raise ModelFileError(f"{folder} has {reason}. Save it as safetensors: model.save_pretrained(folder).")

@@ -1,5 +1,6 @@
 """Loads weights and tokenizer from a folder with transformers; refuses missing weights and code from the folder."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ from torch import nn
 from analysis.errors import ModelFileError, UnsupportedArchitectureError
 
 __all__ = ["read_folder"]
+
+_NOT_WEIGHTS = re.compile(r"(^|\.)(inv_freq|rotary_emb\.\w+|(attn|attention)\.(masked_)?bias|position_ids)$")
+"""Constants that older versions of transformers stored with the weights, and newer ones compute."""
 
 
 def read_folder(folder: Path, dtype: str, name: str) -> tuple[nn.Module, Any]:
@@ -53,6 +57,12 @@ def read_folder(folder: Path, dtype: str, name: str) -> tuple[nn.Module, Any]:
         raise ModelFileError(
             f"{len(lost)} weights of “{name}” are missing or of the wrong shape (first: {lost[0]}); "
             "the model would compute noise. Save or download it again."
+        )
+    left_out = sorted(key for key in info["unexpected_keys"] if not _NOT_WEIGHTS.search(key))
+    if left_out:
+        raise ModelFileError(
+            f"“{name}” stores {len(left_out)} weights that the model of its config.json does not have (first: {left_out[0]}); "
+            "they would be left out in silence. Save it again with the config that belongs to it."
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, **safe)

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from analysis.errors import MemoryShortError, ModelFileError
+from analysis.models.folder import weight_files
 
 __all__ = [
     "DTYPE_BYTES",
@@ -102,7 +103,7 @@ def read_safetensors_header(path: Path) -> dict[str, dict]:
 def count_parameters(folder: Path) -> int:
     """Number of stored parameters in a model folder's safetensors files."""
     total = 0
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in weight_files(folder):
         for entry in read_safetensors_header(path).values():
             count = 1
             for length in entry["shape"]:

