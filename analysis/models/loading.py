@@ -1,8 +1,4 @@
-"""Loads a language model: fetches it, reads it with transformers, wraps it in the bridge, and checks the result.
-
-The bridge is TransformerLens' `TransformerBridge` in raw mode, because compatibility mode changes the weights and
-cannot be undone.
-"""
+"""Loads a language model: fetches it, reads it with transformers, wraps it in the bridge, and checks the result."""
 
 import hashlib
 from pathlib import Path
@@ -87,18 +83,12 @@ def from_parts(inner: nn.Module, tokenizer: Any, source: ModelSource, *, folder:
         MissingHookError: a layer's neurons have no hook.
         UnsupportedArchitectureError: TransformerLens cannot wrap it, or it is not a causal language model.
     """
-    from transformer_lens.model_bridge import TransformerBridge
+    from analysis.models import bridge as bridges
 
     names = {place(parameter): name for name, parameter in inner.named_parameters()}
     architecture = (inner.config.architectures or [type(inner).__name__])[0]  # type: ignore[union-attr,index]
     try:
-        bridge = TransformerBridge.boot_transformers(
-            str(folder),
-            hf_model=inner,
-            tokenizer=tokenizer,
-            device=str(next(inner.parameters()).device),
-            dtype=getattr(torch, dtype),
-        )
+        bridge = bridges.wrap(inner, tokenizer, folder, dtype)
     except (ValueError, AttributeError, NotImplementedError) as error:
         raise UnsupportedArchitectureError(
             f"TransformerLens cannot wrap {architecture} ({error}). Choose a model of another architecture."
