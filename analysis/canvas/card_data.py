@@ -6,7 +6,8 @@ from analysis import migration
 from analysis.canvas import run_cache, run_data
 from analysis.canvas.run_cache import View
 from analysis.components.neurons import Neuron
-from analysis.runs import RunDirectory, RunFacts
+from analysis.relearning import RunFacts
+from analysis.runs import RunDirectory
 from analysis.saliency.carriers import carrier_threshold
 
 __all__ = ["neuron_card"]

@@ -15,8 +15,8 @@ import numpy as np
 from analysis import migration
 from analysis.canvas.shared_cache import SharedCache
 from analysis.jobs import layout
-from analysis.relearning import Snapshot
-from analysis.runs import RunDirectory, RunFacts
+from analysis.relearning import RunFacts, Snapshot
+from analysis.runs import RunDirectory
 from analysis.saliency.carriers import carrier_threshold
 
 __all__ = ["CACHE", "View", "cached", "facts", "mass", "scaled", "snapshot", "threshold"]

@@ -15,9 +15,9 @@ from analysis.canvas.run_cache import View, cached, mass, scaled, snapshot, thre
 from analysis.components.neurons import NeuronSet
 from analysis.errors import ConfigError
 from analysis.jobs import layout
-from analysis.relearning import Snapshot
+from analysis.relearning import RunFacts, Snapshot
 from analysis.relearning import branch_weights as relearn_origin
-from analysis.runs import RunDirectory, RunFacts
+from analysis.runs import RunDirectory
 
 __all__ = [
     "MODES",

@@ -22,8 +22,7 @@ from analysis.notebook.circuits import FoundCircuit
 from analysis.notebook.html import table_html
 from analysis.notebook.loading import load_concept
 from analysis.notebook.progress import shown_progress
-from analysis.relearning import RelearnConfig, Snapshot
-from analysis.runs import RunFacts
+from analysis.relearning import RelearnConfig, RunFacts, Snapshot
 from analysis.runs.memory import MemoryRun, run_in_memory
 from analysis.runs.record import RunRecord
 from analysis.runs.summary import summarise

@@ -12,7 +12,7 @@ fine-tuned model.
 
 from analysis.relearning.config import Origin, RelearnConfig
 from analysis.relearning.run import run
-from analysis.relearning.snapshot import Beginning, Earlier, FactTable, Phase, RunStart, Snapshot, StepReport
+from analysis.relearning.snapshot import Beginning, Earlier, FactTable, Phase, RunFacts, Snapshot, StepReport
 from analysis.relearning.tasks.known_facts import choose_facts
 from analysis.relearning.tasks.select import check_concept
 from analysis.relearning.tasks.tagging import epoch_steps
@@ -24,7 +24,7 @@ __all__ = [
     "Origin",
     "Phase",
     "RelearnConfig",
-    "RunStart",
+    "RunFacts",
     "Snapshot",
     "StepReport",
     "check_concept",

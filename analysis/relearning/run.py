@@ -19,7 +19,7 @@ from analysis.models import LanguageModel
 from analysis.relearning import branch_weights, resources
 from analysis.relearning.config import RelearnConfig
 from analysis.relearning.fine_tuning import fine_tune
-from analysis.relearning.snapshot import Beginning, Earlier, RunStart, Snapshot, StepReport
+from analysis.relearning.snapshot import Beginning, Earlier, RunFacts, Snapshot, StepReport
 from analysis.relearning.tasks.select import prepare_task
 from analysis.relearning.tracking.followed_neurons import choose_followed
 from analysis.relearning.tracking.tracker import Tracker
@@ -46,7 +46,7 @@ def run(
     folder: Path | None = None,
     origin_folder: Path | None = None,
     tuned_folder: Path | None = None,
-    on_start: Callable[[RunStart], None] | None = None,
+    on_facts: Callable[[RunFacts], None] | None = None,
     on_step: Callable[[StepReport], None] | None = None,
     on_fine_tune: Callable[[StepReport], None] | None = None,
     on_progress: Callable[[str], None] | None = None,
@@ -71,7 +71,7 @@ def run(
         origin_folder: The weights that a branch begins with.
         tuned_folder: Where the fine-tuned model is kept, which a run and its control share; default: `fine_tuned/` in
             `folder`.
-        on_start: Called once with the chosen facts and components; not for a run that goes on.
+        on_facts: Called once with the chosen facts and components; not for a run that goes on.
         on_step: Called after every training step, on CUDA once its loss has arrived.
         on_fine_tune: Called after every step of fine-tuning.
         on_progress: Called with a phrase before every long stage.
@@ -148,11 +148,11 @@ def run(
             entry = ledger.apply(change, concept=concept.name)
         with trainable(model, config, (*held, *ledger.held())) as trained:
             if earlier is None:
-                if on_start:
-                    on_start(
-                        RunStart(
+                if on_facts:
+                    on_facts(
+                        RunFacts(
                             shape=model.shape,
-                            facts=facts,
+                            table=facts,
                             edited=edited,
                             n_neutral_train=len(train_text),
                             n_neutral_measured=len(measured_text),

@@ -1,11 +1,11 @@
-"""Records that a run yields and reports: snapshots, the facts it uses, its start.
+"""Records that a run yields and reports: snapshots, and the facts and neurons chosen before the first.
 
 Axes: `L` layer, `N` neuron in a layer, `F` fact or labelled word.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from analysis.components.neurons import NeuronSet
 from analysis.concepts import Fact
 from analysis.training.slices import Head
 
-__all__ = ["Beginning", "Earlier", "FactTable", "Phase", "RunStart", "Snapshot", "StepReport"]
+__all__ = ["Beginning", "Earlier", "FactTable", "Phase", "RunFacts", "Snapshot", "StepReport"]
 
 Phase = Literal["base", "edited", "training"]
 
@@ -73,7 +73,7 @@ class Snapshot:
 class Beginning:
     """What a run and its control share: both start from the same model."""
 
-    facts: FactTable
+    table: FactTable
     base: Snapshot
     followed: NeuronSet | None = None
     """Neurons whose words are followed; None chooses them anew."""
@@ -105,22 +105,23 @@ class StepReport:
     seconds: float
 
 
-@dataclass(frozen=True)
-class RunStart:
-    """What is known once the model is loaded and the facts are chosen; reported before the first snapshot."""
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What a run has chosen once the model is loaded: facts, neurons, texts; reported and stored before the first snapshot."""
 
     shape: tuple[int, int]
-    facts: FactTable
+    """Layers and neurons in a layer."""
+    table: FactTable
     edited: NeuronSet
     """The neurons the edit touches, those of whole MLP layers among them, and in a branch those that edits before touched
     (none for the control of a run that is no branch)."""
     n_neutral_train: int
     n_neutral_measured: int
-    ledger: dict[str, Any] | None
-    """Digests of the touched weights before and after the edit."""
+    ledger: dict[str, str] | None
+    """Digests of the touched weights “before” and “after” the edit; None without one."""
     edited_heads: tuple[Head, ...] = ()
     """(layer, head) of the attention heads the edits touch."""
     followed: NeuronSet = field(default_factory=lambda: NeuronSet([], (0, 0)))
-    """Neurons whose words every snapshot has."""
+    """Neurons whose words every snapshot has; none in runs of older versions."""
     sizes: Mapping[str, int] = field(default_factory=dict)
     """How many sentences and labelled words a task without facts has, by name."""

@@ -1,5 +1,4 @@
 from .library import RunDirectory as RunDirectory
-from .library import RunFacts as RunFacts
 from .library import create as create
 from .library import create_in_home as create_in_home
 from .library import created as created

@@ -16,8 +16,8 @@ from analysis.concepts import Concept, Fact, files, text_files
 from analysis.errors import ConfigError, RunError
 from analysis.jobs import Job, layout
 from analysis.jobs.job import is_alive, read_json
-from analysis.relearning import Beginning, Earlier, RelearnConfig, RunStart, Snapshot
-from analysis.runs.files import Moment, RunFacts, read_facts, read_moment, read_snapshot, write_facts, write_snapshot
+from analysis.relearning import Beginning, Earlier, RelearnConfig, RunFacts, Snapshot
+from analysis.runs.files import Moment, read_facts, read_moment, read_snapshot, write_facts, write_snapshot
 from analysis.training.checkpoint import saved_steps
 from analysis.training.schedule import learning_share
 
@@ -142,7 +142,7 @@ class RunDirectory(Job):
         if found is None or not moments:
             return None
         return Earlier(
-            beginning=Beginning(facts=found.table, base=self.snapshot(0), followed=found.followed),
+            beginning=Beginning(table=found.table, base=self.snapshot(0), followed=found.followed),
             n_snapshots=len(moments),
             steps=tuple(moment.step for moment in moments if moment.phase == "training"),
             seconds=moments[-1].seconds,
@@ -247,7 +247,7 @@ class RunDirectory(Job):
         lines = "".join(json.dumps(one) + "\n" for one in left)
         paths.write_atomically(self.path / layout.EVENTS, lines.encode())
 
-    def write_start(self, found: RunStart) -> None:
+    def write_facts(self, found: RunFacts) -> None:
         write_facts(self.path / layout.FACTS, found, self.facts_by_name())
 
     def write_snapshot(self, snapshot: Snapshot) -> None:

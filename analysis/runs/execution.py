@@ -75,7 +75,7 @@ def _execute(run: RunDirectory, report: Callable[[RunReport], None]) -> JobStatu
         if not control.is_complete():
             found = run.facts()
             assert found is not None  # a finished run has written it
-            beginning = Beginning(facts=found.table, base=run.snapshot(0), followed=found.followed)
+            beginning = Beginning(table=found.table, base=run.snapshot(0), followed=found.followed)
             if (before := beginning_of(run)) is not None:  # what the run's own edit touched is whole in the control
                 beginning = replace(beginning, edited=before.edited, edited_heads=before.edited_heads)
             gc.collect()  # the run's model, before the control loads its own
@@ -249,7 +249,7 @@ def _one_run(
             folder=run.path,
             origin_folder=main.path / layout.ORIGIN if run.config.origin else None,
             tuned_folder=main.fine_tuned,
-            on_start=run.write_start,
+            on_facts=run.write_facts,
             on_step=step,
             on_fine_tune=fine_tuning,
             on_progress=stage,

@@ -1,4 +1,4 @@
-"""Writes a run's start and snapshots to files, and reads them back.
+"""Writes a run's facts and snapshots to files, and reads them back.
 
 Axes: `L` layer, `N` neuron in a layer, `F` fact or labelled word.
 """
@@ -6,7 +6,7 @@ Axes: `L` layer, `N` neuron in a layer, `F` fact or labelled word.
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,44 +19,11 @@ from analysis.components.neurons import NeuronSet
 from analysis.concepts import Fact
 from analysis.errors import EditError, RunError
 from analysis.jobs.job import read_json
-from analysis.relearning import FactTable, Phase, RunStart, Snapshot
+from analysis.relearning import FactTable, Phase, RunFacts, Snapshot
 
-__all__ = ["Moment", "RunFacts", "read_facts", "read_moment", "read_snapshot", "write_facts", "write_snapshot"]
+__all__ = ["Moment", "read_facts", "read_moment", "read_snapshot", "write_facts", "write_snapshot"]
 
 _NUMBERS = ("index", "phase", "step", "seconds", "loss", "neutral_loss")
-
-
-@dataclass(frozen=True)
-class RunFacts:
-    """What a run found at its start."""
-
-    shape: tuple[int, int]
-    table: FactTable
-    edited: NeuronSet
-    n_neutral_train: int
-    n_neutral_measured: int
-    ledger: dict[str, str] | None
-    edited_heads: tuple[tuple[int, int], ...] = ()
-    """(layer, head)."""
-    followed: NeuronSet = field(default_factory=lambda: NeuronSet([], (0, 0)))
-    """Neurons whose words every snapshot has; empty in runs of older versions."""
-    sizes: Mapping[str, int] = field(default_factory=dict)
-    """How many sentences and labelled words a task without facts has, by name."""
-
-    @classmethod
-    def of(cls, start: RunStart) -> "RunFacts":
-        """What a run reported when it started."""
-        return cls(
-            shape=start.shape,
-            table=start.facts,
-            edited=start.edited,
-            n_neutral_train=start.n_neutral_train,
-            n_neutral_measured=start.n_neutral_measured,
-            ledger=start.ledger,
-            edited_heads=start.edited_heads,
-            followed=start.followed,
-            sizes=start.sizes,
-        )
 
 
 @dataclass(frozen=True)
@@ -104,15 +71,15 @@ def read_facts(path: Path, facts: Mapping[str, Fact]) -> RunFacts | None:
         raise RunError(f"{path} is damaged ({error!r}).") from error
 
 
-def write_facts(path: Path, found: RunStart, facts: Mapping[str, Fact]) -> None:
+def write_facts(path: Path, found: RunFacts, facts: Mapping[str, Fact]) -> None:
     """Store what `read_facts` reads."""
     names = {fact: name for name, fact in facts.items()}
     data = {
         "shape": found.shape,
-        "retrained": [names[fact] for fact in found.facts.retrained],
-        "held_out": [names[fact] for fact in found.facts.held_out],
-        "n_set_aside": found.facts.n_set_aside,
-        "threshold": found.facts.threshold,
+        "retrained": [names[fact] for fact in found.table.retrained],
+        "held_out": [names[fact] for fact in found.table.held_out],
+        "n_set_aside": found.table.n_set_aside,
+        "threshold": found.table.threshold,
         "edited": found.edited.flat.tolist(),
         "edited_heads": found.edited_heads,
         "n_neutral_train": found.n_neutral_train,

@@ -32,11 +32,9 @@ from analysis.errors import RunError
 from analysis.jobs import layout, queue
 from analysis.relearning import RelearnConfig, check_concept
 from analysis.runs.directory import RunDirectory
-from analysis.runs.files import RunFacts
 
 __all__ = [
     "RunDirectory",
-    "RunFacts",
     "create",
     "create_in_home",
     "created",

@@ -19,10 +19,9 @@ from analysis.errors import RunError
 from analysis.jobs import JobStatus, layout
 from analysis.models import LanguageModel
 from analysis.models.copying import copy_model
-from analysis.relearning import Beginning, RelearnConfig, RunStart, Snapshot, StepReport
+from analysis.relearning import Beginning, RelearnConfig, RunFacts, Snapshot, StepReport
 from analysis.relearning.resources import ModelSize, memory_estimate
 from analysis.runs.directory import RunDirectory
-from analysis.runs.files import RunFacts
 
 __all__ = ["MemoryRun", "run_in_memory"]
 
@@ -44,7 +43,7 @@ class MemoryRun:
         self.text = tuple(text)
         """What the configuration's `text` named, as it was read."""
         self._concepts = dict(concepts)
-        self._start: RunStart | None = None
+        self._facts: RunFacts | None = None
         self._snapshots: list[Snapshot] = []
         self._events: list[dict[str, Any]] = []
         self._status = JobStatus(state="running", message="Starting")
@@ -53,7 +52,7 @@ class MemoryRun:
         return dict(self._concepts)
 
     def facts(self) -> RunFacts | None:
-        return None if self._start is None else RunFacts.of(self._start)
+        return self._facts
 
     def n_snapshots(self) -> int:
         return len(self._snapshots)
@@ -80,7 +79,7 @@ class MemoryRun:
         Raises:
             RunError: `path` exists and is not empty, cannot be written, or the run has no snapshot yet.
         """
-        if self._start is None:
+        if self._facts is None:
             raise RunError("The run has found nothing yet, so there is nothing to save.")
         saved = runs.create(self.config, path, concepts=self._concepts, fill=self._store_text)
         try:
@@ -103,8 +102,8 @@ class MemoryRun:
             text_files.store(folder / layout.TEXT, self.text)
 
     def _write(self, saved: RunDirectory) -> None:
-        assert self._start is not None  # `save` and a control's beginning look to it
-        saved.write_start(self._start)
+        assert self._facts is not None  # `save` and a control's beginning look to it
+        saved.write_facts(self._facts)
         for snapshot in self._snapshots:
             saved.write_snapshot(snapshot)
         lines = "".join(json.dumps(event) + "\n" for event in self._events)
@@ -124,8 +123,8 @@ class MemoryRun:
         """Carry it out on `model`, whose weights change; an interrupt keeps what there is, as a stopped run."""
         began, done = time.monotonic(), 0
 
-        def started(found: RunStart) -> None:
-            self._start = found
+        def chosen(found: RunFacts) -> None:
+            self._facts = found
 
         def stage(what: str) -> None:
             self._note("stage", text=what)
@@ -152,7 +151,7 @@ class MemoryRun:
                 neutral=neutral,
                 text=self.text,
                 beginning=beginning,
-                on_start=started,
+                on_facts=chosen,
                 on_step=step,
                 on_fine_tune=tuned,
                 on_progress=stage,
@@ -206,7 +205,7 @@ def run_in_memory(
     if config.control and config.edit is not None and run.status().state == "finished":
         found = run.facts()
         assert found is not None  # it was reported before the first snapshot
-        beginning = Beginning(facts=found.table, base=run.snapshot(0), followed=found.followed)
+        beginning = Beginning(table=found.table, base=run.snapshot(0), followed=found.followed)
         gc.collect()  # what the run's training held, before the control takes as much
         run.control = MemoryRun(config.as_control(), concepts, text)
         run.control._execute(

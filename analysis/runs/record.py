@@ -6,8 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from analysis.concepts import Concept
 from analysis.jobs import JobStatus
-from analysis.relearning import RelearnConfig, Snapshot
-from analysis.runs.files import RunFacts
+from analysis.relearning import RelearnConfig, RunFacts, Snapshot
 
 __all__ = ["RunRecord"]
 

@@ -17,7 +17,7 @@ from analysis.edits import ComponentEdit, Selection
 from analysis.errors import ConceptError, ConfigError
 from analysis.models import LanguageModel
 from analysis.models import load as load_model
-from analysis.relearning import RelearnConfig, RunStart, Snapshot, mixture, trainer
+from analysis.relearning import RelearnConfig, RunFacts, Snapshot, mixture, trainer
 from analysis.relearning.config import kind_of
 from analysis.runs import execution
 
@@ -141,15 +141,15 @@ def test_the_schedule_reaches_the_optimiser(execute, tiny_model: LanguageModel, 
 @pytest.mark.parametrize("only", ["", "L1.MLP, L0.N4, L0.H0"])
 def test_low_rank_factors_leave_held_and_unchosen_weights_alone(execute, either_model: LanguageModel, only: str):
     """Pruned rows and columns stay exactly zero, everything not linear keeps its bits, the rest moves."""
-    model, starts, measured = either_model, [], []
+    model, chosen, measured = either_model, [], []
     config = replace(CONFIG, edit=FEW, lora_rank=2, lora_alpha=4.0, train_only=only, learning_rate=0.05)
-    snapshots, losses = execute(config, model, on_start=lambda start: starts.append((start, weights(model))))
-    start, before = starts[0]
+    snapshots, losses = execute(config, model, on_facts=lambda facts: chosen.append((facts, weights(model))))
+    facts, before = chosen[0]
     after = weights(model)
-    for layer, neurons in start.edited.by_layer().items():
+    for layer, neurons in facts.edited.by_layer().items():
         for weight in model.neuron_weights(layer):
             assert not weight.parameter.index_select(weight.axis, torch.tensor(neurons)).any()
-    (head,) = start.edited_heads
+    (head,) = facts.edited_heads
     out = model.head_weights(1)[-1]
     owned = torch.arange(head[1] * model.d_head, (head[1] + 1) * model.d_head)
     assert not out.parameter.index_select(out.axis, owned).any()
@@ -205,10 +205,10 @@ def test_a_batch_has_the_shares_it_was_given(execute, drawn, tiny_model: Languag
         snapshot_every=20,
     )
     assert config.counts == {"fact": 4, "sentence": 3, "neutral": 2, "text": 1}
-    starts: list[RunStart] = []
-    execute(config, tiny_model, text=text, on_start=starts.append)
+    chosen: list[RunFacts] = []
+    execute(config, tiny_model, text=text, on_facts=chosen.append)
     kinds = {
-        "fact": {t for fact in starts[0].facts.retrained for t, _ in tiny_concept.statements(fact)},
+        "fact": {t for fact in chosen[0].table.retrained for t, _ in tiny_concept.statements(fact)},
         "sentence": {one.text for one in tiny_concept.sentences},
         "neutral": {one.text for one in split_neutral(tiny_neutral)[0]},
         "text": set(text),

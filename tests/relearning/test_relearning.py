@@ -14,7 +14,7 @@ from analysis.edits import ComponentEdit, Selection
 from analysis.errors import ConceptError, MemoryShortError
 from analysis.models import LanguageModel
 from analysis.models import load as load_model
-from analysis.relearning import Beginning, RelearnConfig, RunStart, Snapshot, mixture
+from analysis.relearning import Beginning, RelearnConfig, RunFacts, Snapshot, mixture
 from analysis.saliency import MOMENT_METHODS
 from analysis.scoring.factual_recall import known_facts
 from tests.raw_model import raw
@@ -128,30 +128,30 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[int, ...], ...]]:
 def test_neither_held_out_facts_nor_measured_text_are_trained_on(
     execute, drawn, tiny_model: LanguageModel, tiny_concept: Concept, tiny_neutral
 ):
-    starts: list[RunStart] = []
-    execute(replace(CONFIG, steps=12), model=tiny_model, on_start=starts.append)
+    chosen: list[RunFacts] = []
+    execute(replace(CONFIG, steps=12), model=tiny_model, on_facts=chosen.append)
     trained = [tiny_model.decode(row) for rows in drawn for row in rows]
-    facts = starts[0].facts
+    facts = chosen[0].table
     retrained = {text for fact in facts.retrained for text, _ in tiny_concept.statements(fact)}
     train, measured = split_neutral(tiny_neutral)
     neutral = {sentence.text for sentence in train}
     assert [len(rows) for rows in drawn] == [4, 2] * 12
     assert set(trained) == retrained | neutral
     assert {fact.subject for fact in facts.held_out} == {"Spain", "Greece"}
-    assert (starts[0].n_neutral_train, starts[0].n_neutral_measured) == (len(train), len(measured))
+    assert (chosen[0].n_neutral_train, chosen[0].n_neutral_measured) == (len(train), len(measured))
     assert trained.count("The capital of France is Paris") == 12 * 4 / 8  # without replacement: each text as often
 
 
-def test_start_report_names_the_edit(execute, tiny_model: LanguageModel):
-    starts: list[RunStart] = []
-    snapshots = execute(model=tiny_model, on_start=starts.append)
-    (start,) = starts
+def test_the_reported_facts_name_the_edit(execute, tiny_model: LanguageModel):
+    chosen: list[RunFacts] = []
+    snapshots = execute(model=tiny_model, on_facts=chosen.append)
+    (facts,) = chosen
     top = np.argsort(-snapshots[0].saliency["tiny-capitals"]["probeless"], axis=None, kind="stable")[:6]
-    assert start.shape == (3, 48)
-    assert sorted(top.tolist()) == start.edited.flat.tolist()
-    assert start.ledger is not None
-    assert start.ledger["before"] != start.ledger["after"]
-    assert start.facts.n_set_aside == 0
+    assert facts.shape == (3, 48)
+    assert sorted(top.tolist()) == facts.edited.flat.tolist()
+    assert facts.ledger is not None
+    assert facts.ledger["before"] != facts.ledger["after"]
+    assert facts.table.n_set_aside == 0
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
@@ -171,23 +171,23 @@ def test_the_same_seed_gives_the_same_run(execute, precision: str):
 
 
 def test_control_trains_on_the_same_batches_without_the_edit(execute, drawn):
-    starts: list[RunStart] = []
-    edited = execute(on_start=starts.append)
+    chosen: list[RunFacts] = []
+    edited = execute(on_facts=chosen.append)
     with_edit = list(drawn)
     drawn.clear()
-    control = execute(CONFIG.as_control(), on_start=starts.append)
+    control = execute(CONFIG.as_control(), on_facts=chosen.append)
     assert drawn == with_edit
     assert [s.phase for s in control] == ["base", "training", "training"]
     assert [s.step for s in control] == [0, 4, 5]
     assert p(control[0]) == p(edited[0])
     assert p(control[-1]) != p(edited[-1])
-    assert (len(starts[1].edited), starts[1].ledger) == (0, None)
+    assert (len(chosen[1].edited), chosen[1].ledger) == (0, None)
 
 
 def test_a_shared_beginning_changes_nothing_but_the_work(execute):
-    starts: list[RunStart] = []
-    edited = execute(on_start=starts.append)
-    beginning = Beginning(facts=starts[0].facts, base=edited[0])
+    chosen: list[RunFacts] = []
+    edited = execute(on_facts=chosen.append)
+    beginning = Beginning(table=chosen[0].table, base=edited[0])
     stages: list[str] = []
     shared = execute(CONFIG.as_control(), beginning=beginning, on_progress=stages.append)
     alone = execute(CONFIG.as_control())
@@ -198,10 +198,10 @@ def test_a_shared_beginning_changes_nothing_but_the_work(execute):
 
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_pruned_weights_are_exactly_zero_after_training(execute, tiny_model: LanguageModel, precision: str):
-    starts: list[RunStart] = []
+    chosen: list[RunFacts] = []
     before = {name: parameter.detach().clone() for name, parameter in raw(tiny_model).named_parameters()}
-    execute(replace(CONFIG, weight_decay=0.5, precision=precision), model=tiny_model, on_start=starts.append)
-    for layer, neurons in starts[0].edited.by_layer().items():
+    execute(replace(CONFIG, weight_decay=0.5, precision=precision), model=tiny_model, on_facts=chosen.append)
+    for layer, neurons in chosen[0].edited.by_layer().items():
         for weight in tiny_model.neuron_weights(layer):
             assert not weight.parameter.index_select(weight.axis, torch.tensor(neurons)).any()
     assert all(not torch.equal(parameter, before[name]) for name, parameter in raw(tiny_model).named_parameters())
@@ -209,7 +209,7 @@ def test_pruned_weights_are_exactly_zero_after_training(execute, tiny_model: Lan
 
 def test_the_update_itself_is_masked(execute, tiny_model: LanguageModel, monkeypatch: pytest.MonkeyPatch):
     """A neuron of zeros gets no gradient anyway: only an optimiser that moves every weight tells whether it is held."""
-    starts: list[RunStart] = []
+    chosen: list[RunFacts] = []
     plain = torch.optim.AdamW.step
 
     def step(optimiser):
@@ -219,25 +219,25 @@ def test_the_update_itself_is_masked(execute, tiny_model: LanguageModel, monkeyp
                 parameter.add_(1e-3)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
-    execute(model=tiny_model, on_start=starts.append)
-    for layer, neurons in starts[0].edited.by_layer().items():
+    execute(model=tiny_model, on_facts=chosen.append)
+    for layer, neurons in chosen[0].edited.by_layer().items():
         for weight in tiny_model.neuron_weights(layer):
             assert not weight.parameter.index_select(weight.axis, torch.tensor(neurons)).any()
 
 
 def test_weights_that_are_not_held_grow_back(execute, tiny_model: LanguageModel):
-    starts: list[RunStart] = []
+    chosen: list[RunFacts] = []
     edit = replace(CONFIG.edit, hold=False)
-    execute(replace(CONFIG, edit=edit), model=tiny_model, on_start=starts.append)
-    for layer, neurons in starts[0].edited.by_layer().items():
+    execute(replace(CONFIG, edit=edit), model=tiny_model, on_facts=chosen.append)
+    for layer, neurons in chosen[0].edited.by_layer().items():
         out = tiny_model.neuron_weights(layer)[-1]
         assert out.parameter.index_select(out.axis, torch.tensor(neurons)).abs().max() > 1e-4
 
 
 def test_a_pruned_neuron_has_no_saliency(execute):
-    starts: list[RunStart] = []
-    base, edited, *_, last = execute(on_start=starts.append)
-    mask = starts[0].edited.mask()
+    chosen: list[RunFacts] = []
+    base, edited, *_, last = execute(on_facts=chosen.append)
+    mask = chosen[0].edited.mask()
     for method in ("probeless", "standardised"):
         assert (base.saliency["tiny-capitals"][method][mask] > 0).all()
         assert not edited.saliency["tiny-capitals"][method][mask].any()

@@ -13,7 +13,7 @@ from analysis.concepts import Concept, Sentence
 from analysis.edits import ComponentEdit, Selection, circuit_slices
 from analysis.errors import ConfigError, EditError
 from analysis.models import LanguageModel
-from analysis.relearning import RelearnConfig, RunStart, Snapshot
+from analysis.relearning import RelearnConfig, RunFacts, Snapshot
 from analysis.runs import execution
 from analysis.runs.summary import summarise
 from tests.raw_model import raw
@@ -67,15 +67,15 @@ def belonging(model: LanguageModel, text: str) -> dict[str, torch.Tensor]:
 
 
 def test_pruned_components_stay_pruned(execute, either_model: LanguageModel):
-    starts: list[RunStart] = []
+    chosen: list[RunFacts] = []
     before = copied(either_model)
-    _, edited, *training = execute(CONFIG, either_model, on_start=starts.append)
+    _, edited, *training = execute(CONFIG, either_model, on_facts=chosen.append)
     pieces = circuit_slices(either_model, Circuit.parse(MIXTURE, either_model.component_shape))
     outputs = [either_model.blocks[layer].mlp_output.bias for layer in range(either_model.n_layers)]
     assert not any(piece.read().any() for piece in pieces if all(piece.parameter is not bias for bias in outputs))
     assert training[-1].loss < training[0].loss
-    assert starts[0].edited_heads == ((0, 1), (1, 3))
-    assert starts[0].edited.counts().tolist()[:2] == [1, either_model.n_neurons]
+    assert chosen[0].edited_heads == ((0, 1), (1, 3))
+    assert chosen[0].edited.counts().tolist()[:2] == [1, either_model.n_neurons]
     assert edited.p_retrained_F.tolist() != training[-1].p_retrained_F.tolist()
     assert all(changed.any() for changed in differing(either_model, before).values())
 

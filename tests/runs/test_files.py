@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from analysis.components.neurons import NeuronSet
 from analysis.concepts import Fact
 from analysis.errors import RunError
-from analysis.relearning import FactTable, RunStart, Snapshot
+from analysis.relearning import FactTable, RunFacts, Snapshot
 from analysis.runs.files import read_facts, read_snapshot, write_facts, write_snapshot
 
 FACTS = {"a": Fact("France", "Paris"), "b": Fact("Italy", "Rome"), "c": Fact("Japan", "Tokyo")}
@@ -35,10 +35,10 @@ def snapshot(**changes) -> Snapshot:
     return Snapshot(**{**fields, **changes})
 
 
-def start(**changes) -> RunStart:
+def run_facts(**changes) -> RunFacts:
     fields = {
         "shape": (2, 3),
-        "facts": FactTable(retrained=(FACTS["c"], FACTS["a"]), held_out=(FACTS["b"],), n_set_aside=1, threshold=0.3),
+        "table": FactTable(retrained=(FACTS["c"], FACTS["a"]), held_out=(FACTS["b"],), n_set_aside=1, threshold=0.3),
         "edited": NeuronSet([1, 5], (2, 3)),
         "n_neutral_train": 4,
         "n_neutral_measured": 1,
@@ -46,7 +46,7 @@ def start(**changes) -> RunStart:
         "edited_heads": ((0, 1),),
         "followed": NeuronSet([0, 4], (2, 3)),
     }
-    return RunStart(**{**fields, **changes})
+    return RunFacts(**{**fields, **changes})
 
 
 def test_a_snapshot_comes_back(tmp_path: Path):
@@ -99,19 +99,19 @@ def test_damaged_words_are_named(tmp_path: Path, words: object):
 
 
 def test_facts_come_back(tmp_path: Path):
-    path, found = tmp_path / "facts.json", start()
+    path, found = tmp_path / "facts.json", run_facts()
     assert read_facts(path, FACTS) is None
     write_facts(path, found, FACTS)
     read = read_facts(path, FACTS)
     assert read is not None
-    assert read.table == found.facts
+    assert read.table == found.table
     for name in ("shape", "edited", "edited_heads", "followed", "n_neutral_train", "n_neutral_measured", "ledger"):
         assert getattr(read, name) == getattr(found, name), name
 
 
 def test_facts_of_an_older_version_follow_nothing(tmp_path: Path):
     path = tmp_path / "facts.json"
-    write_facts(path, start(), FACTS)
+    write_facts(path, run_facts(), FACTS)
     data = json.loads(path.read_text())
     del data["followed"], data["edited_heads"]
     path.write_text(json.dumps(data))
@@ -123,6 +123,6 @@ def test_facts_of_an_older_version_follow_nothing(tmp_path: Path):
 
 def test_facts_of_another_concept_are_damage(tmp_path: Path):
     path = tmp_path / "facts.json"
-    write_facts(path, start(), FACTS)
+    write_facts(path, run_facts(), FACTS)
     with pytest.raises(RunError, match=r"facts\.json is damaged"):
         read_facts(path, {"a": FACTS["a"]})

@@ -98,7 +98,7 @@ def assert_same_state(one: RunDirectory, other: RunDirectory) -> None:
 
 
 KILLS = {
-    "before the facts are written": ("write_start", 1, False),
+    "before the facts are written": ("write_facts", 1, False),
     "before the first snapshot": ("write_snapshot", 1, False),
     "after the first snapshot": ("write_snapshot", 1, True),
     "after the edited model's snapshot": ("write_snapshot", 2, True),

@@ -15,7 +15,8 @@ from analysis.canvas.run_cache import View
 from analysis.components.neurons import Neuron, NeuronSet
 from analysis.errors import PalimpsestError
 from analysis.jobs import JobStatus, layout
-from analysis.runs import RunDirectory, RunFacts
+from analysis.relearning import RunFacts
+from analysis.runs import RunDirectory
 from analysis.runs.summary import summarise
 from ui.app import queue_view, updates
 from ui.app.live_line import live_line

@@ -8,7 +8,8 @@ from analysis import figures, migration
 from analysis.canvas import run_cache, run_data
 from analysis.canvas.run_cache import View
 from analysis.errors import PalimpsestError
-from analysis.runs import RunDirectory, RunFacts
+from analysis.relearning import RunFacts
+from analysis.runs import RunDirectory
 from analysis.saliency.carriers import CARRIER_SHARE, carried_ranks
 from ui.app.tokens import escaped
 

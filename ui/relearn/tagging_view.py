@@ -4,7 +4,8 @@ import streamlit as st
 
 from analysis import figures
 from analysis.canvas import run_cache
-from analysis.runs import RunDirectory, RunFacts
+from analysis.relearning import RunFacts
+from analysis.runs import RunDirectory
 
 __all__ = ["f1_over_steps", "sizes"]
 

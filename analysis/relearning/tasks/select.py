@@ -43,5 +43,5 @@ def prepare_task(
         return TaggingTask(model, config, concept, neutral)
     if begun is None:
         say("Finding the facts the model knows")
-    facts = begun.facts if begun else choose_facts(model, concept, config.known_threshold)
+    facts = begun.table if begun else choose_facts(model, concept, config.known_threshold)
     return FactTask(model, config, concept, facts, neutral, text)

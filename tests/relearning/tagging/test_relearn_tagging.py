@@ -15,7 +15,7 @@ from analysis.concepts import Concept, Sentence, neutral_sentences, split_neutra
 from analysis.errors import ConceptError, ConfigError
 from analysis.models import LanguageModel
 from analysis.models import load as load_model
-from analysis.relearning import RelearnConfig, RunStart, StepReport
+from analysis.relearning import RelearnConfig, RunFacts, StepReport
 from analysis.relearning.resources import ModelSize, disk_bytes, memory_estimate
 from analysis.relearning.tasks import tagging as tagging_task
 from analysis.relearning.tasks.tagging import TaggingTask
@@ -94,8 +94,8 @@ def test_the_base_is_the_fine_tuned_model(
     execute, trainers, tiny_folder: Path, tiny_concept: Concept, tiny_neutral, monkeypatch: pytest.MonkeyPatch
 ):
     """Scores and saliency of the first snapshot, measured anew on a model trained apart, and the neurons pruned by them."""
-    starts: list[RunStart] = []
-    base, edited, *_ = execute(on_start=starts.append)
+    chosen: list[RunFacts] = []
+    base, edited, *_ = execute(on_facts=chosen.append)
     apart = load_model(str(tiny_folder), device="cpu")
     config = replace(CONFIG, steps=CONFIG.fine_tune_steps)
     task = TaggingTask(apart, config, tiny_concept, split_neutral(tiny_neutral)[0])
@@ -115,7 +115,7 @@ def test_the_base_is_the_fine_tuned_model(
     (direct,) = saliency.measure(apart, [tiny_concept])
     assert np.allclose(base.saliency["tiny-capitals"]["probeless"], direct.scores_LN, rtol=1e-4)
     top = np.argsort(-direct.scores_LN, axis=None, kind="stable")[:5]
-    assert sorted(top.tolist()) == starts[0].edited.flat.tolist()
+    assert sorted(top.tolist()) == chosen[0].edited.flat.tolist()
     assert edited.saliency["tiny-capitals"]["probeless"].ravel()[top].tolist() == [0.0] * 5
     unedited = load_model(str(tiny_folder), device="cpu")
     (before,) = saliency.measure(unedited, [tiny_concept])
@@ -123,15 +123,15 @@ def test_the_base_is_the_fine_tuned_model(
 
 
 def test_pruned_weights_stay_zero_and_the_head_moves(execute, trainers, tiny_model: LanguageModel):
-    starts: list[RunStart] = []
+    chosen: list[RunFacts] = []
     heads: list[torch.Tensor] = []
 
-    def begun(start: RunStart) -> None:
-        starts.append(start)
+    def begun(facts: RunFacts) -> None:
+        chosen.append(facts)
         heads.append(trainers[0].task.head.weight.detach().clone())
 
-    execute(model=tiny_model, on_start=begun)
-    for layer, neurons in starts[0].edited.by_layer().items():
+    execute(model=tiny_model, on_facts=begun)
+    for layer, neurons in chosen[0].edited.by_layer().items():
         for weight in tiny_model.neuron_weights(layer):
             assert not weight.parameter.index_select(weight.axis, torch.tensor(neurons)).any()
     (first, second) = trainers
@@ -146,10 +146,10 @@ def test_fine_tuning_is_whole_whatever_is_retrained(execute, tiny_folder: Path, 
     model, kept = load_model(str(tiny_folder), device="cpu"), []
     before = {name: one.detach().clone() for name, one in model.weights.items()}
 
-    def begun(start) -> None:
+    def begun(facts) -> None:
         kept.append({name: one.detach().clone() for name, one in model.weights.items()})
 
-    execute(replace(CONFIG, edit=None, **changes), model=model, on_start=begun)
+    execute(replace(CONFIG, edit=None, **changes), model=model, on_facts=begun)
     tuned = {name for name, one in before.items() if not torch.equal(one, kept[0][name])}
     linear = {name for name in before if "proj" in name}
     assert tuned >= (linear if "lora_rank" in changes else set(before) - {"lm_head.weight"})

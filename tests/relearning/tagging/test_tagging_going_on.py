@@ -21,7 +21,7 @@ IN_TUNING = "in fine-tuning, after a checkpoint"
 KILLS = {
     "in fine-tuning, before its first checkpoint": ("append_event", 3, True),
     IN_TUNING: ("append_event", 6, True),
-    "before the facts are written": ("write_start", 1, False),
+    "before the facts are written": ("write_facts", 1, False),
     "before the first snapshot": ("write_snapshot", 1, False),
     "after the edited model's snapshot": ("write_snapshot", 2, True),
     "in retraining": ("write_snapshot", 3, True),
