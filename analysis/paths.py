@@ -5,6 +5,7 @@
 `fingerprints/` (of models that came without one) and what else is cached.
 """
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -16,6 +17,7 @@ __all__ = [
     "expanded",
     "home",
     "models_root",
+    "occupied",
     "real",
     "removal_roots",
     "removals_root",
@@ -59,12 +61,31 @@ def expanded(name: str | Path) -> Path:
     """A path in which `~` and `~user` stand for home folders.
 
     Raises:
-        ConfigError: there is no such user.
+        ConfigError: there is no such user, or the name has characters that no path can have.
     """
+    if "\0" in str(name) or not _encodable(str(name)):
+        raise ConfigError(f"{str(name)!r} cannot be a path: it has a character that no file's name can have.")
     try:
         return Path(name).expanduser()
     except RuntimeError as error:
         raise ConfigError(f"{name} cannot be used ({error}). Write the whole path instead of “~…”.") from error
+
+
+def occupied(path: Path) -> bool:
+    """Whether something is there already: anything but an empty folder. What cannot be looked at will not be written."""
+    try:
+        return path.exists() and (not path.is_dir() or any(path.iterdir()))
+    except OSError:  # no name of a file is so long, or the folder may not be read: writing says which
+        return False
+
+
+def _encodable(name: str) -> bool:
+    """Whether the file system can write the name: half of a surrogate pair cannot be."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def real(path: Path) -> Path:
@@ -76,7 +97,13 @@ def real(path: Path) -> Path:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write `content` to a sibling temporary file, flush it to disk and rename it into place."""
+    """Write `content` to a sibling temporary file, flush it to disk and rename it into place.
+
+    Raises:
+        OSError: it cannot be written; of `.` and `/` too, which are folders and have no name of their own.
+    """
+    if not path.name:
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         with temporary.open("wb") as file:

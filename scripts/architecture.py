@@ -41,7 +41,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("analysis/lens", "analysis/saliency"),
     ("analysis/training", "analysis/scoring", "analysis/jobs"),
     ("analysis/concepts", "analysis/models"),
-    ("analysis/components", "analysis/paths.py"),
+    ("analysis/components", "analysis/checks.py", "analysis/paths.py"),
     ("analysis/errors.py", "analysis/progress.py", "analysis/stats.py"),
 )
 """The rooms from the roof to the ground: the one place where the order is declared."""
@@ -56,7 +56,10 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         *("analysis/migration", "analysis/neuron_cards", "analysis/saliency", "analysis/scoring"),
     ),
     "what it is about": ("analysis/components", "analysis/concepts", "analysis/models"),
-    "under everything": ("analysis/errors.py", "analysis/paths.py", "analysis/progress.py", "analysis/stats.py"),
+    "under everything": (
+        *("analysis/checks.py", "analysis/errors.py", "analysis/paths.py", "analysis/progress.py"),
+        "analysis/stats.py",
+    ),
 }
 """What rooms have in common; one colour each in the picture."""
 

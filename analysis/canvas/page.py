@@ -15,6 +15,7 @@ from analysis.canvas import control_data, run_data
 from analysis.canvas.assets import MODULE, STYLES
 from analysis.canvas.run_cache import View
 from analysis.canvas.wire import pack
+from analysis.checks import checked
 from analysis.errors import RunError
 from analysis.runs import RunDirectory
 from analysis.runs.memory import MemoryRun
@@ -68,6 +69,7 @@ class CanvasPage:
         self.page = page
         """The whole HTML document."""
 
+    @checked
     def save(self, path: str | Path) -> Path:
         """Write the page as one file, which any browser opens.
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import nn
 
+from analysis.checks import check_fields
 from analysis.components.circuit import Shape
 from analysis.components.neurons import NeuronSet
 from analysis.concepts import Concept, Fact, Sentence
@@ -34,6 +35,9 @@ class Edit(ABC):
     """Whether `Materials` must hold the facts that the unedited model knows."""
     name: ClassVar[str] = ""
     """Name of the method, for a class that stands for a single method."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     @property
     def method(self) -> str:

@@ -75,7 +75,10 @@ class Recipe:
 
         Raises:
             ConfigError: two different concepts have the same name.
+            ConceptError: there is no concept of a name in `maintain`.
         """
+        for name in maintain:
+            library.load(name)
         if len({concept.name for concept, _ in steps}) < len({concept for concept, _ in steps}):
             raise ConfigError("Two different concepts of this recipe have the same name. Rename one of them.")
         return cls(

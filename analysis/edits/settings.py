@@ -5,6 +5,7 @@ The command line and the dashboard offer these settings.
 
 import ast
 import dataclasses
+import functools
 import inspect
 import json
 import textwrap
@@ -16,9 +17,14 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from analysis.checks import check
 from analysis.errors import ConfigError
 
 __all__ = ["Setting", "build", "settings_of"]
+
+
+_adapter = functools.cache(TypeAdapter)
+"""Making one takes longer than using it."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +63,11 @@ class Setting:
         kinds = (self.kind, *typing.get_args(self.kind))
         if isinstance(value, str) and any(typing.get_origin(kind) is tuple for kind in kinds):
             value = _listed(value)
+        elif not isinstance(value, str):  # pydantic converts what was typed, and would make a number of True
+            value = tuple(value) if isinstance(value, list) else value  # JSON knows no tuples
+            check(self.name, value, self.kind)
         try:
-            return TypeAdapter(self.kind).validate_python(value)
+            return _adapter(self.kind).validate_python(value)
         except ValidationError as error:
             reason = error.errors()[0]["msg"]
             raise ConfigError(f"{self.name} is {value!r}, which does not fit ({reason}).") from error
@@ -103,6 +112,7 @@ def _listed(text: str) -> list[Any]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+@functools.cache
 def _texts(edit: type) -> dict[str, str]:
     """Field -> the docstring under it in the source, fields of base classes included."""
     texts: dict[str, str] = {}

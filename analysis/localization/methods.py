@@ -5,8 +5,9 @@ A localization holds effects (or a probe curve) and the circuit chosen from them
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from analysis.checks import Range, Seed, checked
 from analysis.components.circuit import Circuit, EffectMap, Kind
 from analysis.concepts import Concept, Fact
 from analysis.edits import n_parameters
@@ -86,6 +87,7 @@ class Localization:
     provenance: dict[str, Any]
 
 
+@checked
 def localize(
     model: LanguageModel,
     concept: Concept,
@@ -94,12 +96,12 @@ def localize(
     facts: Sequence[Fact] | None = None,
     metric: Metric | None = None,
     corruption: Corruption | None = None,
-    max_prompts: int | None = None,
+    max_prompts: Annotated[int, Range(least=1)] | None = None,
     kinds: Sequence[Kind] | None = None,
-    top: int | None = None,
-    threshold: float | None = None,
+    top: Annotated[int, Range(least=1)] | None = None,
+    threshold: Annotated[float, Range(least=0)] | None = None,
     match: Circuit | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     progress: Progress | None = None,
 ) -> Localization:
     """Find the components of a concept by one of `METHODS`.

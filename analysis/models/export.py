@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from analysis import paths
 from analysis.errors import EditError
 from analysis.models import LanguageModel
 from analysis.models.fetch import locate
@@ -36,7 +37,7 @@ def export(model: LanguageModel, folder: Path) -> Path:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     folder = folder.expanduser().absolute()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if paths.occupied(folder):
         raise EditError(f"{folder} already exists and is not empty. Name a new folder.")
     weights = {name: parameter.detach().cpu().contiguous() for name, parameter in model.weights.items()}
     config = AutoConfig.from_pretrained(locate(model.source), local_files_only=True, trust_remote_code=False)

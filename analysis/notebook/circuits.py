@@ -2,19 +2,18 @@
 
 import inspect
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
+from analysis.checks import Range, Seed, checked
 from analysis.components.circuit import Circuit
-from analysis.concepts import Concept
 from analysis.errors import ConfigError
 from analysis.figures.circuits import circuit_map
 from analysis.localization import Localization, localize
-from analysis.models import LanguageModel
 from analysis.notebook.html import table_html
-from analysis.notebook.loading import load_concept
+from analysis.notebook.loading import GivenConcept, GivenModel, as_concept
 from analysis.notebook.progress import shown_progress
 
 __all__ = ["FoundCircuit", "find_circuit"]
@@ -47,13 +46,14 @@ class FoundCircuit:
         return table_html(self.table(), self.circuit.describe(), note=f"effect: {self.circuit.unit}")
 
 
+@checked
 def find_circuit(
-    model: LanguageModel,
-    concept: Concept | str,
+    model: GivenModel,
+    concept: GivenConcept,
     method: str = "attribution_patching",
     *,
-    top: int = 10,
-    seed: int = 0,
+    top: Annotated[int, Range(least=1)] = 10,
+    seed: Seed = 0,
     progress: bool = True,
     **settings: Any,
 ) -> FoundCircuit:
@@ -72,7 +72,7 @@ def find_circuit(
         ConfigError: the method or a setting is unknown.
         ConceptError: the facts that the model knows do not suffice.
     """
-    concept = load_concept(concept) if isinstance(concept, str) else concept
+    concept = as_concept(concept)
     if unknown := settings.keys() - inspect.signature(localize).parameters.keys():
         raise ConfigError(f"“{min(unknown)}” is not a setting of a localization. See analysis.localization.localize.")
     with shown_progress(f"{concept.name} by {method}", shown=progress) as tell:

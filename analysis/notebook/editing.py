@@ -1,27 +1,35 @@
 """Describe an edit in one line: prune or reverse components, or any method by name with its settings."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from analysis.checks import Expected, Range, Seed, checked
 from analysis.components.circuit import Circuit
 from analysis.components.neurons import NeuronSet
 from analysis.edits import ComponentEdit, Edit, Selection, from_settings
 from analysis.errors import ConfigError
 
-__all__ = ["edit", "prune", "reverse"]
+__all__ = ["GivenEdit", "edit", "prune", "reverse"]
 
-Components = str | NeuronSet | Circuit
+GivenEdit = Annotated[Edit, Expected("an edit (from prune, reverse or analysis.edit)")]
+Components = Annotated[
+    str | NeuronSet | Circuit,
+    Expected("names in one text, such as “L5.N123, L7.H3”, a set of neurons, or a circuit"),
+]
+Count = Annotated[int, Range(least=1)]
+Share = Annotated[float, Range(above=0, most=1)]
 
 
+@checked
 def prune(
     *,
-    top: int | None = None,
-    share: float | None = None,
+    top: Count | None = None,
+    share: Share | None = None,
     by: str = "probeless",
     components: Components | None = None,
     fill: Literal["zero", "mean"] = "zero",
     hold: bool = True,
     control: Literal["none", "random", "layer_matched"] = "none",
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> ComponentEdit:
     """The edit that stops components from acting; nothing is changed until it is given to `relearn` or `remove`.
 
@@ -45,19 +53,21 @@ def prune(
     )
 
 
+@checked
 def reverse(
     *,
-    top: int | None = None,
-    share: float | None = None,
+    top: Count | None = None,
+    share: Share | None = None,
     by: str = "probeless",
     components: Components | None = None,
     control: Literal["none", "random", "layer_matched"] = "none",
-    seed: int = 0,
+    seed: Seed = 0,
 ) -> ComponentEdit:
     """The edit that negates what components write to the residual stream; arguments as for `prune`."""
     return ComponentEdit(kind="reverse", selection=_selection(top, share, by, components, control, seed))
 
 
+@checked
 def edit(method: str, **settings: Any) -> Edit:
     """Any edit by its method's name: `edit("npo", learning_rate=1e-5)`; `palimpsest edits` lists methods and settings.
 
@@ -79,9 +89,6 @@ def _selection(
         return Selection(rule="top_k", value=top, **chosen)
     if share is not None:
         return Selection(rule="top_fraction", value=share, **chosen)
-    if not isinstance(components, str | NeuronSet | Circuit):
-        raise ConfigError(
-            "components must be names in one text, such as “L5.N123, L7.H3”, a set of neurons, or a circuit."
-        )
+    assert components is not None  # the one that is given
     text = components if isinstance(components, str) else components.format()
     return Selection(rule="explicit", value=0.0, components=text, **chosen)

@@ -1,16 +1,22 @@
 """Load a model or a concept by name, with a progress bar."""
 
 from pathlib import Path
+from typing import Annotated
 
 from analysis import concepts, models
+from analysis.checks import Expected, checked
 from analysis.concepts import Concept
 from analysis.models import LanguageModel
 from analysis.models.catalog import DEFAULT_MODEL
 from analysis.notebook.progress import shown_progress
 
-__all__ = ["load_concept", "load_model"]
+__all__ = ["GivenConcept", "GivenModel", "as_concept", "load_concept", "load_model"]
+
+GivenModel = Annotated[LanguageModel, Expected("a model from load_model")]
+GivenConcept = Annotated[Concept | str | Path, Expected("a concept from load_concept, or its name or path")]
 
 
+@checked
 def load_model(
     reference: str | Path = DEFAULT_MODEL, *, device: str = "auto", dtype: str = "float32", progress: bool = True
 ) -> LanguageModel:
@@ -29,6 +35,7 @@ def load_model(
         return models.load(str(reference), device=device, dtype=dtype, progress=tell)
 
 
+@checked
 def load_concept(reference: str | Path, *, label: str | None = None) -> Concept:
     """A concept by name (built in, or kept from an upload), or from the path of a file.
 
@@ -40,3 +47,12 @@ def load_concept(reference: str | Path, *, label: str | None = None) -> Concept:
         ConceptError: there is no such concept (names the closest), or its file is wrong.
     """
     return concepts.load(str(reference), label=label)
+
+
+def as_concept(given: GivenConcept) -> Concept:
+    """A concept itself, or the one that is named.
+
+    Raises:
+        ConceptError: as `load_concept`.
+    """
+    return given if isinstance(given, Concept) else load_concept(given)

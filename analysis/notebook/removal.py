@@ -4,19 +4,19 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 
-from analysis.concepts import Concept
-from analysis.edits import Edit
+from analysis.checks import Range, Seed, checked
 from analysis.edits.recipe import Recipe
 from analysis.errors import ConfigError
 from analysis.evaluation import compare
 from analysis.models import LanguageModel, memory
 from analysis.models.copying import copy_model
+from analysis.notebook.editing import GivenEdit
 from analysis.notebook.html import table_html
-from analysis.notebook.loading import load_concept
+from analysis.notebook.loading import GivenConcept, GivenModel, as_concept
 from analysis.notebook.progress import shown_progress
 from analysis.removals import Outcome, edit_and_evaluate
 from analysis.scoring import factual_recall
@@ -50,15 +50,16 @@ class RemovedConcept:
         return table_html(self.table(), self.recipe.describe(), note=self.outcome.after.warning or "", index=True)
 
 
+@checked
 def remove(
-    model: LanguageModel,
-    concept: Concept | str,
-    edit: Edit,
+    model: GivenModel,
+    concept: GivenConcept,
+    edit: GivenEdit,
     *,
     evaluate: str | Sequence[str] = "quick",
     maintain: Sequence[str] = (),
-    known_threshold: float = factual_recall.KNOWN_THRESHOLD,
-    seed: int = 0,
+    known_threshold: Annotated[float, Range(least=0, most=1)] = factual_recall.KNOWN_THRESHOLD,
+    seed: Seed = 0,
     progress: bool = True,
 ) -> RemovedConcept:
     """Carry out `edit` on a copy of `model`, and evaluate the copy beside the model itself, which is not changed.
@@ -79,9 +80,7 @@ def remove(
         MemoryShortError: there is no room for the copy.
         ConceptError: the concept lacks what the edit needs.
     """
-    concept = load_concept(concept) if isinstance(concept, str) else concept
-    if not isinstance(edit, Edit):
-        raise ConfigError(f"{edit!r} is not an edit. Describe one with prune, reverse or analysis.edit.")
+    concept = as_concept(concept)
     if model.dtype != "float32":
         raise ConfigError(
             f"Edits need a model in float32, and this one is in {model.dtype}. Load it with dtype=float32."

@@ -5,7 +5,7 @@ Axes: `L` layer, `N` neuron in a layer.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
@@ -13,14 +13,15 @@ import plotly.graph_objects as go
 
 from analysis import figures, migration, paths, runs
 from analysis.canvas.page import CanvasPage, canvas_page
+from analysis.checks import Expected, Seed, checked
 from analysis.components.circuit import Circuit
-from analysis.concepts import Concept, text_files
-from analysis.edits import Edit
+from analysis.concepts import text_files
 from analysis.errors import ConfigError, PalimpsestError, RunError
 from analysis.models import LanguageModel
 from analysis.notebook.circuits import FoundCircuit
+from analysis.notebook.editing import GivenEdit
 from analysis.notebook.html import table_html
-from analysis.notebook.loading import load_concept
+from analysis.notebook.loading import GivenConcept, GivenModel, as_concept
 from analysis.notebook.progress import shown_progress
 from analysis.relearning import RelearnConfig, RunFacts, Snapshot
 from analysis.runs.memory import MemoryRun, run_in_memory
@@ -37,6 +38,10 @@ FIGURES = {
     "f1": "F1 of finding the concept's words over training steps (task “tagging”)",
 }
 """What `RelearningRun.figure` draws."""
+
+Confined = Annotated[
+    str | Circuit | FoundCircuit, Expected("names of components in one text, such as “L5.MLP, L7.H3”, or a circuit")
+]
 
 
 class RelearningRun:
@@ -96,6 +101,7 @@ class RelearningRun:
             for one in self.snapshots
         )
 
+    @checked
     def recruits(self, scale: str = "standardised", *, step: int | None = None) -> pd.DataFrame:
         """The neurons that newly carry the concept, strongest first (`migration.recruits_table`).
 
@@ -108,11 +114,13 @@ class RelearningRun:
         """
         return migration.recruits_table(*self._moments(step), self.config.concept, self._facts().edited, scale)
 
+    @checked
     def carriers(self, scale: str = "standardised", *, step: int | None = None) -> pd.DataFrame:
         """Recruits and survivors with their roles (`migration.carriers_table`); arguments as for `recruits`."""
         titles = {name: concept.title for name, concept in self.record.concepts().items()}
         return migration.carriers_table(*self._moments(step), self.config.concept, self._facts().edited, scale, titles)
 
+    @checked
     def figure(self, kind: str = "recovery", *, scale: str = "standardised") -> go.Figure:
         """A Plotly figure of the run, its control drawn with it.
 
@@ -145,6 +153,7 @@ class RelearningRun:
         """
         return canvas_page(self.record)
 
+    @checked
     def save(self, path: str | Path) -> "RelearningRun":
         """Write a run in memory into a new folder, for the dashboard and the command line; gives the run of that folder.
 
@@ -204,16 +213,17 @@ class RelearningRun:
         return figures.priming_scatter(found, recruits=roles.recruits.flat, survivors=roles.survivors.flat)
 
 
+@checked
 def relearn(
-    model: LanguageModel,
-    concept: Concept | str,
+    model: GivenModel,
+    concept: GivenConcept,
     *,
-    edit: Edit | None = None,
+    edit: GivenEdit | None = None,
     steps: int = 24,
     control: bool = False,
-    seed: int = 0,
-    track: Sequence[Concept | str] = (),
-    train_only: str | Circuit | FoundCircuit = "",
+    seed: Seed = 0,
+    track: Sequence[GivenConcept] = (),
+    train_only: Confined = "",
     progress: bool = True,
     **settings: Any,
 ) -> RelearningRun:
@@ -239,7 +249,7 @@ def relearn(
         EditError: the edit does not fit the model.
         MemoryShortError: the copy and its training do not fit.
     """
-    concepts = [load_concept(one) if isinstance(one, str) else one for one in (concept, *track)]
+    concepts = [as_concept(one) for one in (concept, *track)]
     if model.dtype != "float32":
         raise ConfigError(
             f"Relearning needs a model in float32, and this one is in {model.dtype}. Load it with dtype=float32."
@@ -247,8 +257,6 @@ def relearn(
     by_name = {one.name: one for one in reversed(concepts)}
     if clash := next((one.name for one in concepts if by_name[one.name] != one), None):
         raise ConfigError(f"Two different concepts are called “{clash}”. Rename one of them.")
-    if edit is not None and not isinstance(edit, Edit):
-        raise ConfigError(f"{edit!r} is not an edit. Describe one with prune, reverse or analysis.edit.")
     given = {"model", "concept", "device"} & settings.keys()
     if given:
         raise ConfigError(f"{', '.join(sorted(given))} come with the model and the concept; leave them out.")
@@ -279,16 +287,17 @@ def relearn(
         return RelearningRun(run_in_memory(model, config, concepts=by_name, text=text, report=report))
 
 
-def _component_names(chosen: str | Circuit | FoundCircuit) -> str:
+def _component_names(chosen: Confined) -> str:
     """Names of the components that training is confined to; an empty circuit must not mean the whole model."""
     if isinstance(chosen, str):
         return chosen
     circuit = chosen.circuit if isinstance(chosen, FoundCircuit) else chosen
-    if not isinstance(circuit, Circuit) or not circuit.components:
-        raise ConfigError("train_only must name components, such as “L5.MLP, L7.H3”, or be a circuit that has some.")
+    if not circuit.components:
+        raise ConfigError("train_only is a circuit without components. Leave it out to train the whole model.")
     return circuit.format()
 
 
+@checked
 def open_run(name: str | Path) -> RelearningRun:
     """A stored run, by its name in the home folder or by its path; it may still be at work.
 

@@ -5,19 +5,19 @@ Axes: `L` layer, `N` unit in a layer (neuron, residual dimension, head).
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from analysis import figures, paths, saliency
+from analysis.checks import Range, Seed, checked
 from analysis.components.neurons import NeuronSet
 from analysis.components.sites import HEADS, MLP, site_named
-from analysis.concepts import Concept
 from analysis.errors import ConfigError
-from analysis.models import LanguageModel
 from analysis.notebook.html import table_html
-from analysis.notebook.loading import load_concept
+from analysis.notebook.loading import GivenConcept, GivenModel, as_concept
 from analysis.notebook.progress import shown_progress
 from analysis.saliency import METHODS, Saliency
 from analysis.saliency.tables import FORMATS, saliency_table, table_bytes
@@ -42,7 +42,8 @@ class SaliencyScores:
         """What a score is."""
         return self.result.unit
 
-    def table(self, top: int | None = None) -> pd.DataFrame:
+    @checked
+    def table(self, top: Annotated[int, Range(least=1)] | None = None) -> pd.DataFrame:
         """One row a unit, strongest first: name, hook, layer, index, score, place, and what the method has of signed
         score, 95% interval, p and q (`saliency.tables.saliency_table`).
 
@@ -52,7 +53,8 @@ class SaliencyScores:
         table, _ = saliency_table(self.result)
         return table if top is None else table.head(top)
 
-    def figure(self, top: int = 0) -> go.Figure:
+    @checked
+    def figure(self, top: Annotated[int, Range(least=0)] = 0) -> go.Figure:
         """The map of layers and units.
 
         Args:
@@ -64,7 +66,8 @@ class SaliencyScores:
         title = f"{self.result.concept}: {METHODS[self.result.method].title}"
         return figure.update_layout(title={"text": title}, margin={"t": 60})
 
-    def top(self, k: int) -> NeuronSet | str:
+    @checked
+    def top(self, k: Annotated[int, Range(least=1)]) -> NeuronSet | str:
         """The k strongest units, as `prune` and `reverse` take them: a set of neurons, or names of attention heads.
 
         Raises:
@@ -80,11 +83,12 @@ class SaliencyScores:
 
     def _strongest(self, k: int) -> NeuronSet:
         """The k strongest units of whatever site, as flat indices."""
-        if not isinstance(k, int) or not 1 <= k <= self.result.n_measured:
-            raise ConfigError(f"Take 1 to {self.result.n_measured:,} units, not {k!r}.")
+        if not 1 <= k <= self.result.n_measured:
+            raise ConfigError(f"Take 1 to {self.result.n_measured:,} units, not {k:,}.")
         n_layers, width = self.scores.shape
         return NeuronSet(self.result.order[:k], (n_layers, width))
 
+    @checked
     def save(self, path: str | Path) -> Path:
         """Write the table with units and provenance inside; the ending says how: .csv, .parquet or .json.
 
@@ -110,13 +114,14 @@ class SaliencyScores:
         return table_html(self.table(10), f"{self!r}: the ten strongest", note=f"score: {self.unit}")
 
 
+@checked
 def measure_saliency(
-    model: LanguageModel,
-    concept: Concept | str,
+    model: GivenModel,
+    concept: GivenConcept,
     method: str = "standardised",
     *,
     site: str = MLP.name,
-    seed: int = 0,
+    seed: Seed = 0,
     progress: bool = True,
 ) -> SaliencyScores:
     """Score every unit of a model for a concept.
@@ -134,7 +139,7 @@ def measure_saliency(
         ConfigError: the method or the site is unknown, or the method makes no sense there.
         ConceptError: the concept has nothing that can be measured.
     """
-    concept = load_concept(concept) if isinstance(concept, str) else concept
+    concept = as_concept(concept)
     with shown_progress(f"{concept.name} by {method}", shown=progress) as tell:
         tell("measuring", 0.0)
         (result,) = saliency.measure(model, [concept], methods=[method], site=site_named(site), seed=seed)

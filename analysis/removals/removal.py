@@ -131,7 +131,7 @@ def create(
         RunError: `path` exists and is not empty, or cannot be written.
     """
     parts = evaluation.parts_of(what)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if paths.occupied(path):
         raise RunError(f"{path} already exists and is not empty. Name a new folder.")
     record = {
         "title": recipe.describe(),

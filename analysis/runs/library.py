@@ -72,7 +72,7 @@ def create(
     """
     known = {name: (concepts or {}).get(name) or concept_library.load(name) for name in config.tracked}
     check_concept(config, known[config.concept])
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if paths.occupied(path):
         raise RunError(f"{path} already exists and is not empty. {_instead(path)}")
     record = {
         "title": title or config.describe(),

@@ -114,10 +114,10 @@ def test_seeds_and_prompts(tiny_model: LanguageModel, classes: Concept):
 def test_wrong_settings_are_refused(tiny_model: LanguageModel, classes: Concept, tiny_shapes: Concept, unchecked_types):
     for options, message in (
         ({"method": "magic"}, "no localization"),
-        ({"method": "activation_patching", "metric": "accuracy"}, "no metric"),
-        ({"method": "activation_patching", "corruption": "shuffle"}, "no corruption"),
+        ({"method": "activation_patching", "metric": "accuracy"}, "metric is 'accuracy'"),
+        ({"method": "activation_patching", "corruption": "shuffle"}, "corruption is 'shuffle'"),
         ({"method": "activation_patching", "kinds": ("neuron",)}, "attribution patching"),
-        ({"method": "activation_patching", "kinds": ("layer",)}, "not layer"),
+        ({"method": "activation_patching", "kinds": ("layer",)}, "kinds is"),
         ({"method": "direct_effects", "kinds": ("mlp",)}, "measures head"),
         ({"method": "causal_tracing", "corruption": "swap"}, "with noise"),
         ({"method": "activation_patching", "max_prompts": 0}, "at least 1"),
@@ -164,7 +164,7 @@ def test_the_command_prints_and_writes_the_circuit(tiny_folder, classes: Concept
     ("changed", "message"),
     [
         (["--method", "magic"], "no localization"),
-        (["--corruption", "shuffle", "--known", "0"], "no corruption"),
+        (["--corruption", "shuffle", "--known", "0"], "corruption is 'shuffle'"),
         (["--known", "0.99"], "Lower --known"),
         (["--out", "/nonexistent/circuit.json"], "does not exist"),
         (["--match", "/nonexistent/circuit.json"], "cannot be read"),

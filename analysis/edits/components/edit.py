@@ -44,12 +44,6 @@ class ComponentEdit(Edit):
     (a gated neuron with all weights at zero gets no gradient, so it could not)."""
     selection: Selection = field(default_factory=Selection)
 
-    def __post_init__(self) -> None:
-        if self.kind not in ("prune", "reverse"):
-            raise ConfigError(f"“{self.kind}” is no edit. Use prune or reverse.")
-        if self.fill not in ("zero", "mean"):
-            raise ConfigError(f"“{self.fill}” is no fill. Use zero or mean.")
-
     @property
     def method(self) -> str:
         if self.kind == "prune":

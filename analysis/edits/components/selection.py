@@ -1,12 +1,12 @@
 """Selects the components of an edit: the most salient ones, a list of names, or random ones as a control."""
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
+from analysis.checks import Seed, check_fields
 from analysis.components.circuit import Circuit, Component, Shape
 from analysis.components.names import split_names
 from analysis.components.neurons import NeuronSet
@@ -48,28 +48,19 @@ class Selection:
     """Saliency method that ranks the neurons."""
     control: Control = "none"
     """One of `CONTROLS`: replace the chosen components by random ones."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of a random control."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_method(self.method)
         if METHODS[self.method].needs_units:
             title = METHODS[self.method].title.capitalize()
             raise ConfigError(f"{title} scores a short list, so nothing can be ranked by it. Choose another method.")
-        if self.rule not in RULES:
-            raise ConfigError(f"“{self.rule}” is no selection rule. Use {', '.join(RULES)}.")
-        if self.control not in CONTROLS:
-            raise ConfigError(f"“{self.control}” is no control. Use {', '.join(CONTROLS)}.")
         if self.rule == "top_fraction" and not 0 < self.value <= 1:
             raise ConfigError(f"The share of neurons is {self.value:g}; it must be above 0 and at most 1 (0.01 = 1%).")
-        if type(self.seed) is not int or self.seed < 0:
-            raise ConfigError(f"seed is {self.seed!r}; it must be a whole number of at least 0.")
-        if self.rule == "top_k" and not (
-            self.value >= 1 and math.isfinite(self.value) and self.value == int(self.value)
-        ):
+        if self.rule == "top_k" and not (self.value >= 1 and self.value == int(self.value)):
             raise ConfigError(f"k is {self.value:g}; it must be a whole number of at least 1.")
-        if not math.isfinite(self.value):
-            raise ConfigError("The threshold must be a finite number.")
         if self.rule == "explicit":
             named_components(self.components)
 

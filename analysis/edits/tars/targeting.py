@@ -10,14 +10,14 @@ Final hidden state means: after the last norm, as the unembedding reads it.
 Axes: `A` aggregation prompt, `K` noisy copy, `L` layer, `N` neuron in a layer, `D` d_model, `V` vocabulary.
 """
 
-import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from analysis.checks import Range, Seed
 from analysis.edits.edit import Edit
 from analysis.edits.tars.firing import last_states
 from analysis.errors import ConceptError, ConfigError, EditError
@@ -71,11 +71,11 @@ class Tars(Edit):
     """Detailed prompts that the trigger follows; the mean of their last final hidden states is the rough vector."""
     refinement: Literal["best", "mean", "none"] = "mean"
     """Which noisy copies make the vector: the best one, the mean of all that reach `tau` (both reconstructions), or none."""
-    n_noise: int = 256
+    n_noise: Annotated[int, Range(least=1)] = 256
     """Number of noisy copies."""
-    noise: float = 0.25
+    noise: Annotated[float, Range(least=0)] = 0.25
     """Standard deviation of the noise, in root mean squares of the state's own components (reconstruction)."""
-    tau: float = 0.5
+    tau: Annotated[float, Range(least=0, most=1)] = 0.5
     """Trigger probability a noisy copy needs for `mean` (reconstruction)."""
     matrices: tuple[str, ...] = ("down",)
     """Which of gate rows, up rows and down columns may be replaced; a plain MLP has no gate."""
@@ -83,11 +83,11 @@ class Tars(Edit):
     """First and last layer whose vectors may be replaced; negative ones count from the end, None is all."""
     rule: Literal["count", "threshold"] = "count"
     """Replace the `n_edits` vectors that rank highest, or all with a score of at least `threshold` (reconstruction)."""
-    n_edits: int = 16
+    n_edits: Annotated[int, Range(least=1)] = 16
     """How many vectors `count` replaces."""
-    threshold: float = 0.3
+    threshold: Annotated[float, Range(least=-1, most=1e9)] = 0.3
     """The least score of a vector that `threshold` replaces."""
-    scale: float = 1.0
+    scale: Annotated[float, Range(least=0)] = 1.0
     """Length of the reversed vectors, in the unit of `scaling` (reconstruction)."""
     norm_gain: Literal["none", "divide", "multiply"] = "none"
     """The step from the final hidden state to the residual stream: undo the final norm's gain, apply it once more, or leave
@@ -98,21 +98,17 @@ class Tars(Edit):
     """Scale each replaced vector's own norm, as published, or what all columns together write to the residual stream (ours)."""
     contrast: tuple[str, ...] = ()
     """Prompts of neighbouring concepts, on whose last token a neuron chosen by firing should be silent (ours)."""
-    seed: int = 0
+    seed: Seed = 0
     """Draws the noise."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.fact and not self.trigger.strip():
             raise ConfigError(
                 "The trigger is empty. Give the answer that the model should no longer say, or name a fact."
             )
-        if not (self.prompts or self.fact) or not all(
-            isinstance(prompt, str) and prompt.strip() for prompt in self.prompts
-        ):
+        if not (self.prompts or self.fact) or not all(prompt.strip() for prompt in self.prompts):
             raise ConfigError("An aggregation prompt is missing or empty. Describe the concept up to its name.")
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ConfigError(f"“{getattr(self, name)}” is no {name}. Use {', '.join(known)}.")
         if not self.matrices or len({*self.matrices}) < len(self.matrices) or {*self.matrices} - {*MATRICES}:
             raise ConfigError(f"The matrices are {self.matrices}; name some of {', '.join(MATRICES)}, each once.")
         if (self.ranking == "firing" or self.scaling == "stream") and self.matrices != ("down",):
@@ -120,18 +116,6 @@ class Tars(Edit):
                 "Ranking by firing and scaling by the stream are about what neurons write: choose down columns alone, "
                 "or rank by cosine and scale by the vector."
             )
-        _check_whole("n_noise", self.n_noise, 1)
-        _check_whole("n_edits", self.n_edits, 1)
-        _check_whole("seed", self.seed, 0)
-        if self.layers is not None:
-            if len(self.layers) != 2:
-                raise ConfigError(f"The layers are {self.layers}; give the first and the last one.")
-            for layer in self.layers:
-                _check_whole("layer", layer, -(10**6))
-        for name, low, high in (("noise", 0, math.inf), ("scale", 0, math.inf), ("tau", 0, 1), ("threshold", -1, 1e9)):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not low <= value <= high or not math.isfinite(value):
-                raise ConfigError(f"{name} is {value!r}; it must be a number of at least {low} and at most {high:g}.")
 
     def describe(self) -> str:
         """One phrase for captions: `TARS of “Paris”: 16 down vectors by cosine, scale 1 × vector`."""
@@ -246,8 +230,3 @@ def _trigger_p(model: LanguageModel, hidden_KD: Float[Tensor, "K D"], trigger: i
     with torch.no_grad():
         pieces = [model.readout.logits(piece_KD).softmax(-1)[:, trigger] for piece_KD in hidden_KD.split(64)]
     return torch.cat(pieces)
-
-
-def _check_whole(name: str, value: Any, low: int) -> None:
-    if type(value) is not int or value < low:
-        raise ConfigError(f"{name} is {value!r}; it must be a whole number of at least {low}.")

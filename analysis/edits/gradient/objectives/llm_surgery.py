@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from analysis.edits.gradient import losses
-from analysis.edits.gradient.edit import GradientEdit, Term, check_cap, require, whole
+from analysis.edits.gradient.edit import GradientEdit, Term, check_cap, require
 from analysis.edits.method import method
 from analysis.errors import ConfigError
 
@@ -57,7 +57,7 @@ class LlmSurgery(GradientEdit):
         check_cap(self.cap)
         for name in ("update_count", "retain_count"):
             count = getattr(self, name)
-            require(0 <= whole(count) < 2**63, f"{name} is {count!r}; it must be at least 0")
+            require(0 <= count < 2**63, f"{name} is {count}; it must be at least 0")
         require(not (self.update and self.update_count), "Give the names of updated facts or their number, not both")
         require(len(set(self.update)) == len(self.update), "A fact to update is named twice")
         if both := set(self.update) & set(self.forget):

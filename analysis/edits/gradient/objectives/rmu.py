@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from analysis.edits.gradient import losses
-from analysis.edits.gradient.edit import GradientEdit, Term, require, whole
+from analysis.edits.gradient.edit import GradientEdit, Term, require
 from analysis.edits.method import method
 
 __all__ = ["METHOD", "WMDP_RMU", "Rmu"]
@@ -40,8 +40,8 @@ class Rmu(GradientEdit):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.layer is None or whole(self.layer) >= 0, f"layer is {self.layer!r}; it must be at least 0")
-        require(0 < self.steering < float("inf"), f"steering is {self.steering}; it must be above 0")
+        require(self.layer is None or self.layer >= 0, f"layer is {self.layer}; it must be at least 0")
+        require(self.steering > 0, f"steering is {self.steering}; it must be above 0")
 
     def terms(self) -> tuple[Term, ...]:
         return (

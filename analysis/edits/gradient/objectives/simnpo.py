@@ -5,7 +5,7 @@ from functools import partial
 from typing import ClassVar
 
 from analysis.edits.gradient import losses
-from analysis.edits.gradient.edit import KeepingEdit, Term, check_beta, require
+from analysis.edits.gradient.edit import KeepingEdit, Term, check_beta
 from analysis.edits.method import method
 
 __all__ = ["METHOD", "SimNpo"]
@@ -26,7 +26,6 @@ class SimNpo(KeepingEdit):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_beta(self.beta)
-        require(abs(self.gamma) < float("inf"), f"gamma is {self.gamma}; it must be a finite number")
 
     def terms(self) -> tuple[Term, ...]:
         loss = partial(losses.simnpo, beta=self.beta, gamma=self.gamma)
