@@ -19,7 +19,9 @@ from analysis import concepts
 from analysis import models as model_library
 from analysis.concepts import Concept, Sentence
 from analysis.edits import METHODS, Ledger, Materials, from_dict, from_settings, plan
+from analysis.edits import methods as edit_methods
 from analysis.edits.gradient import objectives
+from analysis.errors import ConfigError
 from analysis.models import LanguageModel, catalog, fetch
 from analysis.models.catalog import CatalogEntry
 from analysis.saliency import from_moments, methods
@@ -54,9 +56,21 @@ def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         delattr(sys.modules[package], module)
 
 
+def sample_test(path: str) -> None:
+    """Run every function of a test file that the page shows."""
+    names: dict[str, object] = {}
+    exec(compile(EXAMPLES[path], path, "exec"), names)
+    tests = [one for name, one in names.items() if name.startswith("test_") and callable(one)]
+    assert tests
+    for one in tests:
+        one()
+
+
 def test_every_how_to_has_its_example_and_is_short():
     assert set(EXAMPLES) == {
         "analysis/saliency/methods/glass_delta.py",
+        "tests/saliency/test_glass_delta.py",
+        "analysis/edits/methods/damp.py",
         "analysis/edits/gradient/objectives/max_entropy.py",
         "analysis/models/catalog.py",
         "pages/sentences.py",
@@ -85,6 +99,13 @@ def test_the_saliency_method_is_found_and_gives_the_scores_it_says(
     np.testing.assert_allclose(scores.scores_LN, pooled_LN * ratio_LN, rtol=1e-6)  # both are |difference| / a deviation
     on_device = Groups(*(torch.as_tensor(getattr(groups, field.name)) for field in dataclasses.fields(Groups)))
     np.testing.assert_allclose(module.METHOD.signed(on_device).abs(), scores.scores_LN, rtol=1e-6)
+    sample_test("tests/saliency/test_glass_delta.py")
+    (line,) = re.findall(r"```markdown\n(.*?)\n```", PAGE)
+    columns = next(
+        line for line in (ROOT / "docs" / "methods.md").read_text().splitlines() if line.startswith("| method |")
+    )
+    assert line.startswith(f"| {module.METHOD.title} |")
+    assert line.count(" |") == columns.count(" |")
 
 
 def test_the_objective_is_found_lowers_its_loss_and_is_undone(
@@ -103,6 +124,30 @@ def test_the_objective_is_found_lowers_its_loss_and_is_undone(
     ledger.apply(change)
     assert losses[-1] < losses[0] < 0
     assert losses[-1] > -np.log(tiny_model.vocabulary_size)  # no entropy is above that of the uniform distribution
+    ledger.undo()
+    assert same_bits(before, state(tiny_model))
+
+
+def test_the_edit_is_found_damps_and_is_undone(
+    added, tiny_model: LanguageModel, tiny_concept: Concept, monkeypatch: pytest.MonkeyPatch
+):
+    module = added("analysis/edits/methods/damp.py", edit_methods)
+    assert edit_methods._declared()["damp"] is module.METHOD
+    monkeypatch.setitem(METHODS, "damp", module.METHOD)
+    edit = from_settings("damp", {"components": "L1.N3, L2.H0", "factor": "0.25"})
+    assert from_dict(edit.to_dict()) == edit
+    for wrong in ("2", True, -0.5):
+        with pytest.raises(ConfigError, match="factor is"):
+            from_settings("damp", {"components": "L1.N3", "factor": wrong})
+    with pytest.raises(ConfigError, match="components must be given"):
+        from_settings("damp", {})
+    before, ledger = state(tiny_model), Ledger(tiny_model)
+    neuron, head = tiny_model.neuron_weights(1)[-1], tiny_model.head_weights(2)[-1]
+    was = neuron.parameter.detach().select(neuron.axis, 3).clone(), head.parameter.detach().clone()
+    ledger.apply(plan(edit, tiny_model, Materials(concept=tiny_concept)))
+    assert torch.equal(neuron.parameter.detach().select(neuron.axis, 3), was[0] / 4)
+    moved = (head.parameter.detach() != was[1]).movedim(head.axis, 0).flatten(1).any(1)
+    assert moved.nonzero().flatten().tolist() == list(range(tiny_model.d_head))
     ledger.undo()
     assert same_bits(before, state(tiny_model))
 

@@ -5,10 +5,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from analysis.edits.edit import Edit
+from analysis.edits.edit import Change, Edit, Materials
 from analysis.edits.settings import Setting, build, settings_of
+from analysis.models import LanguageModel
 
-__all__ = ["Method", "method"]
+__all__ = ["Method", "Plan", "method"]
+
+Plan = Callable[[Any, LanguageModel, Materials], Change[Any]]
+"""Plans an edit of one class for an unedited model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +32,8 @@ class Method:
     configure: Callable[[Mapping[str, Any]], Edit]
     """Builds an edit from settings by name; values may be strings."""
     settings: tuple[Setting, ...]
+    plan: Plan | None = None
+    """None: the edit is trained, as all gradient edits are."""
     needs_facts: bool = False
     """Whether the concept must have facts; otherwise labelled words are enough."""
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -41,6 +47,7 @@ def method(
     summary: str,
     *,
     source: str,
+    plan: Plan | None = None,
     presets: Mapping[str, Mapping[str, Any]] | None = None,
     place: int = 1000,
 ) -> Method:
@@ -50,6 +57,7 @@ def method(
         edit: The edit class, which has the method's `name`; fields without a default are required settings.
         summary: One phrase: what the method does.
         source: The paper it comes from.
+        plan: Makes the change for a model, of an edit that is not trained.
         presets: Name (of a paper's setting) -> settings that differ from the defaults.
         place: Position in lists.
     """
@@ -61,6 +69,7 @@ def method(
         load=partial(build, edit),
         configure=partial(build, edit),
         settings=tuple(settings_of(edit)),
+        plan=plan,
         needs_facts=edit.needs_facts,
         presets=presets or {},
         place=place,

@@ -129,8 +129,7 @@ def measure_saliency(
     Args:
         model: Is only read.
         concept: A concept, or what `load_concept` takes.
-        method: A key of `saliency.METHODS`: probeless, standardised, average_precision, probe, gradient_x_activation,
-            integrated_gradients, attribution_patching.
+        method: A key of `saliency.METHODS`, such as probeless, standardised or attribution_patching.
         site: Where to look: mlp.hook_post (neurons), hook_resid_post (residual dimensions) or attn.hook_z (heads).
         seed: Draws the token sample, the probe's folds and the prompts.
         progress: Whether to draw a bar.

@@ -1,59 +1,33 @@
-"""Registers the removal methods by name, builds their edits, and plans an edit on a model.
+"""Collects the removal methods by name, builds their edits, and plans an edit on a model.
 
-The command line and the dashboard offer the methods of `METHODS`. Objectives of gradient edits are collected from the
-modules of `analysis.edits.gradient.objectives`; edits of other kinds are listed here.
+To add an edit that does not train, add a module here that declares it as its `METHOD`; no other file names it. Those that
+train are objectives, collected in the same way from `analysis.edits.gradient.objectives`. The command line, the dashboard
+and recipes read `METHODS`.
 """
 
+import importlib
+import pkgutil
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.edits.components.edit import ComponentEdit, ComponentSettings, plan_components
 from analysis.edits.edit import Change, Edit, Materials
 from analysis.edits.gradient.edit import GradientEdit
 from analysis.edits.gradient.objectives import OBJECTIVES
 from analysis.edits.gradient.training import plan_gradient
-from analysis.edits.method import Method, method
-from analysis.edits.settings import build, settings_of
-from analysis.edits.tars.edit import plan_tars
-from analysis.edits.tars.presets import OURS
-from analysis.edits.tars.targeting import Tars
+from analysis.edits.method import Method
 from analysis.errors import ConfigError
 from analysis.models import LanguageModel
 
 __all__ = ["METHODS", "NEED_NO_FACTS", "Method", "from_dict", "from_settings", "method_named", "plan"]
 
 
-def _component_method(name: str, summary: str, place: int) -> Method:
-    return Method(
-        name=name,
-        summary=summary,
-        source="Lo et al. 2024, arXiv 2401.01814",
-        edit=ComponentEdit,
-        load=ComponentEdit.from_fields,
-        configure=lambda values: build(ComponentSettings, values).edit(name),
-        settings=tuple(settings_of(ComponentSettings)),
-        presets={"Relearn Removed Concepts: top 50%": {"top_fraction": 0.5}},
-        place=place,
-    )
+def _declared() -> dict[str, Method]:
+    modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+    methods: list[Method] = [*(module.METHOD for module in modules), *OBJECTIVES]
+    return {method.name: method for method in sorted(methods, key=lambda method: (method.place, method.name))}
 
 
-_DECLARED = (
-    _component_method("prune", "set the weights of chosen components to zero", 10),
-    _component_method("mean_ablate", "prune chosen components, and write their mean contribution in their place", 20),
-    _component_method("reverse", "negate what chosen components write to the residual stream", 30),
-    method(
-        Tars,
-        "replace weight vectors that point at an answer by the reversed direction",
-        source="Davies et al. 2024, arXiv 2412.10257 (reconstructed from the abstract)",
-        presets={"Ours: ranked by firing, scaled by the stream": OURS},
-        place=40,
-    ),
-    *OBJECTIVES,
-)
-
-METHODS: dict[str, Method] = {
-    declared.name: declared for declared in sorted(_DECLARED, key=lambda declared: (declared.place, declared.name))
-}
+METHODS: dict[str, Method] = _declared()
 
 NEED_NO_FACTS = tuple(name for name, declared in METHODS.items() if not declared.needs_facts)
 """Methods for concepts that are only labelled words."""
@@ -66,10 +40,9 @@ def plan(edit: Edit, model: LanguageModel, materials: Materials) -> Change[Any]:
         ConceptError: the materials lack what the method needs.
         EditError: the edit does not fit the model.
     """
-    if isinstance(edit, ComponentEdit):
-        return plan_components(edit, model, materials)
-    if isinstance(edit, Tars):
-        return plan_tars(edit, model, materials)
+    declared = METHODS.get(edit.method)
+    if declared is not None and declared.plan is not None:
+        return declared.plan(edit, model, materials)
     if isinstance(edit, GradientEdit):
         return plan_gradient(edit, model, materials)
     raise ConfigError(f"“{edit.method}” cannot be planned.")
