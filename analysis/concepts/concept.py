@@ -5,10 +5,11 @@ Independent of models and tokenizers.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from analysis.concepts.spelling import clean, clean_template, joined
 from analysis.errors import ConceptError
 
 __all__ = ["HELD_OUT_SHARE", "Concept", "Fact", "Sentence", "Split", "Translation"]
@@ -43,7 +44,10 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Fact:
-    """A subject and its answer; prompts come from the concept's templates unless the fact has its own."""
+    """A subject and its answer; prompts come from the concept's templates unless the fact has its own.
+
+    Every text is normalised (`analysis.concepts.spelling`): “ Paris” is “Paris”.
+    """
 
     subject: str
     answer: str
@@ -57,11 +61,13 @@ class Fact:
     """A wrong answer: an edit may inject it, and a logit difference compares the right answer with it."""
 
     def __post_init__(self) -> None:
-        if not self.subject.strip() or not self.answer.strip():
+        _spell(self, clean, "subject", "answer", "counter_answer")
+        _spell(self, clean_template, "templates", "paraphrases")
+        if not self.subject or not self.answer:
             raise ConceptError("a fact needs a subject and an answer")
         if self.fixed_split not in (None, "retrained", "held_out"):
             raise ConceptError(f"split is “{self.fixed_split}”; it must be “retrained” or “held_out”")
-        if self.counter_answer is not None and self.counter_answer.strip() in ("", self.answer.strip()):
+        if self.counter_answer is not None and self.counter_answer in ("", self.answer):
             raise ConceptError("the counter answer is empty, or the answer itself; give another or leave it out")
         _check_templates((*self.templates, *self.paraphrases))
 
@@ -81,7 +87,7 @@ class Translation:
     language: str
     """Name of the language, such as “German”."""
     templates: tuple[str, ...]
-    """Prompts with one `{subject}`; the answer follows after one space."""
+    """Prompts with one `{subject}`; the answer follows as after the concept's templates."""
     subjects: tuple[tuple[str, str], ...] | None = None
     """(subject, its translation in the form that the templates need, articles and prepositions included). Facts about
     other subjects are left out; None keeps all facts, with the subject's own spelling."""
@@ -93,9 +99,11 @@ class Translation:
             raise ConceptError(f"“{self.language[:50]}” is not the name of a language: use up to 40 letters")
         if not self.templates:
             raise ConceptError(f"the translation into {self.language} has no template")
+        _spell(self, clean, "subjects", "answers")
+        _spell(self, clean_template, "templates")
         _check_templates(self.templates)
         for pairs in (self.subjects or (), self.answers):
-            if not all(one.strip() and other.strip() for one, other in pairs):
+            if not all(one and other for one, other in pairs):
                 raise ConceptError(f"the translation into {self.language} has an empty subject or answer")
 
     def fact(self, fact: Fact) -> Fact | None:
@@ -116,7 +124,7 @@ class Concept:
     title: str
     description: str = ""
     templates: tuple[str, ...] = ()
-    """Prompts with one `{subject}`; the answer follows after one space."""
+    """Prompts with one `{subject}`; the answer follows after one space, or none where its script has none between words."""
     paraphrases: tuple[str, ...] = ()
     """Further prompts that are never trained on."""
     reverse: tuple[str, ...] = ()
@@ -130,6 +138,7 @@ class Concept:
         allowed = all(char.isalnum() or char in "-_" for char in self.name)
         if not allowed or not any(char.isalnum() for char in self.name) or len(self.name) > 64:
             raise ConceptError(f"“{self.name[:70]}” is not a valid concept name: use up to 64 letters, digits, - and _")
+        _spell(self, clean_template, "templates", "paraphrases", "reverse")
         _check_templates((*self.templates, *self.paraphrases))
         _check_templates(self.reverse, "{answer}")
         languages = Counter(translation.language.casefold() for translation in self.translations)
@@ -176,10 +185,20 @@ class Concept:
     def statements(self, fact: Fact, *, paraphrased: bool = False) -> Iterator[tuple[str, int]]:
         """Yields (prompt + answer, character where the answer starts) for each of a fact's templates."""
         for template in self.paraphrases_of(fact) if paraphrased else self.templates_of(fact):
-            prompt = template.replace("{subject}", fact.subject).rstrip(" ")
-            separator = "" if prompt.endswith("\n") else " "
-            text = f"{prompt}{separator}{fact.answer}"
+            text = joined(template.replace("{subject}", fact.subject), fact.answer)
             yield text, len(text) - len(fact.answer)
+
+
+def _spell(one: Any, spelled: Callable[[str], str], *fields: str) -> None:
+    """Normalise the texts in these fields of a frozen dataclass while it is constructed."""
+
+    def rewritten(value: Any) -> Any:
+        if isinstance(value, str):
+            return spelled(value)
+        return tuple(rewritten(item) for item in value) if isinstance(value, (tuple, list)) else value
+
+    for field in fields:
+        object.__setattr__(one, field, rewritten(getattr(one, field)))
 
 
 def _check_templates(templates: tuple[str, ...], blank: str = "{subject}") -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from analysis.concepts.concept import Concept, Fact
 from analysis.concepts.reading import choose, place, text_field, texts_field
+from analysis.concepts.spelling import clean
 from analysis.errors import ConceptError
 
 __all__ = ["parse_counterfact"]
@@ -66,16 +67,16 @@ def _fact(record: Any) -> tuple[str, Fact]:
     if not isinstance(record, dict):
         raise ConceptError("expected an object")
     rewrite = _object(record, "requested_rewrite")
-    prompt, subject = text_field(rewrite, "prompt"), text_field(rewrite, "subject").strip()
+    prompt, subject = text_field(rewrite, "prompt"), clean(text_field(rewrite, "subject"))
     if prompt.count("{}") != 1:
         raise ConceptError(f"prompt “{prompt}” must contain {{}} exactly once")
-    paraphrases = (_template(paraphrase, subject) for paraphrase in texts_field(record, "paraphrase_prompts"))
+    paraphrases = (_template(clean(paraphrase), subject) for paraphrase in texts_field(record, "paraphrase_prompts"))
     return text_field(rewrite, "relation_id"), Fact(
         subject,
-        text_field(_object(rewrite, "target_true"), "str").strip(),
+        text_field(_object(rewrite, "target_true"), "str"),
         templates=(prompt.replace("{}", "{subject}"),),
         paraphrases=tuple(template for template in paraphrases if template is not None),
-        counter_answer=text_field(_object(rewrite, "target_new"), "str").strip(),
+        counter_answer=text_field(_object(rewrite, "target_new"), "str"),
     )
 
 

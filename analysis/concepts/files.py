@@ -12,7 +12,8 @@ from pathlib import Path
 from analysis.concepts.concept import Concept
 from analysis.concepts.conll import from_token_lines, looks_like_conll, parse_conll
 from analysis.concepts.counterfact import parse_counterfact
-from analysis.concepts.csv_facts import parse_facts_csv
+from analysis.concepts.csv_facts import looks_like_facts, parse_facts_csv
+from analysis.concepts.decoding import decoded
 from analysis.concepts.jsonl import parse_jsonl
 from analysis.errors import ConceptError
 
@@ -20,9 +21,10 @@ __all__ = ["ENDINGS", "parse", "parse_files", "read"]
 
 _MAX_BYTES = 50 * 2**20
 _JSONL, _CONLL = ("jsonl", "ndjson"), ("conll", "bio", "iob", "iob2")
+_TABLE = ("csv", "tsv", "tab")
 _TOKENS, _LABELS = "_tokens.txt", "_labels.txt"
 
-ENDINGS = (*_JSONL, "csv", *_CONLL, "txt", "json")
+ENDINGS = (*_JSONL, *_TABLE, *_CONLL, "txt", "json")
 """File endings that can be read, without the dot."""
 
 
@@ -66,8 +68,8 @@ def parse_files(
     if (labels_name, tokens_name) != (stem + _LABELS, stem + _TOKENS):
         raise ConceptError("Give one file, or the two files X_tokens.txt and X_labels.txt of one name X.")
     return from_token_lines(
-        _decoded(tokens_name, contents[tokens_name]),
-        _decoded(labels_name, contents[labels_name]),
+        decoded(tokens_name, contents[tokens_name]),
+        decoded(labels_name, contents[labels_name]),
         name=_name(stem, label, name),
         label=label,
         filename=f"{tokens_name} and {labels_name}",
@@ -86,7 +88,7 @@ def parse(
 
     Args:
         filename: its ending selects the format; its stem is the concept's name if neither the file nor `name` gives one.
-        content: the file, UTF-8.
+        content: the file: UTF-8, or UTF-16 or UTF-32 with a byte order mark.
         templates: prompts for CSV tables without a template column.
         label: the entity type of a CoNLL file, or the relation of a CounterFact file.
         name: name of the concept; characters not allowed in a name become dashes.
@@ -96,17 +98,19 @@ def parse(
     """
     stem, _, ending = filename.rpartition(".")
     ending, own_name = ending.lower(), _name(stem, label, name)
-    text = _decoded(filename, content)
+    text = decoded(filename, content)
     is_labels = filename.endswith(_LABELS)  # a labels file alone would look like CoNLL rows
     if ending in _CONLL or (ending == "txt" and not is_labels and looks_like_conll(text)):
         return parse_conll(text, name=own_name, label=label, filename=filename)
+    if ending == "txt" and looks_like_facts(text):  # Excel's “Text (tab delimited)”
+        ending = "csv"
     if ending == "json":
         return parse_counterfact(text, name=own_name, label=label, filename=filename)
     if ending not in ENDINGS or ending == "txt":
         raise ConceptError(_unreadable(filename))
     if label is not None:
         raise ConceptError(f"{filename}: a label chooses from CoNLL and CounterFact files only. Leave it out.")
-    if ending == "csv":
+    if ending in _TABLE:
         return parse_facts_csv(text, name=own_name, templates=templates, filename=filename)
     concept = parse_jsonl(text, name=own_name, filename=filename)
     return concept if name is None else replace(concept, name=own_name)
@@ -127,20 +131,16 @@ def _content(path: Path) -> bytes:
         raise ConceptError(f"{str(path)[:200]} cannot be read ({error}).") from error
 
 
-def _decoded(filename: str, content: bytes) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ConceptError(f"{filename} is not UTF-8 text ({error}). Save it as UTF-8.") from error
-
-
 def _unreadable(filename: str) -> str:
     for ending, other in ((_TOKENS, _LABELS), (_LABELS, _TOKENS)):
         if filename.endswith(ending):
             return f"{filename} needs {filename.removesuffix(ending)}{other}: the labels of its tokens, line by line."
     if filename.lower().endswith(".txt"):
-        return f"{filename}: a .txt file needs one token per line with its tag in the last column (O, B-LOC, I-LOC, …)."
+        return (
+            f"{filename}: a .txt file needs one token per line with its tag in the last column (O, B-LOC, I-LOC, …), or "
+            "a table of facts whose first line names the columns subject and answer."
+        )
     return (
-        f"{filename}: only .jsonl (concepts), .csv (facts), .conll, .bio, .iob, .iob2, .txt (tokens with tags) and .json "
+        f"{filename}: only .jsonl (concepts), .csv and .tsv (facts), .conll, .bio, .iob, .iob2, .txt (tokens with tags) and .json "
         "(CounterFact) can be read."
     )

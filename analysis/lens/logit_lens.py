@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis.concepts import Concept, Fact
+from analysis.concepts.spelling import joined
 from analysis.errors import (
     ConceptError,
     ConfigError,
@@ -128,7 +129,7 @@ def logit_lens(model: LanguageModel, text: str, *, answer: str | None = None, to
         answer, prompt = answer.strip(), text.rstrip(" ")
         if not answer:
             raise ConceptError("The answer is empty. Type the word the prompt asks for, or leave the answer out.")
-        statement = f"{prompt}{'' if prompt.endswith(chr(10)) else ' '}{answer}"
+        statement = joined(prompt, answer)
         ids, answer_ids = _split_statement(model, statement, len(statement) - len(answer))
     _check_length(model, ids)
     shown = min(len(ids), MAX_POSITIONS)

@@ -30,7 +30,10 @@ def test_tables(table: str, facts: list[Fact]):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("", "line 1: expected columns subject and answer, found nothing"),
+        (
+            "",
+            "line 1: expected columns subject and answer, separated by commas, semicolons, tabs or bars; found nothing",
+        ),
         ("a,b,c\n1,2,3", "line 1: expected columns"),
         ("subject,answer,population\nFrance,Paris,2", "line 1: unknown column “population”"),
         ("subject,answer,answer\nFrance,Paris,Lyon", "line 1: .*twice"),
@@ -56,3 +59,26 @@ def test_a_table_needs_a_template_from_somewhere():
         parse("t.csv", b"subject,answer\nFrance,Paris")
     with pytest.raises(ConceptError, match="line 3: no template"):
         parse("t.csv", b"subject,answer,template\nFrance,Paris,{subject}:\nPeru,Lima,")
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("header", ["subject{0}answer{0}template", "sep={0}\r\nsubject{0}answer{0}template"])
+def test_separators(separator: str, header: str):
+    table = f"{header.format(separator)}\r\nFrance{separator}Paris{separator}The capital, of {{subject}} is\r\n"
+    table = table if separator != "," else table.replace("capital,", "capital")
+    (fact,) = parse_facts_csv(table).facts
+    assert (fact.subject, fact.answer, len(fact.templates)) == ("France", "Paris", 1)
+    with pytest.raises(ConceptError, match=f"line {3 + header.startswith('sep')}: expected 3 columns, found 1"):
+        parse_facts_csv(table + "Peru\n")
+
+
+def test_two_columns_of_other_names_between_other_separators():
+    table = "Land, Staat;Hauptstadt\nFrance;Paris\nPeru;Lima, the city\n"
+    facts = (Fact("France", "Paris"), Fact("Peru", "Lima, the city"))
+    assert parse_facts_csv(table, templates=TEMPLATES).facts == facts
+    with pytest.raises(ConceptError, match="line 1: the separator may be commas or semicolons"):
+        parse_facts_csv("a, b;c\nd, e;f\n", templates=TEMPLATES)
+
+
+def test_rows_of_empty_cells_are_no_facts():
+    assert parse_facts_csv("subject;answer\nFrance;Paris\n;\n", templates=TEMPLATES).facts == (Fact("France", "Paris"),)

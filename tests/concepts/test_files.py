@@ -90,9 +90,21 @@ def test_files_that_do_not_belong_together(names: tuple[str, ...]):
         parse_files(dict.fromkeys(names, b""))
 
 
-def test_other_encodings():
-    with pytest.raises(ConceptError, match="not UTF-8"):
-        parse("c.jsonl", SENTENCE.replace("Paris", "Orléans").encode("latin-1"))
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("name", ["c.tsv", "c.tab", "c.txt", "c.csv"])
+def test_tables_that_excel_writes(encoding: str, name: str):
+    table = "Subject\tAnswer\r\nZürich\tSchweiz\r\n"
+    assert parse(name, table.encode(encoding), templates=TEMPLATES).facts == (Fact("Zürich", "Schweiz"),)
+
+
+def test_other_encodings_are_named_with_the_line():
+    content = "subject;answer\r\nFrance;Paris\r\nZürich;Schweiz\r\n".encode("cp1252")
+    with pytest.raises(ConceptError, match="not UTF-8 text: line 3 reads “Zürich;Schweiz” if the file is Windows-1252"):
+        parse("c.csv", content)
+    with pytest.raises(ConceptError, match="looks like UTF-16 without a mark"):
+        parse("c.csv", "subject,answer\nFrance,Paris".encode("utf-16-le"))
+    with pytest.raises(ConceptError, match="is marked as UTF-16, but is not"):
+        parse("c.csv", b"\xff\xfea")
 
 
 def test_read_from_disk(tmp_path: Path):

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.checks import Range, Seed
+from analysis.concepts.spelling import joined
 from analysis.edits.edit import Edit
 from analysis.edits.tars.firing import last_states
 from analysis.errors import ConceptError, ConfigError, EditError
@@ -206,7 +207,7 @@ def targeting(model: LanguageModel, config: Tars) -> Target:
 def _split(model: LanguageModel, prompt: str, trigger: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Token ids of the prompt, and of the trigger as it follows after one space (as `Concept.statements` puts it)."""
     prompt, trigger = prompt.rstrip(" "), trigger.strip()
-    text = f"{prompt}{'' if prompt.endswith(chr(10)) else ' '}{trigger}"
+    text = joined(prompt, trigger)
     encoded = model.encode(text)
     positions = [p for p in span_tokens(encoded, len(text) - len(trigger), len(text)) if p > 0]
     if not positions:
