@@ -10,20 +10,49 @@ from transformers import PreTrainedTokenizerFast
 from analysis import models
 from analysis.models import LanguageModel
 
+_GPT = {"n_embd": 32, "n_head": 4, "n_layer": 3, "n_inner": 48, "n_positions": 128}
+
 FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "bigcode": ("GPTBigCodeForCausalLM", "GPTBigCodeConfig", _GPT | {"num_key_value_heads": None}),
+    "bloom": ("BloomForCausalLM", "BloomConfig", {"n_layer": 3, "n_head": 4}),
+    "codegen": ("CodeGenForCausalLM", "CodeGenConfig", _GPT | {"rotary_dim": 4}),
     "cohere": ("CohereForCausalLM", "CohereConfig", {"logit_scale": 0.25}),
+    "falcon": ("FalconForCausalLM", "FalconConfig", {"ffn_hidden_size": 48}),
+    "falcon_rw": (
+        "FalconForCausalLM",
+        "FalconConfig",
+        {
+            "multi_query": False,
+            "alibi": True,
+            "parallel_attn": False,
+            "bias": True,
+            "ffn_hidden_size": 48,
+            "num_key_value_heads": None,
+        },
+    ),
     "gemma2": ("Gemma2ForCausalLM", "Gemma2Config", {"head_dim": 8, "final_logit_softcapping": 1.5}),
-    "granite": ("GraniteForCausalLM", "GraniteConfig", {"logits_scaling": 3.0}),
+    "glm": ("GlmForCausalLM", "GlmConfig", {"head_dim": 8}),
+    "glm4": ("Glm4ForCausalLM", "Glm4Config", {"head_dim": 8}),
+    "gpt2": ("GPT2LMHeadModel", "GPT2Config", _GPT | {"num_key_value_heads": None}),
+    "granite": ("GraniteForCausalLM", "GraniteConfig", {"logits_scaling": 3.0, "embedding_multiplier": 12.0}),
+    "mpt": ("MptForCausalLM", "MptConfig", {"d_model": 32, "n_heads": 4, "n_layers": 3, "max_seq_len": 128}),
     "neox": ("GPTNeoXForCausalLM", "GPTNeoXConfig", {"num_key_value_heads": None}),
     "olmo2": ("Olmo2ForCausalLM", "Olmo2Config", {}),
+    "olmo3": ("Olmo3ForCausalLM", "Olmo3Config", {}),
     "phi3": ("Phi3ForCausalLM", "Phi3Config", {}),
 }
 """Class, configuration, and the settings that make each special; None takes a setting away.
 
 Cohere: one norm for attention and MLP, logits times a factor. Gemma 2: embeddings times a factor, gains stored as
-gain - 1, norms after attention and MLP, a soft cap. Granite: embeddings, residual and logits times factors. GPT-NeoX:
-fused projections. OLMo 2: norms after attention and MLP only. Phi-3: fused projections in attention and MLP.
+gain - 1, norms after attention and MLP, a soft cap. Granite: embeddings, residual and logits times factors. GPT-NeoX,
+BLOOM, Falcon, MPT, CodeGen: query, key and value in one weight, of which the bridge runs copies; interleaved by head in
+GPT-NeoX, BLOOM and Falcon RW, by partition in CodeGen. GPT-2, GPT-BigCode: the same, of which it runs views. OLMo 2 and
+3: norms after attention and MLP only, and one over all heads' queries. Phi-3: fused projections in attention and MLP;
+GLM: in the MLP.
 """
+
+FUSED = ("bigcode", "bloom", "codegen", "falcon", "glm", "glm4", "gpt2", "mpt", "neox", "phi3")
+"""The families with a fused projection that can be loaded."""
 
 
 def tiny_family(name: str, tokenizer: PreTrainedTokenizerFast, folder: Path) -> LanguageModel:

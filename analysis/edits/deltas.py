@@ -144,6 +144,11 @@ class Delta:
             )
             unbiased = tuple(linears[name].module for name in header["unbiased"])
         except KeyError as error:
+            if error.args[0] in model.stored_weights():
+                raise EditError(
+                    f"{path} holds a fused projection ({error}) that the model does not compute with: an earlier version "
+                    "did not record what the edit changed in its query, key and value weights. Make the edit anew."
+                ) from error
             raise EditError(f"{path} was made for another model: this one has no {error}.") from error
         for piece in slices:
             if not len(piece.indices) or int(piece.indices.max()) >= piece.parameter.shape[piece.axis]:
@@ -209,8 +214,8 @@ class Delta:
 
 
 def parameter_names(model: LanguageModel) -> dict[nn.Parameter, str]:
-    """Every parameter with its name as plain transformers spells it."""
-    return {parameter: name for name, parameter in model.weights.items()}
+    """Every parameter that an edit can change, with its name: as plain transformers spells it, or that of a part."""
+    return {parameter: name for name, parameter in (model.views | model.weights).items()}
 
 
 def digest(slices: Sequence[Slice], unbiased: Sequence[nn.Module] = ()) -> str:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from analysis.components.neurons import hook_name
 from analysis.errors import MissingHookError, UnsupportedArchitectureError
-from analysis.models.linear_layers import Linear, is_linear, lies_inside, stores_in_out
+from analysis.models.fused import divisions
+from analysis.models.linear_layers import Linear, is_linear, stores_in_out, wrapped
 from analysis.models.norms import Norm
 
 __all__ = ["Block", "HeadWeight", "NeuronWeight", "count_neurons"]
@@ -59,7 +60,7 @@ class Block:
         Raises:
             UnsupportedArchitectureError: the layer has no such projection.
         """
-        linear = _wrapped(getattr(self._block, "attn", None), "o")
+        linear = wrapped(getattr(self._block, "attn", None), "o")
         if linear is None:
             raise self._no_heads()
         return linear
@@ -97,7 +98,7 @@ class Block:
         """All parameters in which each neuron owns a slice, incoming weights first, the output weight last."""
         weights = []
         for name, neuron_side in (("gate", "out"), ("in", "out"), ("out", "in")):
-            linear = _wrapped(self._block.mlp, name)
+            linear = wrapped(self._block.mlp, name)
             if linear is None:
                 continue
             in_out = stores_in_out(linear)
@@ -117,7 +118,7 @@ class Block:
         separate = getattr(attention, "qkv", None) is None
         weights = []
         for name in ("q", "k", "v", "o") if separate else ("o",):
-            linear = _wrapped(attention, name)
+            linear = wrapped(attention, name)
             if linear is None or getattr(linear, "weight", None) is None:
                 continue
             axis = int(stores_in_out(linear)) if name != "o" else int(not stores_in_out(linear))
@@ -132,9 +133,8 @@ class Block:
     def linears(self) -> list[Linear]:
         """The linear layers that are run, each once; a fused projection is replaced by its parts."""
         here = [Linear(one) for one in self._block.modules() if is_linear(one)]
-        weights = [one.weight for one in here]
-        kept = {id(one.weight): one for one in here if not any(lies_inside(other, one.weight) for other in weights)}
-        return list(kept.values())
+        divided = {id(one.fused.weight) for one in divisions(self._block)}
+        return list({id(one.weight): one for one in here if id(one.weight) not in divided}.values())
 
     @property
     def mlp_kind(self) -> str:
@@ -194,8 +194,3 @@ def count_neurons(
             "only models with equally wide MLPs can be shown."
         )
     return int(widths.pop())
-
-
-def _wrapped(parent: Any, name: str) -> Any:
-    """The transformers module inside a bridge's component; None if there is none."""
-    return getattr(getattr(parent, name, None), "original_component", None)

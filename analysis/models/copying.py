@@ -35,12 +35,12 @@ def copy_model(model: LanguageModel) -> LanguageModel:
         fresh = _built(original, getattr(torch, model.dtype)).to(model.device)
         with torch.no_grad():
             own = dict(fresh.named_parameters())
-            for name, parameter in model.weights.items():
+            for name, tensor in model.stored_weights().items():
                 if name in own:
-                    own[name].copy_(parameter)
+                    own[name].copy_(tensor)
                 else:  # a bias that an edit added
                     module, _, last = name.rpartition(".")
-                    fresh.get_submodule(module).register_parameter(last, nn.Parameter(parameter.detach().clone()))
+                    fresh.get_submodule(module).register_parameter(last, nn.Parameter(tensor.clone()))
         fresh.train(original.training)
         with tempfile.TemporaryDirectory() as folder:
             fresh.config.save_pretrained(folder)  # type: ignore[operator,union-attr]

@@ -39,7 +39,7 @@ def export(model: LanguageModel, folder: Path) -> Path:
     folder = folder.expanduser().absolute()
     if paths.occupied(folder):
         raise EditError(f"{folder} already exists and is not empty. Name a new folder.")
-    weights = {name: parameter.detach().cpu().contiguous() for name, parameter in model.weights.items()}
+    weights = {name: tensor.cpu().contiguous() for name, tensor in model.stored_weights().items()}
     config = AutoConfig.from_pretrained(locate(model.source), local_files_only=True, trust_remote_code=False)
     config.dtype = getattr(torch, model.dtype)
     weights = _with_biases(weights, config)

@@ -13,10 +13,11 @@ import torch
 
 from analysis.errors import FingerprintError, ModelFileError
 
-__all__ = ["Fingerprint"]
+__all__ = ["LOGIT_TOLERANCE", "Fingerprint"]
 
 _N_TOKENS, _N_LOGITS = 16, 256
-_TOLERANCE = {"float32": 0.02, "bfloat16": 0.3, "float16": 0.1}
+LOGIT_TOLERANCE = {"float32": 0.02, "bfloat16": 0.3, "float16": 0.1}
+"""By dtype, the largest difference between logits that is accepted as rounding, in standard deviations."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,10 @@ class Fingerprint:
     def check(self, other: "Fingerprint", *, dtype: str, name: str) -> None:
         """Raise `FingerprintError` unless `other`, computed at `dtype`, agrees with this one."""
         difference = self.difference(other)
-        if not difference <= _TOLERANCE[dtype]:  # also true for NaN
+        if not difference <= LOGIT_TOLERANCE[dtype]:  # also true for NaN
             raise FingerprintError(
                 f"“{name}” loaded, but its logits differ from the stored fingerprint by {difference:.2f} standard "
-                f"deviations (at most {_TOLERANCE[dtype]} expected in {dtype}). The files changed or a library "
+                f"deviations (at most {LOGIT_TOLERANCE[dtype]} expected in {dtype}). The files changed or a library "
                 "computes something else: fetch or convert the model again."
             )
 

@@ -25,7 +25,7 @@ from analysis.models.blocks import Block, HeadWeight, NeuronWeight, count_neuron
 from analysis.models.catalog import ModelSource
 from analysis.models.fingerprint import Fingerprint
 from analysis.models.linear_layers import Linear, is_linear, lies_inside
-from analysis.models.parameter_names import Place, plain_name, stored_parameters
+from analysis.models.parameter_names import Place, named_parameters, plain_name
 from analysis.models.readout import Readout
 
 __all__ = ["LanguageModel", "TokenizedText"]
@@ -104,10 +104,10 @@ class LanguageModel:
         )
         self.readout = Readout(bridge, source.name)
         self.n_neurons = count_neurons(self.blocks, self.hook_names, list(self.parameters()), source.name)
-        self._weights = stored_parameters(self._inner, names or {}, source.name)
+        self._named = named_parameters(self._inner, bridge.blocks, names or {}, source.name)
         self._loaded = set(self.parameters())
         self._keeps_logits = "logits_to_keep" in inspect.signature(type(self._inner).forward).parameters
-        self.n_parameters = sum(parameter.numel() for parameter in self._weights.values())
+        self.n_parameters = sum(parameter.numel() for parameter in self._named.weights.values())
         self.vocabulary_size = int(self._inner.config.get_text_config().vocab_size)
         self.context_length = int(bridge.cfg.n_ctx)
 
@@ -247,15 +247,35 @@ class LanguageModel:
 
     @property
     def weights(self) -> dict[str, nn.Parameter]:
-        """Every stored weight once, by its name in plain transformers, including biases that an edit added.
+        """Every weight once, by its name in plain transformers, including biases that an edit added.
 
-        The parameters are the model's own: writing to one changes the model. Tied weights have one name.
+        The parameters are the model's own: writing to one changes the model. Tied weights have one name. Where the bridge
+        runs query, key and value as copies of a fused projection (GPT-NeoX, BLOOM, Falcon, MPT, CodeGen), these three are
+        listed in its place; `stored_weights` has the projection.
         """
         now = self._inner.named_parameters()
-        return self._weights | {plain_name(name): parameter for name, parameter in now if parameter not in self._loaded}
+        added = {plain_name(name): parameter for name, parameter in now if parameter not in self._loaded}
+        return self._named.weights | added
+
+    @property
+    def views(self) -> dict[str, nn.Parameter]:
+        """Parts of fused projections (GPT-2, Phi-3) by name, which share the memory of an entry of `weights`.
+
+        These are what the forward pass reads and what gets a gradient.
+        """
+        return dict(self._named.views)
+
+    def stored_weights(self) -> dict[str, Tensor]:
+        """The current weights as plain transformers stores them, by its names, detached; biases that an edit added, too."""
+        copies = {part for split in self._named.splits.values() for part in split.parts}
+        plain = {name: one.detach() for name, one in self.weights.items() if one not in copies}
+        return plain | {name: split.composed() for name, split in self._named.splits.items()}
 
     def parameters(self) -> Iterator[nn.Parameter]:
-        """Every parameter that the model computes with: stored ones and parts of fused projections."""
+        """Every parameter in the model's modules, in the order in which training states store them.
+
+        Besides `weights` and `views`, these are fused projections of which the bridge runs copies; they get no gradient.
+        """
         return self._inner.parameters()
 
     def stored_parameter(self, parameter: nn.Parameter) -> nn.Parameter | None:
@@ -268,11 +288,14 @@ class LanguageModel:
     def named_linears(self) -> dict[str, Linear]:
         """Every linear layer by name, including the unembedding, fused projections and their parts.
 
+        A fused projection of which the bridge runs copies is left out: only its parts are linear layers of the model.
+
         Names are those of plain transformers, except in blocks with fused attention (GPT-2, GPT-NeoX, Phi-3), where the
         bridge calls its layers q, k, v, qkv and o. They are written to disk (`edits.deltas`) and must not change.
         """
-        found = self._inner.named_modules()
-        return {plain_name(name): Linear(module) for name, module in found if is_linear(module)}
+        unread = {split.stored for split in self._named.splits.values()}
+        found = ((name, Linear(module)) for name, module in self._inner.named_modules() if is_linear(module))
+        return {plain_name(name): linear for name, linear in found if linear.weight not in unread}
 
     def neuron_weights(self, layer: int) -> list[NeuronWeight]:
         """All parameters in which each neuron of `layer` owns a slice, incoming weights first, the output weight last.

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-__all__ = ["Linear", "is_linear", "lies_inside", "stores_in_out"]
+__all__ = ["Linear", "is_linear", "lies_inside", "stores_in_out", "wrapped"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,3 +59,8 @@ def lies_inside(part: Tensor, whole: Tensor) -> bool:
     """Whether the memory of `part` is a proper part of the memory of `whole`."""
     begin = whole.data_ptr()
     return part.numel() < whole.numel() and begin <= part.data_ptr() < begin + whole.numel() * whole.element_size()
+
+
+def wrapped(parent: Any, name: str) -> Any:
+    """The transformers module inside a bridge's component; None if there is none."""
+    return getattr(getattr(parent, name, None), "original_component", None)

@@ -1,6 +1,7 @@
 """Loads a language model: fetches it, reads it with transformers, wraps it in the bridge, and checks the result."""
 
 import hashlib
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from analysis.models import memory
 from analysis.models.catalog import ModelSource, resolve
 from analysis.models.fetch import locate
 from analysis.models.files import read_folder
-from analysis.models.fingerprint import Fingerprint
+from analysis.models.fingerprint import LOGIT_TOLERANCE, Fingerprint
 from analysis.models.language_model import LanguageModel
 from analysis.models.parameter_names import place
 from analysis.progress import Progress, none
@@ -86,7 +87,8 @@ def from_parts(inner: nn.Module, tokenizer: Any, source: ModelSource, *, folder:
     from analysis.models import bridge as bridges
 
     names = {place(parameter): name for name, parameter in inner.named_parameters()}
-    architecture = (inner.config.architectures or [type(inner).__name__])[0]  # type: ignore[union-attr,index]
+    unwrapped = _fingerprint(inner)
+    architecture: Any = (inner.config.architectures or [type(inner).__name__])[0]  # type: ignore[union-attr,index]
     try:
         bridge = bridges.wrap(inner, tokenizer, folder, dtype)
     except (ValueError, AttributeError, NotImplementedError) as error:
@@ -98,12 +100,42 @@ def from_parts(inner: nn.Module, tokenizer: Any, source: ModelSource, *, folder:
             f"{architecture} has no stack of transformer blocks. Choose a decoder-only model."
         )
     model = LanguageModel(bridge, tokenizer, source, dtype, names)
+    _check_logits(model, unwrapped, architecture)
     if not _is_causal(model):
         raise UnsupportedArchitectureError(
             f"{architecture} is not a causal language model: its predictions depend on later tokens, so P(answer) "
             "would mean nothing. Choose a model that predicts the next token."
         )
     return model
+
+
+def _fingerprint(inner: nn.Module) -> Fingerprint | None:
+    """Fingerprint of a transformers model; None if it takes other inputs than a decoder, which is refused later."""
+    try:
+        return Fingerprint.of(inner)
+    except (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError):
+        return None
+
+
+def _check_logits(model: LanguageModel, unwrapped: Fingerprint | None, architecture: str) -> None:
+    """Raise `UnsupportedArchitectureError` unless the bridge computes the logits of plain transformers."""
+    if unwrapped is None or not all(map(math.isfinite, unwrapped.logits)):  # reported by later checks
+        return
+    try:
+        wrapped = model.fingerprint()
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise UnsupportedArchitectureError(
+            f"TransformerLens cannot run {architecture} as it is configured here, in {model.dtype} ({error}). Choose a "
+            "model of another architecture, or float32."
+        ) from error
+    difference = unwrapped.difference(wrapped)
+    if not difference <= LOGIT_TOLERANCE[model.dtype]:
+        raise UnsupportedArchitectureError(
+            f"TransformerLens computes other logits for this {architecture} than transformers does (by {difference:.2g} "
+            "standard deviations), so nothing measured on it would hold. Choose a model of another architecture."
+        )
 
 
 def _check_fingerprint(model: LanguageModel, folder: Path) -> None:
