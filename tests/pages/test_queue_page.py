@@ -6,9 +6,13 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from analysis import concepts, runs
+from analysis.concepts import Concept
 from analysis.jobs import queue, queue_rules
 from analysis.jobs.memory_broker import Request
+from analysis.jobs.queue import Entry
 from tests.jobs.queue_line import Line, opened, stand_in, wait
+from tests.small_runs import small_run
 from ui.app import viewer_model
 from ui.app.tokens import escaped
 
@@ -55,6 +59,50 @@ def test_jobs_are_listed_with_their_owners_and_cancelled(line: Line):
     wait(lambda: not queue.entries())
     assert first.status().state == "stopped"
     assert texts(app.run()) == ""
+
+
+def run_page(folder: str) -> None:
+    from pathlib import Path
+
+    from analysis import runs
+    from analysis.jobs import JobStatus
+    from ui.app import queue_view
+    from ui.app.updates import Update
+    from ui.relearn import live
+
+    queue_view.queue_list()
+    live._status_line(
+        runs.find(str(Path(folder))), Update("", "Step 1 of 2", 0.5), JobStatus(state="running", message=""), None
+    )
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_running_run_has_one_button_wherever_it_runs(
+    line: Line, tiny_folder: Path, tiny_concept: Concept, monkeypatch: pytest.MonkeyPatch, listed: bool
+):
+    """In the list of the queue; a run that was begun in another way has it beside its progress."""
+    concepts.save(tiny_concept)
+    run = runs.create_in_home(small_run(tiny_folder, tiny_concept, steps=2))
+    entry = Entry(
+        number=1,
+        path=run.path,
+        kind="run",
+        device="cpu",
+        owner="Ada",
+        state="running",
+        foreground=False,
+        submitted=0.0,
+        started=0.0,
+        process=None,
+        place=0,
+    )
+    monkeypatch.setattr(queue, "entries", lambda: [entry] if listed else [])
+    app = AppTest.from_function(run_page, args=(str(run.path),)).run()
+    assert ("On **cpu**: 1 running" in texts(app)) is listed
+    assert [button.label for button in app.button] == ["Stop"]
+    run.request_stop()
+    app.run()
+    assert [(button.label, button.disabled) for button in app.button] == [("Stopping …", True)]
 
 
 def test_a_queue_that_cannot_be_read_is_told(line: Line):

@@ -120,7 +120,7 @@ def test_the_strongest_are_the_librarys(open_page, tiny_model: LanguageModel, ti
 
 def _wait(app: AppTest) -> AppTest:
     for _ in range(600):
-        if all(job.done for job in background._jobs().by_key.values()):
+        if all(one.done for one in background._computations().by_key.values()):
             return app.run()
         time.sleep(0.05)
     raise AssertionError("the job did not end")

@@ -15,7 +15,7 @@ import streamlit as st
 from analysis.errors import PalimpsestError
 from analysis.progress import ShareDone
 
-__all__ = ["Job", "find", "forget", "start", "stop_all"]
+__all__ = ["Computation", "find", "forget", "start", "stop_all"]
 
 
 class _StoppedError(Exception):
@@ -23,7 +23,7 @@ class _StoppedError(Exception):
 
 
 @dataclass(eq=False)
-class Job:
+class Computation:
     """One computation: running, finished, failed or stopped."""
 
     label: str
@@ -47,59 +47,59 @@ class Job:
 
 
 @dataclass
-class _Jobs:
+class _Computations:
     lock: threading.Lock = field(default_factory=threading.Lock)
-    by_key: dict[Any, Job] = field(default_factory=dict)
+    by_key: dict[Any, Computation] = field(default_factory=dict)
 
 
 @st.cache_resource(show_spinner=False)
-def _jobs() -> _Jobs:
-    return _Jobs()
+def _computations() -> _Computations:
+    return _Computations()
 
 
-def start(key: Any, label: str, work: Callable[[ShareDone], Any], *, then: Callable[[Any], None]) -> Job:
+def start(key: Any, label: str, work: Callable[[ShareDone], Any], *, then: Callable[[Any], None]) -> Computation:
     """Run `work` in a thread and pass its result to `then`; if one with this key is running, return that instead."""
-    jobs = _jobs()
-    with jobs.lock:
-        running = jobs.by_key.get(key)
+    found = _computations()
+    with found.lock:
+        running = found.by_key.get(key)
         if running is not None and not running.done:
             return running
-        job = jobs.by_key[key] = Job(label)
-    threading.Thread(target=_run, args=(key, job, work, then), name=label, daemon=True).start()
-    return job
+        computation = found.by_key[key] = Computation(label)
+    threading.Thread(target=_run, args=(key, computation, work, then), name=label, daemon=True).start()
+    return computation
 
 
-def find(key: Any) -> Job | None:
+def find(key: Any) -> Computation | None:
     """The computation with this key, if it is running or has failed."""
-    return _jobs().by_key.get(key)
+    return _computations().by_key.get(key)
 
 
 def forget(key: Any) -> None:
     """Drop a failed computation, once its error has been shown."""
-    _jobs().by_key.pop(key, None)
+    _computations().by_key.pop(key, None)
 
 
 def stop_all() -> None:
     """Stop all computations, before the model that they use is dropped."""
-    for job in list(_jobs().by_key.values()):
-        job.stop()
+    for computation in list(_computations().by_key.values()):
+        computation.stop()
 
 
-def _run(key: Any, job: Job, work: Callable[[ShareDone], Any], then: Callable[[Any], None]) -> None:
+def _run(key: Any, computation: Computation, work: Callable[[ShareDone], Any], then: Callable[[Any], None]) -> None:
     def progress(share: float) -> None:
-        job.share = min(max(share, 0.0), 1.0)
-        if job.stopping.is_set():
+        computation.share = min(max(share, 0.0), 1.0)
+        if computation.stopping.is_set():
             raise _StoppedError
 
     try:
         then(work(progress))
-        _jobs().by_key.pop(key, None)
+        _computations().by_key.pop(key, None)
     except _StoppedError:
-        _jobs().by_key.pop(key, None)
+        _computations().by_key.pop(key, None)
     except PalimpsestError as error:
-        job.error = error
+        computation.error = error
     except Exception:
-        _jobs().by_key.pop(key, None)  # a bug: it surfaces in the server's log
+        _computations().by_key.pop(key, None)  # a bug: it surfaces in the server's log
         raise
     finally:
-        job.done = True
+        computation.done = True

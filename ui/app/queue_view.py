@@ -5,6 +5,7 @@ from contextlib import suppress
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from analysis import paths
 from analysis.errors import PalimpsestError
 from analysis.jobs import Job, layout, queue
 from analysis.jobs.queue import Entry
@@ -12,9 +13,10 @@ from ui.app import updates, viewer_model
 from ui.app.live_line import live_line
 from ui.app.tokens import escaped
 
-__all__ = ["memory_notice", "queue_list", "stop_button"]
+__all__ = ["is_listed", "memory_notice", "queue_list", "stop_button"]
 
 _DISMISSED = "memory_notice_dismissed"
+_LISTED = "queue_listed"
 _CHECK_SECONDS = 5.0
 
 
@@ -30,6 +32,7 @@ def queue_list() -> None:
         if active and updates.is_served():
             live_line(shown, updates.OVERVIEW_ADDRESS, every=_CHECK_SECONDS, quiet=True, key="queue_updates")
         found = _entries()
+        st.session_state[_LISTED] = {paths.real(entry.path) for entry in found if isinstance(entry, Entry)}
         if isinstance(found, str):  # an unreadable queue must not hide the rest of the page
             st.warning(escaped(found), icon=":material/warning:")
             return
@@ -43,6 +46,11 @@ def queue_list() -> None:
                 _row(entry)
 
     panel()
+
+
+def is_listed(job: Job) -> bool:
+    """Whether the queue as it was last drawn has a row for the job, with the button that stops it."""
+    return paths.real(job.path) in st.session_state.get(_LISTED, ())
 
 
 def memory_notice() -> None:
@@ -92,10 +100,8 @@ def _row(entry: Entry) -> None:
     place = ":material/progress_activity:" if entry.place == 0 else f"**{entry.place}**"
     name.markdown(f"{place} {escaped(entry.name)} :small[{entry.kind}]")
     owner.caption(escaped(entry.owner))
-    if entry.state == "running" and st.session_state.get("run") == entry.name:
-        return  # the run that is shown below has its own button
     asked = (entry.path / layout.STOP).exists()
-    label = "Stop" if entry.state == "running" else "Cancel"
+    label = "Stopping …" if asked else "Stop" if entry.state == "running" else "Cancel"
     if button.button(label, key=f"cancel {entry.number}", disabled=asked, width="stretch"):
         try:
             queue.cancel(entry.path)

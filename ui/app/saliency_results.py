@@ -26,8 +26,8 @@ from ui.app import background, viewer_model
 __all__ = [
     "SLOW_METHODS",
     "ablation",
-    "ablation_job",
-    "job",
+    "ablation_computation",
+    "computation",
     "measured",
     "ranking",
     "saliency",
@@ -107,12 +107,12 @@ def measured(concept: Concept, site: Site = MLP) -> dict[str, Saliency]:
     return {method: result for method, result in results.items() if result is not None}
 
 
-def job(concept: Concept, method: str, site: Site = MLP) -> background.Job | None:
+def computation(concept: Concept, method: str, site: Site = MLP) -> background.Computation | None:
     """The computation of a slow method, if it is running or has failed."""
     return background.find(_key(concept, method, site))
 
 
-def start(concept: Concept, method: str, site: Site = MLP) -> background.Job:
+def start(concept: Concept, method: str, site: Site = MLP) -> background.Computation:
     """Start to compute a slow method in the background.
 
     Raises:
@@ -127,12 +127,12 @@ def ablation(concept: Concept, result: Saliency, site: Site, count: int) -> Sali
     return _store().results.get(_ablation_key(concept, result, site, count))
 
 
-def ablation_job(concept: Concept, result: Saliency, site: Site, count: int) -> background.Job | None:
+def ablation_computation(concept: Concept, result: Saliency, site: Site, count: int) -> background.Computation | None:
     """The ablation of these units, if it is running or has failed."""
     return background.find(_ablation_key(concept, result, site, count))
 
 
-def start_ablation(concept: Concept, result: Saliency, site: Site, count: int) -> background.Job:
+def start_ablation(concept: Concept, result: Saliency, site: Site, count: int) -> background.Computation:
     """Start to ablate the `count` strongest units one by one.
 
     Raises:

@@ -159,8 +159,8 @@ def find(concept: Concept, settings: Settings) -> TimedResult | None:
     result = cached_result(concept, settings)
     if settings.method in CONTROLS:
         return result or _random_control(concept, settings)
-    job = background.find(_key(concept, settings))
-    running = job is not None and job.error is None and result is None
+    computation = background.find(_key(concept, settings))
+    running = computation is not None and computation.error is None and result is None
     pressed = st.button(
         "Find the circuit", type="primary", width="stretch", icon=":material/search:", disabled=running or bool(result)
     )
@@ -169,10 +169,10 @@ def find(concept: Concept, settings: Settings) -> TimedResult | None:
         st.rerun()
     if result is not None:
         st.caption(f"Found in {_duration(result.seconds)}; kept while the server runs.")
-    elif running and job is not None:
-        _show_progress(job)
-    elif job is not None:
-        st.error(escaped(str(job.error)), icon=":material/error:")
+    elif running and computation is not None:
+        _show_progress(computation)
+    elif computation is not None:
+        st.error(escaped(str(computation.error)), icon=":material/error:")
     else:
         st.caption("Exact methods take minutes without a GPU. The search runs in the background.")
     return result
@@ -247,17 +247,19 @@ def _random_control(concept: Concept, settings: Settings) -> TimedResult:
     return drawn
 
 
-def _show_progress(job: background.Job) -> None:
+def _show_progress(computation: background.Computation) -> None:
     """Draw the search's progress, updated every second, and a button that stops it; redraw the page when it ends."""
 
     @st.fragment(run_every=1.0)
     def bar() -> None:
-        if job.done:
+        if computation.done:
             st.rerun()
-        passed, left = time.monotonic() - job.started, job.seconds_left
-        said = f"{_duration(passed)} so far" if left is None else f"{job.share:.0%}, about {_duration(left)} left"
-        st.progress(job.share, text=f"Searching: {said}")
-        st.button("Stop", on_click=job.stop, width="stretch", key=f"stop {id(job)}")
+        passed, left = time.monotonic() - computation.started, computation.seconds_left
+        said = (
+            f"{_duration(passed)} so far" if left is None else f"{computation.share:.0%}, about {_duration(left)} left"
+        )
+        st.progress(computation.share, text=f"Searching: {said}")
+        st.button("Stop", on_click=computation.stop, width="stretch", key=f"stop {id(computation)}")
 
     bar()
 

@@ -160,7 +160,7 @@ def _status_line(run: RunDirectory, shown: Update, status: JobStatus, control: J
         st.warning(
             f"The control run has not started. “Go on” starts it; {escaped(str(run.path / 'worker.log'))} may say why."
         )
-    if running and status.state != "queued":  # a queued run is cancelled in the list above
+    if running and not queue_view.is_listed(run):  # otherwise the list above has its button: one job, one button
         queue_view.stop_button(button, run, "The run stops after its current step.")
 
 

@@ -71,10 +71,10 @@ def scores(concept: Concept, settings: Settings) -> Saliency:
     result = saliency_results.saliency(concept, settings.method, settings.site)
     if result is not None:
         return result
-    job = saliency_results.job(concept, settings.method, settings.site)
-    if job is None or job.error is not None:
-        if job is not None:
-            st.error(escaped(str(job.error)), icon=":material/error:")
+    computation = saliency_results.computation(concept, settings.method, settings.site)
+    if computation is None or computation.error is not None:
+        if computation is not None:
+            st.error(escaped(str(computation.error)), icon=":material/error:")
         st.info(
             f"**{settings.method}** takes {METHODS[settings.method].takes} without a GPU. It runs in the background, shows the "
             "remaining time, and can be stopped; the result is kept while the server runs.",
@@ -84,24 +84,24 @@ def scores(concept: Concept, settings: Settings) -> Saliency:
             shell.end_page()
         saliency_results.start(concept, settings.method, settings.site)
         st.rerun()
-    show_progress(job)
+    show_progress(computation)
     shell.end_page()
 
 
-def show_progress(job: background.Job) -> None:
+def show_progress(computation: background.Computation) -> None:
     """Draw a computation's progress, updated every second, and a button that stops it; redraw the page when it ends."""
 
     @st.fragment(run_every=1.0)
     def bar() -> None:
-        if job.done:
+        if computation.done:
             st.rerun()
-        left = job.seconds_left
+        left = computation.seconds_left
         remaining = "" if left is None else f", about {_duration(left)} left"
-        if job.stopping.is_set():
+        if computation.stopping.is_set():
             remaining = ", stopping …"
         shown, button = st.columns([6, 1], vertical_alignment="bottom")
-        shown.progress(job.share, text=f"Measuring {job.label}: {job.share:.0%}{remaining}")
-        button.button("Stop", on_click=job.stop, width="stretch", key=f"stop {id(job)}")
+        shown.progress(computation.share, text=f"Measuring {computation.label}: {computation.share:.0%}{remaining}")
+        button.button("Stop", on_click=computation.stop, width="stretch", key=f"stop {id(computation)}")
 
     bar()
 
@@ -198,19 +198,19 @@ def strongest_tab(concept: Concept, result: Saliency, settings: Settings) -> Non
             icon=":material/download:",
             help="All units, with labels, units, settings and provenance.",
         )
-    job = saliency_results.ablation_job(concept, result, settings.site, N_ABLATED)
-    running = job is not None and job.error is None
+    computation = saliency_results.ablation_computation(concept, result, settings.site, N_ABLATED)
+    running = computation is not None and computation.error is None
     pressed = ablate.button(
         f"Ablate the top {N_ABLATED} exactly", disabled=running or effects is not None, width="stretch",
         help="Sets each to zero, one after the other, and measures the log P(answer) that is lost.",
     )  # fmt: skip
-    if job is not None and job.error is not None:
-        st.error(escaped(str(job.error)), icon=":material/error:")
+    if computation is not None and computation.error is not None:
+        st.error(escaped(str(computation.error)), icon=":material/error:")
     if pressed:
         saliency_results.start_ablation(concept, result, settings.site, N_ABLATED)
         st.rerun()
-    if job is not None and running:
-        show_progress(job)
+    if computation is not None and running:
+        show_progress(computation)
 
 
 def _surgery_button(chosen: selection.Chosen, result: Saliency) -> None:
