@@ -81,7 +81,7 @@ class _Object:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Object) and self._it is other._it
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
 
 def _own_tensors(module: torch.nn.Module) -> list[Tensor]:

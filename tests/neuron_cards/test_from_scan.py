@@ -66,7 +66,8 @@ def test_a_scan_scores_as_measure_does(tiny_model: LanguageModel, tiny_concept: 
         assert found.provenance == expected.provenance
     assert shares == pytest.approx([1 / 3, 2 / 3, 1])  # the probe, a layer at a time
     first, second = scan.halves(tiny_concept.name, "probeless")
-    assert first.n_concept_tokens + second.n_concept_tokens == found.n_concept_tokens
+    whole = scan.score(tiny_concept.name, "probeless")
+    assert first.n_concept_tokens + second.n_concept_tokens == whole.n_concept_tokens
     with pytest.raises(ConfigError, match="passes of its own"):
         scan.score(tiny_concept.name, "attribution_patching")
     with pytest.raises(ConfigError, match="Halves"):

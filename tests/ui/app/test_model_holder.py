@@ -1,6 +1,7 @@
 """The viewer's holder answers a job of another process: it lets the model go within two seconds, and says why."""
 
 import gc
+import math
 import subprocess
 import sys
 import time
@@ -72,6 +73,7 @@ def test_what_is_held_is_recorded_and_released(holder: ModelHolder, tiny_folder:
 def test_a_job_on_the_same_device_has_its_memory_within_two_seconds(
     holder: ModelHolder, tiny_folder: Path, empty_home: Path
 ):
+    seconds, gone = math.inf, None
     for _ in range(3):  # one that is fast will do: other tests run beside this one
         holder.put(Choice(), load(str(tiny_folder), device="cpu"))
         assert holder.model is not None
@@ -85,6 +87,7 @@ def test_a_job_on_the_same_device_has_its_memory_within_two_seconds(
     assert holder.notice.text == "The model was unloaded because 20260101-hungry needs 3.2 GiB on cpu."
     assert held() == {}
     gc.collect()
+    assert gone is not None
     assert gone() is None
 
 
