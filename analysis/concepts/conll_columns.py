@@ -122,10 +122,11 @@ def _counts(lines: Sequence[str], separator: re.Pattern[str], filename: str) -> 
             match = _ID.fullmatch(first)
             if match is None:
                 return False
-            start, end, empty = (None if one is None else int(one) for one in match.groups())
+            start = int(match[1])
+            end, empty = (None if one is None else int(one) for one in match.groups()[1:])
             if end is None and empty is None:
                 fits = start == after + 1
-                after = start or 0
+                after = start
             else:
                 fits = start == after if end is None else start == after + 1 and end >= start
             wrong = wrong or (None if fits else (number, first))
