@@ -3,6 +3,7 @@
 import streamlit as st
 
 from analysis import removals
+from analysis.concepts import digest
 from analysis.figures.removal import method_radar
 from analysis.removals import board
 from ui.app import shell, viewer_model
@@ -14,7 +15,11 @@ with shell.shown_errors():
 
 found = removals.list_removals()
 entries = [removal_view.entry(removal) for removal in found]
-here = [one for one in entries if (one.model, one.concept) == (viewer_model.chosen().reference, concept.name)]
+named = [one for one in entries if (one.model, one.concept) == (viewer_model.chosen().reference, concept.name)]
+held = digest(concept)
+here = [one for one in named if one.concept_digest in ("", held)]
+if others := len(named) - len(here):
+    st.caption(f"Left out: {others} removals of a concept of this name that held something else.")
 finished = [one for one in here if one.outcome is not None]
 with st.expander("Carry out several methods", expanded=not finished, icon=":material/add:"):
     removal_form.queue_form(concept)

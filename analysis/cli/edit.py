@@ -18,6 +18,7 @@ from analysis.cli.common import (
     print_json,
     progress_bar,
     quiet_transformers,
+    stderr,
     stdout,
 )
 from analysis.errors import ConfigError
@@ -62,6 +63,8 @@ def edit(
         name = method or "prune"
         seeded = any(setting.name == "seed" for setting in edits.method_named(name).settings)
         made = edits.from_settings(name, ({"seed": seed} if seeded else {}) | chosen_settings)
+    elif stored.unchecked:
+        stderr.print(f"[yellow]{escape(stored.unchecked)}[/]")
     chosen = library.load(concept, label=label)
     method_name = made.method if made is not None else stored.steps[-1].edit.method  # type: ignore[union-attr]
     path = out if out is not None else removals.new_path(chosen.name, method_name)

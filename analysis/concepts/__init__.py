@@ -3,8 +3,8 @@
 from analysis.concepts.concept import HELD_OUT_SHARE, Concept, Fact, Sentence, Split, Translation
 from analysis.concepts.conll import from_token_lines
 from analysis.concepts.files import ENDINGS, parse, parse_files, read
-from analysis.concepts.jsonl import dump_jsonl
-from analysis.concepts.library import BUILT_IN, available, load, neutral_sentences, save
+from analysis.concepts.jsonl import digest, dump_jsonl
+from analysis.concepts.library import BUILT_IN, available, load, neutral_digest, neutral_sentences, save
 from analysis.concepts.neutral import split_neutral
 
 __all__ = [
@@ -17,9 +17,11 @@ __all__ = [
     "Split",
     "Translation",
     "available",
+    "digest",
     "dump_jsonl",
     "from_token_lines",
     "load",
+    "neutral_digest",
     "neutral_sentences",
     "parse",
     "parse_files",

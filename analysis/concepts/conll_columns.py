@@ -128,7 +128,7 @@ def _counts(lines: Sequence[str], separator: re.Pattern[str], filename: str) -> 
                 fits = start == after + 1
                 after = start
             else:
-                fits = start == after if end is None else start == after + 1 and end >= start
+                fits = start == after if end is None else start == after + 1 and (end or 0) >= (start or 0)
             wrong = wrong or (None if fits else (number, first))
     if wrong is not None:
         raise ConceptError(

@@ -1,14 +1,16 @@
 """Parses and writes concepts as JSON lines, the schema documented in docs/concepts.md; saved concepts use it."""
 
+import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from analysis.concepts.concept import Concept, Fact, Sentence, Translation
 from analysis.concepts.reading import pairs_field, place, text_field, texts_field
 from analysis.errors import ConceptError
 
-__all__ = ["dump_jsonl", "parse_jsonl"]
+__all__ = ["digest", "dump_jsonl", "parse_jsonl"]
 
 _FIELDS = {
     "concept": {"type", "name", "title", "description", "templates", "paraphrases", "reverse"},
@@ -83,6 +85,12 @@ def dump_jsonl(concept: Concept) -> str:
         rows.append(row | {key: value for key, value in extras.items() if value})
     rows += [{"type": "sentence", "text": sentence.text, "spans": sentence.spans} for sentence in concept.sentences]
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def digest(concept: Concept) -> str:
+    """SHA-256 of what a concept holds, without its name, title and description: two concepts of one name are told apart."""
+    plain = replace(concept, name="concept", title="", description="")
+    return hashlib.sha256(dump_jsonl(plain).encode()).hexdigest()
 
 
 def _row(line: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from analysis.concepts import files, jsonl
 from analysis.concepts.concept import Concept, Sentence
 from analysis.errors import ConceptError
 
-__all__ = ["BUILT_IN", "NEUTRAL", "available", "load", "neutral_sentences", "save"]
+__all__ = ["BUILT_IN", "NEUTRAL", "available", "load", "neutral_digest", "neutral_sentences", "save"]
 
 _DATA = Path(__file__).parent / "data"
 NEUTRAL = "neutral"
@@ -76,6 +76,11 @@ def save(concept: Concept) -> Path:
 def neutral_sentences() -> tuple[Sentence, ...]:
     """The built-in retain text: ordinary sentences without any built-in concept's words."""
     return _built_in(NEUTRAL).sentences
+
+
+def neutral_digest() -> str:
+    """Digest of the built-in retain text, to tell whether it is that of another version of Palimpsest."""
+    return jsonl.digest(_built_in(NEUTRAL))
 
 
 @cache

@@ -46,6 +46,11 @@ class LedgerEntry:
         return self.delta.header["digest_after"]
 
     @property
+    def concept_digest(self) -> str:
+        """What the concept held when it was edited; empty where it is not known."""
+        return str(self.delta.header.get("concept_digest", ""))
+
+    @property
     def slices(self) -> tuple[Slice, ...]:
         """The weights that the edit was allowed to change."""
         return self.delta.slices
@@ -87,8 +92,13 @@ class Ledger:
     def entries(self) -> tuple[LedgerEntry, ...]:
         return tuple(self._entries)
 
-    def apply(self, change: Change[Any], *, concept: str = "") -> LedgerEntry:
+    def apply(self, change: Change[Any], *, concept: str = "", concept_digest: str = "") -> LedgerEntry:
         """Write a change into the weights. If writing fails or is stopped, the weights are restored.
+
+        Args:
+            change: What to write.
+            concept: Name of the concept it removes.
+            concept_digest: What that concept holds (`analysis.concepts.digest`), to tell later whether it has changed.
 
         Raises:
             EditError: the change was planned for a model of another shape, or its delta cannot be written to disk.
@@ -107,6 +117,7 @@ class Ledger:
                 before,
                 edit=change.edit.to_dict(),
                 concept=concept,
+                concept_digest=concept_digest,
                 extent=change.extent(),
                 held=change.held,
             )

@@ -4,11 +4,13 @@
      "model": {"reference": …, "layers": …, "heads": …, "neurons": …, "fingerprint": {…}},
      "concepts": {"capitals": "<the concept's JSON Lines>"},
      "maintain": ["athletes"], "threshold": 0.3,
+     "digests": {"maintained concept “athletes”": "<SHA-256>", "built-in neutral text": …},
      "steps": [{"concept": "capitals", "edit": {"method": "prune", …}}],
      "versions": {"torch": …}}
 
 Every step is planned on the unedited model, then all are written in order. All random draws use a seed stored in the
-edit, so the weights are the same, bit for bit, on the same kind of device with the same package versions.
+edit, so the weights are the same, bit for bit, on the same kind of device with the same package versions. What is looked up
+by its name when the recipe is carried out is compared with its digest, and refused where it has changed.
 """
 
 import json
@@ -22,7 +24,7 @@ from typing import Any
 from analysis import concepts as library
 from analysis import edits, paths
 from analysis.components.circuit import Shape
-from analysis.concepts import Concept, Fact, Sentence, dump_jsonl, parse, split_neutral
+from analysis.concepts import Concept, Fact, Sentence, digest, dump_jsonl, parse, split_neutral
 from analysis.edits import Change, Edit, Ledger, Materials
 from analysis.errors import ConceptError, ConfigError, EditError
 from analysis.models import LanguageModel
@@ -57,7 +59,9 @@ class Recipe:
     concepts: Mapping[str, Concept]
     steps: tuple[Step, ...]
     maintain: tuple[str, ...] = ()
-    """Built-in concepts whose facts a gradient edit keeps."""
+    """Concepts whose facts a gradient edit keeps."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """What of its inputs -> digest of what it held when the recipe was made; empty in recipes of earlier versions."""
     threshold: float = factual_recall.KNOWN_THRESHOLD
     """Facts below this mean P(answer) in the unedited model are neither removed nor kept."""
     versions: Mapping[str, str] = field(default_factory=dict)
@@ -88,6 +92,7 @@ class Recipe:
             concepts={concept.name: concept for concept, _ in steps},
             steps=tuple(Step(concept.name, edit) for concept, edit in steps),
             maintain=tuple(maintain),
+            digests=_digests({concept.name: concept for concept, _ in steps}, maintain),
             threshold=threshold,
             versions={"python": platform.python_version(), **{name: metadata.version(name) for name in _VERSIONED}},
         )
@@ -95,6 +100,32 @@ class Recipe:
     def describe(self) -> str:
         """One phrase for titles."""
         return "; ".join(f"{step.concept}: {step.edit.describe()}" for step in self.steps)
+
+    def check_concepts(self) -> None:
+        """Check that the concepts and the neutral text are those for which the recipe was made.
+
+        A recipe of an earlier version has no digests; of it nothing can be checked (`unchecked`).
+
+        Raises:
+            ConfigError: one of them has changed, or is not there any more.
+        """
+        found = _digests(self.concepts, self.maintain) if self.digests else {}
+        for what, stored in self.digests.items():
+            if found.get(what) != stored:
+                raise ConfigError(
+                    f"The {what} is not what it was when this recipe was made, so the same weights would not come out. "
+                    "Bring it back as it was, or make a new recipe."
+                )
+
+    @property
+    def unchecked(self) -> str:
+        """Why it cannot be told whether the same weights come out; empty where it can."""
+        if self.digests or not self.maintain:
+            return ""
+        return (
+            "This recipe was made by an earlier version and does not say what the maintained concepts held "
+            f"({', '.join(self.maintain)}): they are used as they are now."
+        )
 
     def check(self, model: LanguageModel) -> None:
         """Check that the recipe was made for `model`.
@@ -118,8 +149,10 @@ class Recipe:
         """Plan all changes on the unedited `model`, each with its concept's name.
 
         Raises:
+            ConfigError: a concept or the neutral text has changed since the recipe was made.
             EditError: the recipe was made for another model, or an edit does not fit.
         """
+        self.check_concepts()
         self.check(model)
         report = progress or none
         gathered: dict[str, Materials] = {}
@@ -151,7 +184,7 @@ class Recipe:
         ledger = Ledger(model, folder)
         try:
             for change, concept in self.plan(model, progress):
-                ledger.apply(change, concept=concept)
+                ledger.apply(change, concept=concept, concept_digest=digest(self.concepts[concept]))
         except BaseException:
             ledger.undo_to(0)
             raise
@@ -169,6 +202,7 @@ class Recipe:
             },
             "concepts": {name: dump_jsonl(concept) for name, concept in self.concepts.items()},
             "maintain": self.maintain,
+            "digests": dict(self.digests),
             "threshold": self.threshold,
             "steps": [{"concept": step.concept, "edit": step.edit.to_dict()} for step in self.steps],
             "versions": dict(self.versions),
@@ -223,6 +257,7 @@ class Recipe:
                 concepts=concepts,
                 steps=steps,
                 maintain=tuple(map(str, data.get("maintain", ()))),
+                digests={str(what): str(one) for what, one in data.get("digests", {}).items()},
                 threshold=float(data.get("threshold", factual_recall.KNOWN_THRESHOLD)),
                 versions=dict(data.get("versions", {})),
             )
@@ -235,6 +270,16 @@ class Recipe:
         if lost := [step.concept for step in recipe.steps if step.concept not in concepts]:
             raise ConfigError(f"A step of this recipe removes “{lost[0]}”, which is not among its concepts.")
         return recipe
+
+
+def _digests(concepts: Mapping[str, Concept], maintain: Sequence[str]) -> dict[str, str]:
+    """Digests of everything that a recipe uses besides the model."""
+    kept = {name: library.load(name) for name in maintain if set(concepts) != {name}}  # it is not kept from itself
+    return {
+        **{f"concept “{name}”": digest(concept) for name, concept in concepts.items()},
+        **{f"maintained concept “{name}”": digest(concept) for name, concept in kept.items()},
+        "built-in neutral text": library.neutral_digest(),
+    }
 
 
 def gather(

@@ -21,7 +21,11 @@ class Baseline:
     model: str
     weights: str
     """Digest of the weights it was measured on."""
+    source: str = ""
+    """Reference of the model, which tells two folders of one name apart; empty in those of earlier versions."""
     concept: str
+    concept_digest: str = ""
+    """What the concept held; empty in those of earlier versions."""
     facts: tuple[Fact, ...]
     """The facts to be forgotten."""
     injected: tuple[Fact, ...] = ()
@@ -52,7 +56,10 @@ class Baseline:
                 ("languages", self.languages),
             )
         }
-        plain = {name: getattr(self, name) for name in ("model", "weights", "concept", "n_unknown", "seed")}
+        plain = {
+            name: getattr(self, name)
+            for name in ("model", "weights", "source", "concept", "concept_digest", "n_unknown", "seed")
+        }
         parts = {
             name: None if value is None else value.to_dict()
             for name, value in (("text", self.text), ("reference", self.reference), ("evaluation", self.evaluation))

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from analysis.concepts import Concept, Fact
+from analysis.concepts import Concept, Fact, digest
 from analysis.errors import ConceptError, ConfigError, MissingHookError, UnsupportedArchitectureError
 from analysis.evaluation import forget, keep, kl
 from analysis.evaluation.base import Baseline
@@ -119,7 +119,9 @@ def baseline(
     return Baseline(
         model=model.name,
         weights=weights_digest(model),
+        source=model.source.reference,
         concept=concept.name,
+        concept_digest=digest(concept),
         facts=forgotten,
         injected=tuple(injected),
         n_unknown=len(concept.facts) - len(known),
@@ -168,6 +170,16 @@ def evaluate(
         raise ConfigError(
             f"The baseline is of “{base.concept}” in “{base.model}”, not of “{concept.name}” in “{model.name}”. "
             "Measure the unedited model again."
+        )
+    if base.source and base.source != model.source.reference:
+        raise ConfigError(
+            f"The baseline is of the model {base.source}, and this is {model.source.reference}, which has the same name. "
+            "Measure the unedited model again."
+        )
+    if base.concept_digest and base.concept_digest != digest(concept):
+        raise ConfigError(
+            f"“{concept.name}” has changed since the baseline was measured. Measure the unedited model again, or use the "
+            "concept as it was."
         )
     if facts is not None and set(facts) != set(base.facts):
         raise ConfigError(

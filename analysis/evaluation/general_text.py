@@ -76,9 +76,8 @@ def sampled_text(
 
 
 def weights_digest(model: LanguageModel) -> str:
-    """Digest of the model's fingerprint, which identifies its current weights: any effective edit changes it."""
-    computed = model.fingerprint()
-    return hashlib.sha256(repr((model.name, model.dtype, computed.tokens, computed.logits)).encode()).hexdigest()[:16]
+    """Digest of the model's current weights and precision, whatever its name is: any edit changes it."""
+    return hashlib.sha256(repr((model.dtype, model.weights_hash())).encode()).hexdigest()[:16]
 
 
 def _cached(path: Any) -> list[str] | None:

@@ -132,8 +132,10 @@ def remember(model: LanguageModel, texts: Sequence[str], *, folder: Path | None 
         raise ConceptError("KL needs at least two texts: one has no interval. Add texts.")
     rows = tuple(rows[i] for chosen in _batches(rows) for i in chosen)  # in the order in which they are run
     root = folder or paths.home() / "references"
-    # one file for each process and text: a second server must not overwrite what this one still compares with
-    digest = hashlib.sha256(repr((model.name, model.dtype, rows, os.getpid())).encode()).hexdigest()[:16]
+    # one file for each model, told by its weights and not by its name, for each text, and for each process: a second
+    # server must not overwrite what this one still compares with
+    key = (model.weights_hash(), model.dtype, rows, os.getpid())
+    digest = hashlib.sha256(repr(key).encode()).hexdigest()[:16]
     path, partial = root / f"{digest}.f32", root / f".{digest}.partial"
     try:
         root.mkdir(parents=True, exist_ok=True)

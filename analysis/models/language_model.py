@@ -27,6 +27,7 @@ from analysis.models.fingerprint import Fingerprint
 from analysis.models.linear_layers import Linear, is_linear, lies_inside
 from analysis.models.parameter_names import Place, named_parameters, plain_name
 from analysis.models.readout import Readout
+from analysis.models.weights_hash import weights_hash
 
 __all__ = ["LanguageModel", "TokenizedText"]
 
@@ -187,6 +188,14 @@ class LanguageModel:
         """Fingerprint of the current weights without hooks; waits for the lock, under which hooks are installed."""
         with self.lock:
             return Fingerprint.of(self._inner)
+
+    def weights_hash(self) -> str:
+        """Hash of the bits of all current weights; takes one to three seconds per GB."""
+        with self.lock:
+            stored = self._inner.state_dict().keys()
+            return weights_hash(
+                [*self.parameters(), *(value for name, value in self._inner.named_buffers() if name in stored)]
+            )
 
     # Hooks, by TransformerLens' names, such as `blocks.3.hook_resid_post`.
 

@@ -29,6 +29,7 @@ def fine_tune(
     task: Task,
     folder: Path | None,
     *,
+    weights: str = "",
     clock: Callable[[], float],
     on_step: Callable[[StepReport], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -40,6 +41,7 @@ def fine_tune(
         config: Of the run: batches, optimiser and rate are the same. Factors (`lora_rank`) are merged in the end.
         task: What is trained besides changes, too.
         folder: Where the result is kept, and the state while it is under way; None keeps nothing.
+        weights: Digest of the model's weights; what is in `folder` must have begun with the same, where it is known.
         clock: Seconds since the start of the run.
         on_step: Called after every step.
         should_stop: Asked after every step.
@@ -54,8 +56,10 @@ def fine_tune(
     config = replace(config, steps=config.fine_tune_steps, train_only="")
     with trainable(model, config, ()) as trained:
         if folder is not None and (folder / VALUES).is_file():
-            load_values(folder / VALUES, [*trained.parameters, *task.parameters])
-        elif not _train(Trainer(model, config, task, trained), folder, clock, on_step, should_stop):
+            load_values(folder / VALUES, [*trained.parameters, *task.parameters], weights=weights)
+        elif not _train(
+            Trainer(model, config, task, trained, weights=weights), weights, folder, clock, on_step, should_stop
+        ):
             return False
         if isinstance(trained, LowRank):
             trained.merge()
@@ -64,6 +68,7 @@ def fine_tune(
 
 def _train(
     trainer: Trainer,
+    weights: str,
     folder: Path | None,
     clock: Callable[[], float],
     on_step: Callable[[StepReport], None] | None,
@@ -89,6 +94,6 @@ def _train(
             return False
     report(trainer.arrived(wait=True))
     if folder is not None and state is not None:
-        save_values(folder / VALUES, config.steps, trainer.parameters)
+        save_values(folder / VALUES, config.steps, trainer.parameters, weights=weights)
         shutil.rmtree(state, ignore_errors=True)
     return True

@@ -19,6 +19,7 @@ from analysis.models import LanguageModel
 from analysis.relearning import branch_weights, resources
 from analysis.relearning.config import RelearnConfig
 from analysis.relearning.fine_tuning import fine_tune
+from analysis.relearning.inputs import WEIGHTS, check_inputs, digests_of
 from analysis.relearning.snapshot import Beginning, Earlier, RunFacts, Snapshot, StepReport
 from analysis.relearning.tasks.select import prepare_task
 from analysis.relearning.tracking.followed_neurons import choose_followed
@@ -78,7 +79,8 @@ def run(
         should_stop: Asked after every step; True ends the run after one last snapshot, while it is fine-tuned at once.
 
     Raises:
-        PalimpsestError: the model or a concept cannot be used, or there is too little memory or room on the disk.
+        PalimpsestError: the model or a concept cannot be used or is not the one that the run began with, or there is too
+            little memory or room on the disk.
         OSError: something cannot be written to `folder`.
     """
     say, started = on_progress or (lambda _: None), time.monotonic()
@@ -96,13 +98,27 @@ def run(
     resources.memory_estimate(config, size, str(model.device), loaded=True).check()
     if folder is not None:
         resources.check_disk(config, size, folder, tuned_folder)
-    train_text, measured_text = split_neutral(neutral or concept_library.neutral_sentences())
+    neutral = neutral or concept_library.neutral_sentences()
+    digests: dict[str, str] = {}
+    if folder is not None or (begun is not None and begun.digests):
+        digests = digests_of(model, list(by_name.values()), neutral)
+        check_inputs(begun.digests if begun else {}, digests, model=model.name)
+    train_text, measured_text = split_neutral(neutral)
     with reproducible(config.seed, model.device):
         task = prepare_task(model, config, concept, train_text, text, begun, say)
         if config.fine_tune_steps:
             say("Fine-tuning")
             kept = tuned_folder or (folder and folder / layout.FINE_TUNED)
-            done = fine_tune(model, config, task, kept, clock=clock, on_step=on_fine_tune, should_stop=should_stop)
+            done = fine_tune(
+                model,
+                config,
+                task,
+                kept,
+                weights=digests.get(WEIGHTS, ""),
+                clock=clock,
+                on_step=on_fine_tune,
+                should_stop=should_stop,
+            )
             if not done:
                 return
     with reproducible(config.seed, model.device):
@@ -160,6 +176,7 @@ def run(
                             edited_heads=edited_heads,
                             followed=followed,
                             sizes=task.sizes,
+                            digests=digests,
                         )
                     )
                 yield replace(base, words=words)
@@ -168,7 +185,7 @@ def run(
                 yield tracker.take("edited", 0).snapshot()
 
             made = {"edit": config.edit.to_dict(), "weights": entry.hash_after} if config.edit and entry else None
-            trainer = Trainer(model, config, task, trained, edit=made)
+            trainer = Trainer(model, config, task, trained, edit=made, weights=digests.get(WEIGHTS, ""))
             loop = TrainingLoop(
                 config, trainer, tracker, clock, folder and folder / layout.CHECKPOINTS, earlier, on_step
             )

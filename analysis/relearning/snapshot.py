@@ -81,6 +81,8 @@ class Beginning:
     """What the edits before touched, where the run begins from another one's checkpoint."""
     edited_heads: tuple[Head, ...] = ()
     """(layer, head) of the attention heads among it."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """Of what was computed with (`relearning.inputs`): whatever goes on from here must have the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,3 +127,5 @@ class RunFacts:
     """Neurons whose words every snapshot has; none in runs of older versions."""
     sizes: Mapping[str, int] = field(default_factory=dict)
     """How many sentences and labelled words a task without facts has, by name."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """Of what the run computes with (`relearning.inputs`); empty where nothing of it is kept in a folder."""

@@ -60,6 +60,7 @@ class Trainer:
         trained: WeightMask | LowRank,
         *,
         edit: Mapping[str, Any] | None = None,
+        weights: str = "",
     ):
         """Begin where the model is.
 
@@ -69,6 +70,7 @@ class Trainer:
             task: What to train.
             trained: What of the model.
             edit: What tells apart the edit that was made before, as JSON: a state of another one is refused.
+            weights: Digest of the unedited model's weights: a state of another model is refused, where it is known.
         """
         self.model, self.config, self.task, self.trained = model, config, task, trained
         self.mixture: Mixture[Any] = Mixture(config, task.rows)
@@ -78,6 +80,7 @@ class Trainer:
         self.done = 0
         """Steps taken."""
         self._edit = dict(edit or {})
+        self._weights = {"unedited model": weights} if weights else {}
         self._losses = ScalarCopies(model.device)
 
     def step(self) -> list[tuple[int, float]]:
@@ -147,7 +150,7 @@ class Trainer:
         """What a training that goes on must have in common; the number of steps may change."""
         config = asdict(self.config)
         settings = {name: config[name] for name in _DETERMINING}
-        return {"text": self.mixture.digest, "edit": self._edit, **settings}
+        return {"text": self.mixture.digest, "edit": self._edit, **self._weights, **settings}
 
 
 def _optimiser(

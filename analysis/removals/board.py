@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from analysis.concepts import digest
 from analysis.errors import PalimpsestError
 from analysis.removals.removal import Outcome, Removal
 
@@ -37,6 +38,8 @@ class Entry:
     model: str
     concept: str
     """Of the last step, which is the one that is evaluated."""
+    concept_digest: str = ""
+    """What that concept held (`analysis.concepts.digest`)."""
     method: str
     """Names of the methods, in order."""
     settings: str
@@ -61,6 +64,7 @@ def entry(removal: Removal) -> Entry:
             created=str(settings.get("created", "")),
             model=recipe.model,
             concept=recipe.steps[-1].concept,
+            concept_digest=digest(recipe.concepts[recipe.steps[-1].concept]),
             method=" + ".join(step.edit.method for step in recipe.steps),
             settings=recipe.steps[-1].edit.describe() if len(recipe.steps) == 1 else recipe.describe(),
             outcome=removal.outcome(),

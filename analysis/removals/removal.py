@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from analysis import evaluation, models, paths
-from analysis.concepts import Fact
+from analysis.concepts import Fact, digest
 from analysis.edits import Change, Ledger, Training
 from analysis.edits.gradient.edit import GradientEdit
 from analysis.edits.gradient.objectives.rmu import Rmu
@@ -127,9 +127,10 @@ def create(
     """Make a removal's folder, not started.
 
     Raises:
-        ConfigError: a part of the evaluation is unknown.
+        ConfigError: a part of the evaluation is unknown, or a concept has changed since the recipe was made.
         RunError: `path` exists and is not empty, or cannot be written.
     """
+    recipe.check_concepts()
     parts = evaluation.parts_of(what)
     if paths.occupied(path):
         raise RunError(f"{path} already exists and is not empty. Name a new folder.")
@@ -205,7 +206,7 @@ def edit_and_evaluate(
                 change.should_stop = should_stop
                 change.checkpoint_folder = folder / "checkpoint" / f"{i:02d}"
                 change.hold = ledger.held()
-            ledger.apply(change, concept=name)
+            ledger.apply(change, concept=name, concept_digest=digest(recipe.concepts[name]))
             going()
         seconds = planning + time.monotonic() - started
         after = evaluation.evaluate(model, concept, base=base, what=what, label="edited", progress=report)

@@ -98,7 +98,12 @@ def beginning_of(run: RunDirectory) -> Beginning | None:
     except RunError as error:
         raise RunError(f"{folder} holds no snapshot to begin with, or a damaged one. Make the branch anew.") from error
     return Beginning(
-        table=found.table, base=base, followed=found.followed, edited=found.edited, edited_heads=found.edited_heads
+        table=found.table,
+        base=base,
+        followed=found.followed,
+        edited=found.edited,
+        edited_heads=found.edited_heads,
+        digests=found.digests,
     )
 
 

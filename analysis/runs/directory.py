@@ -142,7 +142,9 @@ class RunDirectory(Job):
         if found is None or not moments:
             return None
         return Earlier(
-            beginning=Beginning(table=found.table, base=self.snapshot(0), followed=found.followed),
+            beginning=Beginning(
+                table=found.table, base=self.snapshot(0), followed=found.followed, digests=found.digests
+            ),
             n_snapshots=len(moments),
             steps=tuple(moment.step for moment in moments if moment.phase == "training"),
             seconds=moments[-1].seconds,

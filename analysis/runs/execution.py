@@ -75,7 +75,9 @@ def _execute(run: RunDirectory, report: Callable[[RunReport], None]) -> JobStatu
         if not control.is_complete():
             found = run.facts()
             assert found is not None  # a finished run has written it
-            beginning = Beginning(table=found.table, base=run.snapshot(0), followed=found.followed)
+            beginning = Beginning(
+                table=found.table, base=run.snapshot(0), followed=found.followed, digests=found.digests
+            )
             if (before := beginning_of(run)) is not None:  # what the run's own edit touched is whole in the control
                 beginning = replace(beginning, edited=before.edited, edited_heads=before.edited_heads)
             gc.collect()  # the run's model, before the control loads its own

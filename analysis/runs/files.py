@@ -66,6 +66,7 @@ def read_facts(path: Path, facts: Mapping[str, Fact]) -> RunFacts | None:
             edited_heads=tuple((pair[0], pair[1]) for pair in data.get("edited_heads", ())),
             followed=NeuronSet([int(one) for one in data.get("followed", ())], shape),
             sizes={str(name): int(count) for name, count in data.get("sizes", {}).items()},
+            digests={str(what): str(one) for what, one in data.get("digests", {}).items()},
         )
     except (KeyError, TypeError, IndexError, ValueError, AttributeError, EditError) as error:
         raise RunError(f"{path} is damaged ({error!r}).") from error
@@ -87,6 +88,7 @@ def write_facts(path: Path, found: RunFacts, facts: Mapping[str, Fact]) -> None:
         "ledger": found.ledger,
         "followed": found.followed.flat.tolist(),
         "sizes": dict(found.sizes),
+        "digests": dict(found.digests),
     }
     paths.write_atomically(path, json.dumps(data).encode())
 

@@ -148,23 +148,38 @@ def load_state(
     return found
 
 
-def save_values(path: Path, step: int, parameters: Sequence[nn.Parameter]) -> None:
+def save_values(path: Path, step: int, parameters: Sequence[nn.Parameter], *, weights: str = "") -> None:
     """Write the trained parameters alone to a file that `load_values` reads.
+
+    Args:
+        path: New file.
+        step: Training steps done.
+        parameters: What was trained.
+        weights: Digest of the model's weights before the training.
 
     Raises:
         OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path, _named(parameters), {"format": _FORMAT, "step": step})
+    _write(path, _named(parameters), {"format": _FORMAT, "step": step, "weights": weights})
 
 
-def load_values(path: Path, parameters: Sequence[nn.Parameter]) -> None:
+def load_values(path: Path, parameters: Sequence[nn.Parameter], *, weights: str = "") -> None:
     """Restore the trained parameters from a stored state, without moments and decks.
 
+    Args:
+        path: The file.
+        parameters: What was trained; their values change.
+        weights: Digest of the model's weights now; where the file names others, it is refused.
+
     Raises:
-        EditError: the file is damaged, or belongs to another training.
+        EditError: the file is damaged, or belongs to another training or another model.
     """
-    with _opened(path, "Make the branch or the run anew.") as (file, _):
+    with _opened(path, "Make the branch or the run anew.") as (file, state):
+        if weights and state.get("weights", "") not in ("", weights):
+            raise EditError(
+                f"{path} was trained from another model's weights. Bring that model back, or start a new run."
+            )
         values = _values(file, parameters)
     with torch.no_grad():
         for parameter, value in zip(parameters, values):

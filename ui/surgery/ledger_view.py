@@ -7,9 +7,10 @@ import streamlit as st
 
 from analysis import concepts, paths
 from analysis.concepts import Concept
-from analysis.edits import Ledger
+from analysis.edits import Ledger, LedgerEntry
 from analysis.edits.recipe import Recipe
-from ui.app import viewer_model
+from analysis.errors import ConfigError
+from ui.app import shell, viewer_model
 from ui.app.actions import action_button
 from ui.surgery import before_after
 
@@ -70,9 +71,14 @@ def ledger_view(concept: Concept) -> None:
 def _export(ledger: Ledger) -> None:
     with st.expander("Save the recipe of these edits, or export the weights", icon=":material/save:"):
         stem = f"{ledger.model.name.replace('/', '-')}-{ledger.entries[-1].edit.method}"
-        st.download_button(
-            "Recipe (JSON)", lambda: _recipe(ledger).to_json(), f"{stem}-recipe.json", "application/json"
-        )
+        with shell.shown_errors(stop=False):
+            steps = [(_concept_of(entry), entry.edit) for entry in ledger.entries]
+            st.download_button(
+                "Recipe (JSON)",
+                lambda: Recipe.of(viewer_model.model(), steps).to_json(),
+                f"{stem}-recipe.json",
+                "application/json",
+            )
         where, go = st.columns([5, 1], vertical_alignment="bottom")
         folder = where.text_input("New folder", str(paths.home() / "exports" / stem), key=f"export to {stem}")
 
@@ -89,5 +95,12 @@ def _export(ledger: Ledger) -> None:
             st.success(f"`{written}` gives the same logits when plain transformers loads it.")
 
 
-def _recipe(ledger: Ledger) -> Recipe:
-    return Recipe.of(viewer_model.model(), [(concepts.load(entry.concept), entry.edit) for entry in ledger.entries])
+def _concept_of(entry: LedgerEntry) -> Concept:
+    """The concept that an entry removed, if it is still what it was."""
+    concept = concepts.load(entry.concept)
+    if entry.concept_digest and entry.concept_digest != concepts.digest(concept):
+        raise ConfigError(
+            f"“{entry.concept}” has changed since the edit, so a recipe would make other weights. Bring it back as it was, or "
+            "undo the edit and apply it again."
+        )
+    return concept

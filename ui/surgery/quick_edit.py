@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from analysis.concepts import Concept, Fact, dump_jsonl
+from analysis.concepts import Concept, Fact, digest, dump_jsonl
 from analysis.edits import ComponentEdit, Materials, PlannedEdit, plan
 from analysis.edits.components.preview import preview
 from ui.app import saliency_results, shell, viewer_model
@@ -36,7 +36,7 @@ def quick_edit(concept: Concept, edit: ComponentEdit, known: Sequence[Fact]) -> 
 
     def apply() -> None:
         ledger = viewer_model.workbench().ledger
-        ledger.apply(planned, concept=concept.name)
+        ledger.apply(planned, concept=concept.name, concept_digest=digest(concept))
         count = len(ledger.entries)
         before_after.record(ledger.model, concept, known, f"weights after {count} edit{'s' * (count > 1)}")
 

@@ -87,6 +87,8 @@ def recipe_form() -> None:
     st.markdown("\n".join(f"1. **{escaped(step.concept)}**: {escaped(step.edit.describe())}" for step in recipe.steps))
     if recipe.maintain:
         st.caption(f"Keeps the facts of {', '.join(map(escaped, recipe.maintain))}.")
+    if recipe.unchecked:
+        st.warning(escaped(recipe.unchecked), icon=":material/warning:")
     ready = fetch.is_fetched(source)
     if not ready:
         st.warning("That model is not on this machine. Load it on the Model page first.", icon=":material/download:")

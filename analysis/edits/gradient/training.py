@@ -90,7 +90,7 @@ class Training(Change[GradientEdit]):
         self._check_memory(model)
         with reproducible(edit.seed, model.device), torch.enable_grad():
             losses = Losses(model, edit, self.rows)
-            identity = self._identity(self.slices(model)) if self.checkpoint_folder else {}
+            identity = self._identity(model) if self.checkpoint_folder else {}
             with self._trainable(model, pieces) as trainable:
                 optimiser = torch.optim.AdamW(
                     trainable.parameters,
@@ -151,8 +151,13 @@ class Training(Change[GradientEdit]):
         confined = bool(edit.only) or isinstance(edit, Rmu)
         return WeightMask(model, self.hold, pieces if confined else None)
 
-    def _identity(self, pieces: Sequence[Slice]) -> dict[str, object]:
-        return {"edit": self.edit.to_dict(), "text": digest_rows(self.rows), "model or model state": digest(pieces)}
+    def _identity(self, model: LanguageModel) -> dict[str, object]:
+        return {
+            "edit": self.edit.to_dict(),
+            "text": digest_rows(self.rows),
+            "model or model state": digest(self.slices(model)),  # alone what is trained: all that older states have
+            "base model": model.weights_hash(),
+        }
 
     def _stopped(self, step: int) -> str:
         kept = (
