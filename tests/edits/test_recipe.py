@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from analysis.concepts import Concept
+from analysis import removals
+from analysis.concepts import Concept, Fact, digest, save
+from analysis.concepts import load as load_concept
 from analysis.edits import ComponentEdit, PlannedEdit, Selection, from_settings, plan
 from analysis.edits.components.preview import preview
 from analysis.edits.recipe import Recipe, gather
@@ -161,3 +163,52 @@ def test_two_concepts_of_one_name(tiny_model: LanguageModel, tiny_concept: Conce
     steps = [(tiny_concept, ComponentEdit()), (other, ComponentEdit())]
     with pytest.raises(ConfigError, match="the same name"):
         Recipe.of(tiny_model, steps)
+
+
+def keep(concept: Concept, *facts: tuple[str, str]) -> None:
+    """Keep a concept of these facts under the name “kept”."""
+    save(replace(concept, name="kept", facts=tuple(Fact(subject, answer) for subject, answer in facts), sentences=()))
+
+
+def test_a_maintained_concept_that_has_changed_is_refused(
+    tiny_folder: Path, tiny_model: LanguageModel, tiny_concept: Concept, tmp_path: Path, empty_home: Path
+):
+    keep(tiny_concept, ("Kenya", "Nairobi"), ("Egypt", "Cairo"))
+    edit = from_settings("grad_diff", {"steps": 1})
+    recipe = Recipe.of(tiny_model, [(tiny_concept, edit)], maintain=("kept",), threshold=0.0)
+    assert set(recipe.digests) == {"concept “tiny-capitals”", "maintained concept “kept”", "built-in neutral text"}
+    recipe.save(tmp_path / "recipe.json")
+    again = Recipe.load(tmp_path / "recipe.json")
+    again.check_concepts()
+    keep(tiny_concept, ("Peru", "Lima"), ("Cuba", "Havana"))
+    before = state(tiny_model)
+    with pytest.raises(ConfigError, match="The maintained concept “kept” is not what it was when this recipe was made"):
+        again.execute(tiny_model)
+    with pytest.raises(ConfigError, match="maintained concept “kept”"):
+        removals.create(again, tmp_path / "removal")
+    assert same_bits(state(tiny_model), before)
+    assert not (tmp_path / "removal").exists()
+    save(replace(load_concept("kept"), facts=(Fact("Kenya", "Nairobi"), Fact("Egypt", "Cairo")), title="Renamed"))
+    again.check_concepts()  # what it holds is what counts, not its title
+
+
+def test_a_concept_that_was_edited_in_a_recipes_file(recipe: Recipe):
+    data = json.loads(recipe.to_json())
+    data["concepts"]["tiny-capitals"] = data["concepts"]["tiny-capitals"].replace("Tourists who visit", "Those who see")
+    with pytest.raises(ConfigError, match="The concept “tiny-capitals” is not what it was"):
+        Recipe.from_json(json.dumps(data)).check_concepts()
+
+
+def test_a_recipe_of_an_earlier_version_says_that_it_cannot_be_checked(recipe: Recipe):
+    old = Recipe.from_json(changed(recipe, {"digests": None, "maintain": ["athletes"]}))
+    old.check_concepts()
+    assert "does not say what the maintained concepts held (athletes)" in old.unchecked
+    assert not recipe.unchecked
+    assert not Recipe.from_json(changed(recipe, {"digests": None})).unchecked  # nothing is looked up by its name
+
+
+def test_a_ledger_says_what_the_concept_held(tiny_model: LanguageModel, tiny_concept: Concept, recipe: Recipe):
+    entries = recipe.execute(tiny_model).entries
+    assert {entry.concept_digest for entry in entries} == {digest(tiny_concept)}
+    other = replace(tiny_concept, templates=("The city of {subject} is",))
+    assert digest(other) != digest(tiny_concept) == digest(replace(tiny_concept, name="b", title="c", description="d"))

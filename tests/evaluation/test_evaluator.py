@@ -142,6 +142,17 @@ def test_summary_has_numbers_for_the_command_line(tiny_model: LanguageModel, con
     json.dumps(summary)
 
 
+def test_a_baseline_of_another_folder_or_concept_of_the_same_name(tiny_model: LanguageModel, concept: Concept):
+    base = prepared(tiny_model, concept, ["forget"])
+    with pytest.raises(ConfigError, match="which has the same name"):
+        evaluate(tiny_model, concept, base=replace(base, source="/elsewhere/final"), what=["forget"])
+    other = replace(concept, paraphrases=("Visitors of {subject} see",))
+    with pytest.raises(ConfigError, match="has changed since the baseline was measured"):
+        evaluate(tiny_model, other, base=base, what=["forget"])
+    of_an_earlier_version = replace(base, source="", concept_digest="")
+    assert evaluate(tiny_model, other, base=of_an_earlier_version, what=["forget"]).value("forget") is not None
+
+
 def test_a_baseline_survives_json(tiny_model: LanguageModel, concept: Concept):
     for base in (prepared(tiny_model, concept, CHEAP, concept.facts[:2]), prepared(tiny_model, concept, ["forget"])):
         assert Baseline.from_dict(json.loads(json.dumps(base.to_dict()))) == base

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,30 @@ def by_hand(base: LanguageModel, edited: LanguageModel) -> np.ndarray:
         for t in TEXTS
     ]
     return np.sort(torch.cat(parts).numpy())
+
+
+def test_two_models_of_one_name_do_not_share_a_reference(tiny_folder: Path, tmp_path: Path):
+    """As two training runs leave them: each in a folder that is called `final`."""
+    folders = [Path(shutil.copytree(tiny_folder, tmp_path / run / "final")) for run in ("first", "second")]
+    first, second = (load(str(folder), device="cpu") for folder in folders)
+    nudge(second)
+    assert first.name == second.name == "final"
+    of_first, of_second = kl.remember(first, TEXTS), kl.remember(second, TEXTS)
+    assert of_first.path != of_second.path
+    for model, reference in ((first, of_first), (second, of_second)):
+        assert kl.against(model, reference).kl_T.max() < 1e-9
+    assert kl.against(second, of_first).kl_T.max() > 1e-3
+
+
+def test_any_change_of_a_weight_is_another_model(tiny_model: LanguageModel):
+    """Also one that no fingerprint of logits shows, such as of a token's embedding that its input does not have."""
+    logits, before = tiny_model.fingerprint(), weights_digest(tiny_model)
+    assert weights_digest(tiny_model) == before
+    unread = next(i for i in range(tiny_model.vocabulary_size) if i not in {*logits.tokens, *logits.vocabulary})
+    with torch.no_grad():
+        tiny_model.input_embeddings_VD[unread, 0] += 0.5
+    assert tiny_model.fingerprint() == logits
+    assert weights_digest(tiny_model) != before
 
 
 def test_against_and_between_are_the_definition(tiny_folder: Path, tmp_path: Path):
