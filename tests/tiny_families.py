@@ -14,6 +14,7 @@ _GPT = {"n_embd": 32, "n_head": 4, "n_layer": 3, "n_inner": 48, "n_positions": 1
 
 FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "bigcode": ("GPTBigCodeForCausalLM", "GPTBigCodeConfig", _GPT | {"num_key_value_heads": None}),
+    "bitnet": ("BitNetForCausalLM", "BitNetConfig", {"hidden_act": "relu2"}),
     "bloom": ("BloomForCausalLM", "BloomConfig", {"n_layer": 3, "n_head": 4}),
     "codegen": ("CodeGenForCausalLM", "CodeGenConfig", _GPT | {"rotary_dim": 4}),
     "cohere": ("CohereForCausalLM", "CohereConfig", {"logit_scale": 0.25}),
@@ -43,7 +44,7 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 """Class, configuration, and the settings that make each special; None takes a setting away.
 
-Cohere: one norm for attention and MLP, logits times a factor. Gemma 2: embeddings times a factor, gains stored as
+BitNet: a norm over all heads' outputs and one over all neurons. Cohere: one norm for attention and MLP, logits times a factor. Gemma 2: embeddings times a factor, gains stored as
 gain - 1, norms after attention and MLP, a soft cap. Granite: embeddings, residual and logits times factors. GPT-NeoX,
 BLOOM, Falcon, MPT, CodeGen: query, key and value in one weight, of which the bridge runs copies; interleaved by head in
 GPT-NeoX, BLOOM and Falcon RW, by partition in CodeGen. GPT-2, GPT-BigCode: the same, of which it runs views. OLMo 2 and
@@ -53,6 +54,9 @@ GLM: in the MLP.
 
 FUSED = ("bigcode", "bloom", "codegen", "falcon", "glm", "glm4", "gpt2", "mpt", "neox", "phi3")
 """The families with a fused projection that can be loaded."""
+
+LOADABLE = tuple(sorted(FAMILIES.keys() - {"falcon_rw"}))
+"""All but Falcon RW, which TransformerLens computes with another ALiBi than transformers, so it is refused."""
 
 
 def tiny_family(name: str, tokenizer: PreTrainedTokenizerFast, folder: Path) -> LanguageModel:

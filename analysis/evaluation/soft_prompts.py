@@ -20,10 +20,11 @@ from analysis.models import LanguageModel
 from analysis.progress import Progress
 from analysis.scoring.factual_recall import FactBatch, prepare_facts
 
-__all__ = ["bound", "soft_prompts"]
+__all__ = ["bound", "soft_prompts", "typical_norm"]
 
 _LEARNING_RATE = 0.1
 """Adam's learning rate, in units of one dimension of a typical token embedding."""
+_TOKENS_AT_ONCE = 8192
 
 
 def soft_prompts(
@@ -65,8 +66,7 @@ def soft_prompts(
         raise ConfigError("A soft prompt needs at least one vector, one step and an epsilon above 0.")
     trained, held_out = halves(facts, seed=seed)
     probes = [prepare_facts(model, concept, part) for part in (held_out, trained)]
-    table = model.input_embeddings_VD
-    typical = float(table.float().norm(dim=1).median())
+    typical = typical_norm(model)
     generator = torch.Generator().manual_seed(seed)
     start = torch.randn(n_vectors, model.d_model, generator=generator) * 0.1 * typical / model.d_model**0.5
     prompt_QD = start.to(model.device).requires_grad_(True)
@@ -77,7 +77,7 @@ def soft_prompts(
         for done in range(1, steps + 1):
             order = order or random.permutation(len(probes[1].batches)).tolist()
             batch = probes[1].batches[order.pop()]
-            log_p_B = _log_p(model, table, prompt_QD, batch.tokens_BP, batch.answer_BP)
+            log_p_B = _log_p(model, prompt_QD, batch.tokens_BP, batch.answer_BP)
             (prompt_QD.grad,) = torch.autograd.grad(-log_p_B.mean(), [prompt_QD])
             optimiser.step()
             with torch.no_grad():
@@ -86,12 +86,20 @@ def soft_prompts(
                 progress("Training a soft prompt", done / steps)
             if should_stop is not None and should_stop():
                 break
-        scores = [_score(model, table, prompt_QD.detach(), probe) for probe in probes]
+        scores = [_score(model, prompt_QD.detach(), probe) for probe in probes]
     note = f"{n_vectors} vectors, {done} steps on {len(trained)} facts"
     return (
         intervals.mean("soft_prompt_held_out", scores[0], counts="facts never trained on", unit="P(answer)", note=note),
         intervals.mean("soft_prompt_trained", scores[1], counts="facts trained on", unit="P(answer)", note=note),
     )
+
+
+def typical_norm(model: LanguageModel) -> float:
+    """Median norm of the embeddings of all tokens, as the model takes them as input, Gemma's factor included."""
+    ids = torch.arange(len(model.input_embeddings_VD), device=model.device)
+    with torch.no_grad():
+        norms = [model.embed(part[None])[0].float().norm(dim=1) for part in ids.split(_TOKENS_AT_ONCE)]
+    return float(torch.cat(norms).median())
 
 
 def bound(prompt_QD: Float[Tensor, "Q D"], largest: float) -> Float[Tensor, "Q D"]:
@@ -100,18 +108,17 @@ def bound(prompt_QD: Float[Tensor, "Q D"], largest: float) -> Float[Tensor, "Q D
     return prompt_QD * (largest / norms.clamp_min(1e-12)).clamp_max(1.0)
 
 
-def _score(model: LanguageModel, table: Tensor, prompt_QD: Tensor, probe: FactBatch) -> np.ndarray:
+def _score(model: LanguageModel, prompt_QD: Tensor, probe: FactBatch) -> np.ndarray:
     p = np.zeros(len(probe.texts))
     with torch.no_grad():
         for batch in probe.batches:
-            log_p_B = _log_p(model, table, prompt_QD, batch.tokens_BP, batch.answer_BP)
+            log_p_B = _log_p(model, prompt_QD, batch.tokens_BP, batch.answer_BP)
             p[list(batch.rows)] = log_p_B.double().exp().cpu().numpy()
     return per_fact(probe, p.tolist())
 
 
 def _log_p(
     model: LanguageModel,
-    table_VD: Float[Tensor, "V D"],
     prompt_QD: Float[Tensor, "Q D"],
     tokens_BP: Int[Tensor, "B P"],
     answer_BP: Tensor,
@@ -119,8 +126,8 @@ def _log_p(
     """log P(answer) of each row, with the soft prompt between the text and the special tokens that open it."""
     special = set(model.tokenizer.all_special_ids)
     opening = next((p for p, token in enumerate(tokens_BP[0].tolist()) if token not in special), 0)
-    embedded_BPD = table_VD[tokens_BP]
-    soft_BQD = prompt_QD.to(table_VD.dtype).expand(len(tokens_BP), -1, -1)
+    embedded_BPD = model.embed(tokens_BP).detach()
+    soft_BQD = prompt_QD.to(embedded_BPD.dtype).expand(len(tokens_BP), -1, -1)
     inputs = torch.cat([embedded_BPD[:, :opening], soft_BQD, embedded_BPD[:, opening:]], dim=1)
     logits = model.logits_from_embeddings(inputs)
     shift = prompt_QD.shape[0]

@@ -51,7 +51,7 @@ class Block:
 
     def __init__(self, block: Any, layer: int, model_name: str, n_heads: int, d_head: int):
         self._block, self._layer, self._model_name = block, layer, model_name
-        self._width_of_heads = n_heads * d_head
+        self._width_of_heads, self._d_head = n_heads * d_head, d_head
 
     @property
     def attention_output(self) -> nn.Module:
@@ -95,9 +95,14 @@ class Block:
         return written_BPD if after is None else after(written_BPD)
 
     def neuron_weights(self) -> list[NeuronWeight]:
-        """All parameters in which each neuron owns a slice, incoming weights first, the output weight last."""
+        """All parameters in which each neuron owns a slice, incoming weights first, the output weight last.
+
+        Where a norm runs over all neurons (BitNet), this is the output weight alone: through the norm, a neuron's incoming
+        weights change the other neurons' activations.
+        """
         weights = []
-        for name, neuron_side in (("gate", "out"), ("in", "out"), ("out", "in")):
+        incoming = () if _longest_norm(self._block.mlp) > 1 else (("gate", "out"), ("in", "out"))
+        for name, neuron_side in (*incoming, ("out", "in")):
             linear = wrapped(self._block.mlp, name)
             if linear is None:
                 continue
@@ -111,11 +116,14 @@ class Block:
     def head_weights(self) -> list[HeadWeight]:
         """The parameters in which each attention head owns a slice of `d_head`, the output projection last.
 
+        Where a norm runs over all heads at once (OLMo 2 and 3: over queries and over keys), this is the output projection
+        alone: through the norm, any other weight of a head changes what the other heads compute.
+
         Raises:
             UnsupportedArchitectureError: the output projection has no slice per head.
         """
         attention = self._block.attn
-        separate = getattr(attention, "qkv", None) is None
+        separate = getattr(attention, "qkv", None) is None and _longest_norm(attention) <= self._d_head
         weights = []
         for name in ("q", "k", "v", "o") if separate else ("o",):
             linear = wrapped(attention, name)
@@ -194,3 +202,10 @@ def count_neurons(
             "only models with equally wide MLPs can be shown."
         )
     return int(widths.pop())
+
+
+def _longest_norm(parent: nn.Module) -> int:
+    """Length of the longest gain among the norms inside a module; 0 if there is none."""
+    norms = (one for one in parent.modules() if "norm" in type(one).__name__.lower())
+    gains = (getattr(one, "weight", None) for one in norms)
+    return max((len(one) for one in gains if isinstance(one, Tensor) and one.ndim == 1), default=0)

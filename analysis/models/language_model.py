@@ -29,7 +29,10 @@ from analysis.models.parameter_names import Place, named_parameters, plain_name
 from analysis.models.readout import Readout
 from analysis.models.weights_hash import weights_hash
 
-__all__ = ["LanguageModel", "TokenizedText"]
+__all__ = ["EMBEDDING_HOOK", "LanguageModel", "TokenizedText"]
+
+EMBEDDING_HOOK = "embed.hook_out"
+"""TransformerLens' hook on the token embeddings, with every factor that a family applies to them."""
 
 
 @dataclass(frozen=True)
@@ -246,11 +249,29 @@ class LanguageModel:
         return self._inner.get_input_embeddings().weight.detach()
 
     def embed(self, tokens_BP: Int[Tensor, "B P"]) -> Float[Tensor, "B P D"]:
-        """Input embeddings of tokens, as `logits_from_embeddings` takes them and the hook `hook_embed` sees them.
+        """Input embeddings of tokens, as `logits_from_embeddings` takes them.
 
         Includes Gemma's factor, but nothing that a family applies later (GPT-2's positions, Granite's factor).
         """
         return self._inner.get_input_embeddings()(tokens_BP)
+
+    def embed_at_hook(self, tokens_BP: Int[Tensor, "B P"]) -> Float[Tensor, "B P D"]:
+        """Embeddings of tokens as `EMBEDDING_HOOK` sees them, and as a hook there must return them; without gradient.
+
+        Includes Gemma's and Granite's factor, but no positions.
+
+        Raises:
+            MissingHookError: the model has no such hook.
+        """
+        seen: list[Tensor] = []
+
+        def note(embedded: Tensor, hook: object) -> None:
+            seen.append(embedded.detach().clone())
+
+        self.require_hooks([EMBEDDING_HOOK], "a corruption of embeddings")
+        with self.hooks([(EMBEDDING_HOOK, note)]), torch.no_grad():
+            self.embed(tokens_BP)
+        return seen[0]
 
     # Weights
 

@@ -24,10 +24,10 @@ from analysis.components.circuit import EffectMap
 from analysis.components.sites import HEADS, MLP, RESIDUAL, Site
 from analysis.errors import ConfigError
 from analysis.models import LanguageModel
+from analysis.models.language_model import EMBEDDING_HOOK
 from analysis.progress import ShareDone
 from analysis.saliency.effects import Effects, EffectSums
 from analysis.scoring.contrast_pairs import (
-    EMBEDDING,
     METRICS,
     AnswerBatch,
     Metric,
@@ -278,15 +278,14 @@ def _mean_gradients(
     model: LanguageModel, batch: PairBatch, sites: Sequence[Site], metric: Metric, at: str, steps: int
 ) -> dict[str, list[Tensor]]:
     """Gradients of the metric with respect to the activations, at one end or averaged between the runs."""
-    with torch.no_grad():
-        clean, corrupted = model.embed(batch.clean_BP), model.embed(batch.corrupted_BP)
-        if batch.noise_BPD is not None:
-            corrupted = corrupted + batch.noise_BPD.to(corrupted.dtype)
+    clean, corrupted = model.embed_at_hook(batch.clean_BP), model.embed_at_hook(batch.corrupted_BP)
+    if batch.noise_BPD is not None:
+        corrupted = corrupted + batch.noise_BPD.to(corrupted.dtype)
     nodes = list(_quadrature(steps)) if steps > 1 else [(float(at == "clean"), 1.0)]
     total: dict[str, list[Tensor]] = {}
     for node, weight in nodes:
         point = corrupted + node * (clean - corrupted)
-        with torch.enable_grad(), _replaced(model, EMBEDDING, point), _captured(model, sites) as kept:
+        with torch.enable_grad(), _replaced(model, EMBEDDING_HOOK, point), _captured(model, sites) as kept:
             value = score(model.logits(batch.clean_BP), batch, metric).sum()
             flat = [activation for site in sites for activation in kept[site.name]]
             gradients = iter(torch.autograd.grad(value, flat))

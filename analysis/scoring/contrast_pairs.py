@@ -18,6 +18,7 @@ from torch import Tensor
 from analysis.concepts import Concept, Fact
 from analysis.errors import ConceptError, ConfigError
 from analysis.models import LanguageModel
+from analysis.models.language_model import EMBEDDING_HOOK
 from analysis.scoring.batches import MAX_LENGTH, bucket, pad, span_tokens
 
 __all__ = [
@@ -44,7 +45,6 @@ METRICS: dict[str, str] = {
     "log_p": "nats: log P(answer), summed over the answer's tokens",
     "logit_difference": "logits: the answer's first token minus the mean of the other answers' first tokens",
 }
-EMBEDDING = "embed.hook_out"
 _TOKENS_PER_BATCH = 512
 
 
@@ -86,7 +86,7 @@ class PairBatch:
         noise = self.noise_BPD
         if noise is None:
             return []
-        return [(EMBEDDING, lambda embedded, hook: embedded + noise.to(embedded.dtype))]
+        return [(EMBEDDING_HOOK, lambda embedded, hook: embedded + noise.to(embedded.dtype))]
 
 
 @dataclass(frozen=True)
@@ -361,10 +361,9 @@ def _first_token(model: LanguageModel, text: str, start: int) -> int:
 
 
 def _subject_std(model: LanguageModel, rows: list[_Row]) -> float:
-    """Standard deviation of the embeddings of all subject tokens."""
+    """Standard deviation of the embeddings of all subject tokens, as the model computes with them."""
     ids = sorted({row.ids[p] for row in rows for p in row.subject})
-    weight = model.input_embeddings_VD
-    return float(weight[torch.tensor(ids, device=weight.device)].float().std())
+    return float(model.embed_at_hook(torch.tensor([ids], device=model.device)).float().std())
 
 
 def _batch(

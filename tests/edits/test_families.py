@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
+from analysis.components.neurons import hook_name
 from analysis.concepts import Concept
 from analysis.edits import ComponentEdit, Ledger, Materials, Selection, plan
 from analysis.edits.gradient.objectives.gradient_ascent import GradientAscent
@@ -15,7 +16,7 @@ from analysis.models import LanguageModel
 from analysis.models.copying import copy_model
 from analysis.models.export import export
 from tests.shared_models import same_bits, state
-from tests.tiny_families import FUSED, tiny_family
+from tests.tiny_families import FUSED, LOADABLE, tiny_family
 
 TEXT = "The capital of France is Paris"
 GATED = ("glm", "glm4", "phi3")
@@ -86,3 +87,36 @@ def test_a_pruned_neuron_is_undone_replayed_and_exported(
     ledger.undo()
     assert torch.equal(logits(model), before)
     assert same_bits(weights, state(model))
+
+
+@pytest.mark.parametrize("name", LOADABLE)
+@pytest.mark.parametrize("component", ["L1.H2", "L1.N5"])
+def test_pruning_leaves_the_other_heads_and_neurons_of_the_layer_as_they_are(
+    family: Callable[[str], LanguageModel], tiny_concept: Concept, name: str, component: str
+):
+    """A component pruned by its weights is a component silenced at its hook: nothing else in the layer moves."""
+    model = family(name)
+    head, unit = component[3] == "H", int(component[4:])
+    at = "blocks.1.attn.hook_z" if head else hook_name(1)
+
+    def measured(*functions: tuple[str, Callable]) -> tuple[Tensor, Tensor]:
+        seen: list[Tensor] = []
+        with model.hooks([(at, lambda activation, hook: seen.append(activation.clone())), *functions]):
+            found = logits(model)
+        return seen[0], found
+
+    def silence(activation: Tensor, hook: object) -> Tensor:
+        changed = activation.clone()
+        changed.view(*changed.shape[:2], model.n_heads if head else model.n_neurons, -1)[:, :, unit] = 0
+        return changed
+
+    activations, before = measured()
+    _, expected = measured((at, silence))
+    edit = ComponentEdit(selection=Selection(rule="explicit", components=component))
+    Ledger(model).apply(plan(edit, model, Materials(concept=tiny_concept)))
+    after, found = measured()
+    shape = (*activations.shape[:2], model.n_heads if head else model.n_neurons, -1)
+    others = [other for other in range(shape[2]) if other != unit]
+    assert torch.equal(after.reshape(shape)[:, :, others], activations.reshape(shape)[:, :, others])
+    assert not torch.equal(found, before)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4 * float(before.std()))

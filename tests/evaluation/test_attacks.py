@@ -10,12 +10,14 @@ import torch
 from analysis.concepts import Concept, Fact, Sentence
 from analysis.errors import ConceptError, ConfigError
 from analysis.evaluation import attacks, latent, quantized
-from analysis.evaluation.soft_prompts import bound, soft_prompts
+from analysis.evaluation.soft_prompts import bound, soft_prompts, typical_norm
 from analysis.lens import logit_lens
 from analysis.models import LanguageModel
 from analysis.scoring import factual_recall
 from tests.plain_transformers import Plain
 from tests.raw_model import raw
+from tests.shared_models import shared
+from tests.tiny_families import tiny_family
 
 
 def bits(model: LanguageModel) -> list[bytes]:
@@ -142,7 +144,7 @@ def test_no_vector_leaves_the_bound(tiny_model: LanguageModel, tiny_concept: Con
     from analysis.evaluation import soft_prompts as module
 
     seen, score = [], module._score
-    monkeypatch.setattr(module, "_score", lambda *given: seen.append(given[2].norm(dim=1)) or score(*given))
+    monkeypatch.setattr(module, "_score", lambda *given: seen.append(given[1].norm(dim=1)) or score(*given))
     typical = float(raw(tiny_model).get_input_embeddings().weight.detach().norm(dim=1).median())
     for epsilon in (0.2, 6.0):
         module.soft_prompts(tiny_model, tiny_concept, tiny_concept.facts, epsilon=epsilon)
@@ -150,15 +152,25 @@ def test_no_vector_leaves_the_bound(tiny_model: LanguageModel, tiny_concept: Con
     assert 0.2 * typical < seen[-1].max() <= 6 * typical
 
 
-def test_a_soft_prompt_of_tokens_is_those_tokens(tiny_model: LanguageModel, tiny_concept: Concept):
-    """Embeddings of real tokens before the prompt give what the tokens give."""
+def test_the_bound_is_in_units_of_scaled_embeddings(tmp_path: Path, tokenizer):
+    for family, factor in (("gemma2", 32**0.5), ("granite", 1.0), ("neox", 1.0)):
+        model = tiny_family(family, tokenizer, tmp_path)
+        norms = raw(model).get_input_embeddings().weight.detach().norm(dim=1)
+        assert typical_norm(model) == pytest.approx(factor * float(norms.median()), rel=1e-3)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "granite", "bloom", "neox", "gpt2", "olmo2"])
+def test_a_soft_prompt_of_tokens_is_those_tokens(
+    tmp_path: Path, tokenizer, tiny_folder: Path, tiny_concept, family: str
+):
+    """Embeddings of real tokens before the prompt give what the tokens give, scaled as the family scales them."""
+    tiny_model = shared(tiny_folder) if family == "llama" else tiny_family(family, tokenizer, tmp_path)
     from analysis.evaluation.soft_prompts import _log_p
 
     batch = factual_recall.prepare_facts(tiny_model, tiny_concept, tiny_concept.facts[:1]).batches[0]
-    table = raw(tiny_model).get_input_embeddings().weight.detach()
     prefix = list(tiny_model.encode("My brother").ids)
     with torch.no_grad():
-        found = _log_p(tiny_model, table, table[prefix], batch.tokens_BP, batch.answer_BP)
+        found = _log_p(tiny_model, tiny_model.embed(torch.tensor([prefix]))[0], batch.tokens_BP, batch.answer_BP)
     for b, row in enumerate(batch.tokens_BP.tolist()):
         answer = batch.answer_BP[b].nonzero().flatten().tolist()
         with torch.inference_mode():

@@ -9,8 +9,9 @@ from safetensors.torch import load_file
 from analysis.components.neurons import hook_name
 from analysis.errors import MissingHookError, UnsupportedArchitectureError
 from analysis.models import LanguageModel
+from analysis.models.language_model import EMBEDDING_HOOK
 from tests.raw_model import bridge, raw
-from tests.tiny_families import tiny_family
+from tests.tiny_families import LOADABLE, tiny_family
 
 TEXT = "The capital of France is Paris"
 
@@ -126,6 +127,18 @@ def test_embeddings_are_scaled_once(tmp_path: Path, tokenizer, name: str):
         factor = 32**0.5 if name == "gemma2" else 1
         torch.testing.assert_close(embedded, factor * model.input_embeddings_VD[tokens], rtol=1e-2, atol=1e-2)
         torch.testing.assert_close(model.logits_from_embeddings(embedded), model.logits(tokens))
+
+
+@pytest.mark.parametrize("name", LOADABLE)
+def test_embeddings_put_in_at_the_hook_stand_for_tokens(tmp_path: Path, tokenizer, name: str):
+    model = tiny_family(name, tokenizer, tmp_path)
+    tokens = torch.tensor([model.encode(TEXT).ids])
+    embedded = model.embed_at_hook(tokens)
+    with torch.inference_mode():
+        with model.hooks([(EMBEDDING_HOOK, lambda activation, hook: embedded)]):
+            logits = model.logits(torch.zeros_like(tokens))
+        torch.testing.assert_close(logits, model.logits(tokens))
+        torch.testing.assert_close(model.logits_from_embeddings(model.embed(tokens)), model.logits(tokens))
 
 
 def test_a_model_that_takes_no_embeddings_is_refused(tiny_model: LanguageModel, monkeypatch: pytest.MonkeyPatch):

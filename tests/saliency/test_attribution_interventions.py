@@ -5,6 +5,7 @@ Every reference runs one prompt at a time, unpadded, on a plain model.
 
 import copy
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from analysis.scoring.contrast_pairs import PromptPairs, answer_batches, pair_pr
 from tests.plain_transformers import Plain, log_p
 from tests.saliency.effects_by_hand import assert_effects, examples
 from tests.shared_models import shared
+from tests.tiny_families import tiny_family
 
 EACH_SITE = pytest.mark.parametrize("site", SITES.values(), ids=SITES)
 
@@ -37,14 +39,15 @@ def _several_batches(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def corrupted_input(plain: Plain, pairs: PromptPairs) -> Iterator[tuple[list[int], list[int], int, Tensor, Tensor]]:
-    """(clean ids, answer positions, fact, clean embeddings, corrupted embeddings) of every pair."""
+    """(clean ids, answer positions, fact, clean embeddings, corrupted embeddings) of every pair, as the model's input."""
+    factor = getattr(plain.model.config, "embedding_multiplier", 1.0)  # the noise is added after it
     for batch in pairs.batches:
         for b, fact in enumerate(batch.facts):
             answer = batch.answer_BP[b].nonzero().flatten().tolist()
             ids, twin = (one[b, : answer[-1] + 1].tolist() for one in (batch.clean_BP, batch.corrupted_BP))
             corrupted = plain.embed(twin)
             if batch.noise_BPD is not None:
-                corrupted = corrupted + batch.noise_BPD[b : b + 1, : len(ids)]
+                corrupted = corrupted + batch.noise_BPD[b : b + 1, : len(ids)] / factor
             yield ids, answer, fact, plain.embed(ids), corrupted
 
 
@@ -89,6 +92,20 @@ def test_attribution_patching_is_gradient_times_difference(
         plain, pairs, site, lambda logits, ids, answer, fact: log_p(logits, ids, answer), float(at == "clean")
     )
     assert_effects(patching_effects(either_model, pairs, [site], at=at)[site.name], *expected)
+
+
+@pytest.mark.parametrize("family", ["gemma2", "granite"])
+@pytest.mark.parametrize("corruption", ["swap", "noise"])
+def test_attribution_patching_where_embeddings_are_scaled(
+    tmp_path: Path, tokenizer, tiny_concept: Concept, family: str, corruption: str
+):
+    """Gemma multiplies embeddings at the look-up, Granite after it: the gradient is taken at what the model computes with."""
+    model = tiny_family(family, tokenizer, tmp_path)
+    pairs = pair_prompts(model, tiny_concept, corruption=corruption)
+    expected = patched_by_hand(
+        Plain(tmp_path / family), pairs, MLP, lambda logits, ids, answer, fact: log_p(logits, ids, answer), 0.0
+    )
+    assert_effects(patching_effects(model, pairs, [MLP])[MLP.name], *expected)
 
 
 def test_attribution_patching_of_a_logit_difference(either_model: LanguageModel, tiny_concept: Concept):

@@ -1,6 +1,7 @@
 """Pairs of prompts: what twins share, what they do not, and how answers are scored."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from analysis.scoring.contrast_pairs import (
     score,
 )
 from tests.raw_model import raw
+from tests.tiny_families import LOADABLE, tiny_family
 
 TEMPLATE = "The capital of {subject} is"
 
@@ -92,6 +94,30 @@ def test_noise_has_the_asked_size_and_stays_on_the_subject(either_model: Languag
             either_model.logits(batch.corrupted_BP)
         torch.testing.assert_close(seen["after"], weight[batch.clean_BP] + batch.noise_BPD)
     assert not pair_prompts(either_model, tiny_concept).batches[0].corruption_hooks()
+
+
+@pytest.mark.parametrize("family", LOADABLE)
+def test_noise_is_three_standard_deviations_of_what_the_model_computes_with(
+    tmp_path: Path, tokenizer, tiny_concept: Concept, family: str
+):
+    """Measured in a run of the model: what the noise adds, against the subjects' embeddings without it."""
+    model = tiny_family(family, tokenizer, tmp_path)
+    pairs = pair_prompts(model, tiny_concept, corruption="noise")
+    clean, added = {}, []
+
+    def note(into: list[torch.Tensor]):
+        return ("embed.hook_out", lambda embedded, hook: into.append(embedded.clone()))
+
+    for batch in pairs.batches:
+        before, after = [], []
+        with torch.inference_mode():
+            with model.hooks([note(before)]):
+                model.logits(batch.clean_BP)
+            with model.hooks([*batch.corruption_hooks(), note(after)]):
+                model.logits(batch.corrupted_BP)
+        added.append((after[0] - before[0])[batch.subject_BP])
+        clean |= dict(zip(batch.clean_BP[batch.subject_BP].tolist(), before[0][batch.subject_BP]))
+    assert float(torch.cat(added).std() / torch.stack(list(clean.values())).std()) == pytest.approx(3, rel=0.1)
 
 
 def test_prompts_are_spread_over_facts(tiny_model: LanguageModel, tiny_concept: Concept):
