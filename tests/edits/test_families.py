@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from analysis.components.neurons import hook_name
 from analysis.concepts import Concept
-from analysis.edits import ComponentEdit, Ledger, Materials, Selection, plan
+from analysis.edits import ComponentEdit, Ledger, Materials, Selection, from_settings, plan
 from analysis.edits.gradient.objectives.gradient_ascent import GradientAscent
 from analysis.models import LanguageModel
 from analysis.models.copying import copy_model
@@ -86,6 +86,26 @@ def test_a_pruned_neuron_is_undone_replayed_and_exported(
         torch.testing.assert_close(exported, after, rtol=0, atol=1e-4 * float(after.std()))
     ledger.undo()
     assert torch.equal(logits(model), before)
+    assert same_bits(weights, state(model))
+
+
+@pytest.mark.parametrize("name", GATED)
+@pytest.mark.parametrize("matrix", ["gate", "up", "down"])
+def test_rows_are_reversed_where_gate_and_up_are_one_weight(
+    family: Callable[[str], LanguageModel], tiny_concept: Concept, tmp_path: Path, name: str, matrix: str
+):
+    model = family(name)
+    before, weights = logits(model), state(model)
+    settings = {"refinement": "none", "n_edits": 2, "fact": "Italy", "matrices": matrix}
+    ledger = Ledger(model, tmp_path / "ledger")
+    change = plan(from_settings("tars", settings), model, Materials(concept=tiny_concept))
+    ledger.apply(change)
+    after = logits(model)
+    assert not torch.equal(after, before)
+    again = family(name)
+    Ledger(again, tmp_path / "again").replay(tmp_path / "ledger" / "0000.safetensors")
+    assert torch.equal(logits(again), after)
+    ledger.undo()
     assert same_bits(weights, state(model))
 
 

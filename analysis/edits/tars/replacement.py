@@ -236,7 +236,10 @@ def _layers(model: LanguageModel, config: Tars) -> range:
 
 
 def _weight(model: LanguageModel, layer: int, matrix: str) -> NeuronWeight:
-    for weight in model.neuron_weights(layer):
-        if weight.name == MATRICES[matrix]:
-            return weight
-    raise EditError(f"The MLPs of “{model.name}” have no {matrix} rows. Choose up rows or down columns.")
+    weights = {weight.name: weight for weight in model.neuron_weights(layer)}
+    if MATRICES[matrix] in weights:
+        return weights[MATRICES[matrix]]
+    present = [name for name, own in MATRICES.items() if own in weights]
+    raise EditError(
+        f"The neurons of “{model.name}” have no {matrix} vectors of their own. Choose {' or '.join(present)} vectors."
+    )

@@ -294,5 +294,5 @@ def test_more_edits_than_vectors(tiny_model: LanguageModel):
 
 
 def test_gate_rows_of_a_model_without_gates(tiny_gpt2: LanguageModel):
-    with pytest.raises(EditError, match="no gate rows"):
+    with pytest.raises(EditError, match="no gate vectors"):
         rank(tiny_gpt2, settings(matrices=("gate",)), targeting(tiny_gpt2, settings()))
