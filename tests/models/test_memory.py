@@ -36,6 +36,10 @@ def test_header(weights: Path):
 
 def test_parameters_are_counted_over_all_shards(weights: Path):
     save_file({"d": torch.zeros(2, 2)}, weights.with_name("other.safetensors"))
+    assert memory.count_parameters(weights.parent) == 15 + 7 + 1  # a file beside the weights is not read
+    weights.rename(weights.with_name("one.safetensors"))
+    index = {"weight_map": {"a": "one.safetensors", "d": "other.safetensors"}}
+    weights.with_name("model.safetensors.index.json").write_text(json.dumps(index))
     assert memory.count_parameters(weights.parent) == 15 + 7 + 1 + 4
 
 
