@@ -2,10 +2,8 @@
 
 import streamlit as st
 
-from analysis import concepts
 from analysis.models import catalog, memory
-from ui.app import shell, tokens, viewer_model
-from ui.app.actions import action_button
+from ui.app import concept_upload, shell, tokens, viewer_model
 
 shell.page_header(
     "Model", "Choose a model and a concept. A real model is chosen already; everything else works from here."
@@ -88,34 +86,4 @@ with facts, shell.shown_errors():
         st.caption("This concept has sentences only; it can be ranked and removed, but recovery needs facts.")
 
 with st.expander("Upload a concept"):
-    st.caption(
-        "Sentences and facts: JSON lines. Facts: a CSV table with the columns subject and answer, or CounterFact (.json). "
-        "Sentences: CoNLL (a token a line, its tag in the last column), or X_tokens.txt and X_labels.txt together."
-    )
-    one, two, three = st.columns(3)
-    name = one.text_input("Name", placeholder="from the file's name").strip()
-    label = two.text_input("Label or relation", placeholder="if there are several: LOC, P103").strip()
-    template = three.text_input("Template for CSV facts", placeholder="The capital of {subject} is").strip()
-    uploads = st.file_uploader("File, or two that belong together", type=concepts.ENDINGS, accept_multiple_files=True)
-
-    def keep() -> None:
-        st.session_state.pop("kept", None)
-        parsed = concepts.parse_files(
-            {upload.name: upload.getvalue() for upload in uploads},
-            templates=(template,) if template else (),
-            label=label or None,
-            name=name or None,
-        )
-        concepts.save(parsed)
-        st.session_state["kept"] = parsed  # the page is drawn again, and the sidebar offers it
-
-    if uploads:
-        action_button("Check and keep", keep, key="keep concept")
-    kept = st.session_state.get("kept") if uploads else st.session_state.pop("kept", None)
-    if uploads and kept is not None:
-        labelled = sum(bool(sentence.spans) for sentence in kept.sentences)
-        st.success(
-            f"Kept “{tokens.escaped(kept.name)}”: {len(kept.facts):,} facts, {len(kept.sentences):,} sentences "
-            f"({labelled:,} with a labelled word). {tokens.escaped(kept.description)}"
-        )
-        st.button("Use it now", on_click=shell.choose_concept, args=(kept.name,))
+    concept_upload.upload_form()

@@ -1,12 +1,15 @@
 """Commands about concepts: list them, check and keep one from a file."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from analysis.cli.common import AsJson, Label, escape, names, print_json, stdout
+
+if TYPE_CHECKING:
+    from analysis.concepts import Preview
 
 __all__ = ["concepts", "import_concept"]
 
@@ -42,18 +45,30 @@ def concepts(as_json: AsJson = False) -> None:
 
 
 def import_concept(
-    file: Annotated[Path, typer.Argument(help="JSON lines, CSV, CoNLL, X_tokens.txt with X_labels.txt, CounterFact.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="JSON lines, CSV, CoNLL, X_tokens.txt with X_labels.txt, a benchmark (JSON, JSON lines, Parquet), or a hub "
+            "data set, owner/name:configuration:split."
+        ),
+    ],
     name: Annotated[str | None, typer.Option(help="Name to keep it under (default: from the file).")] = None,
     label: Label = None,
     template: Annotated[
-        list[str] | None, typer.Option(help="Prompt for CSV facts, with {subject} (repeatable).")
+        list[str] | None, typer.Option(help="Prompt for facts without one, with {subject} (repeatable).")
     ] = None,
+    preview: Annotated[bool, typer.Option("--preview", help="Say what was understood, and keep nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check a concept's file and keep the concept, so that its name works everywhere."""
     from analysis import concepts as library
+    from analysis.concepts.hub import is_hub_name, preview_hub
 
-    concept = library.read(file.expanduser(), templates=tuple(template or ()), label=label, name=name)
+    asked = {"templates": tuple(template or ()), "label": label, "name": name}
+    found = preview_hub(file, **asked) if is_hub_name(file) else library.preview(Path(file).expanduser(), **asked)
+    if preview:
+        return _show(found, as_json=as_json)
+    concept = found.concept
     kept = library.save(concept)
     held_out = sum(fact.split == "held_out" for fact in concept.facts)
     labelled = sum(bool(sentence.spans) for sentence in concept.sentences)
@@ -70,10 +85,32 @@ def import_concept(
                 "path": str(kept),
             }
         )
-    stdout.print(
-        f"Kept “{concept.name}”: {len(concept.facts):,} facts ({held_out:,} held out), {len(concept.sentences):,} "
-        f"sentences ({labelled:,} with a labelled word).",
-        soft_wrap=True,
-    )
+    stdout.print(f"Kept “{concept.name}”: {found.counts()}.", soft_wrap=True)
     if concept.description:
         stdout.print(escape(concept.description), soft_wrap=True)
+
+
+def _show(found: "Preview", *, as_json: bool) -> None:
+    """Print what was understood of a file."""
+    if as_json:
+        return print_json(
+            {
+                "name": found.concept.name,
+                "kind": found.kind,
+                "facts": len(found.concept.facts),
+                "sentences": len(found.concept.sentences),
+                "records": found.n_records,
+                "left_out": dict(found.left_out),
+                "groups": dict(found.groups),
+                "rows": found.rows(),
+                "description": found.concept.description,
+            }
+        )
+    stdout.print(f"“{found.concept.name}”, {found.kind}: {found.counts()}. Nothing was kept.", soft_wrap=True)
+    if found.concept.description:
+        stdout.print(escape(found.concept.description), soft_wrap=True)
+    rows = found.rows()
+    table = Table(*dict.fromkeys(column for row in rows for column in row))
+    for row in rows:
+        table.add_row(*(escape(str(row.get(str(column.header), ""))) for column in table.columns))
+    stdout.print(table)

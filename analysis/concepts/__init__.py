@@ -2,10 +2,11 @@
 
 from analysis.concepts.concept import HELD_OUT_SHARE, Concept, Fact, Sentence, Split, Translation
 from analysis.concepts.conll import from_token_lines
-from analysis.concepts.files import ENDINGS, parse, parse_files, read
+from analysis.concepts.files import ENDINGS, parse, parse_files, preview, preview_files, read
 from analysis.concepts.jsonl import digest, dump_jsonl
 from analysis.concepts.library import BUILT_IN, available, load, neutral_digest, neutral_sentences, save
 from analysis.concepts.neutral import split_neutral
+from analysis.concepts.preview import Preview
 
 __all__ = [
     "BUILT_IN",
@@ -13,6 +14,7 @@ __all__ = [
     "HELD_OUT_SHARE",
     "Concept",
     "Fact",
+    "Preview",
     "Sentence",
     "Split",
     "Translation",
@@ -25,6 +27,8 @@ __all__ = [
     "neutral_sentences",
     "parse",
     "parse_files",
+    "preview",
+    "preview_files",
     "read",
     "save",
     "split_neutral",

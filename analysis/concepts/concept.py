@@ -54,14 +54,18 @@ class Fact:
     templates: tuple[str, ...] = ()
     """Replace the concept's templates for this fact."""
     paraphrases: tuple[str, ...] = ()
-    """Replace the concept's paraphrases for this fact."""
+    """Replace the concept's paraphrases for this fact. One without {subject} is a whole prompt of its own."""
     fixed_split: Split | None = None
     """Set to override the split computed from the fact itself."""
     counter_answer: str | None = None
     """A wrong answer: an edit may inject it, and a logit difference compares the right answer with it."""
+    choices: tuple[str, ...] = ()
+    """Wrong answers to choose from; empty: they are drawn from the concept's other answers."""
+    aliases: tuple[str, ...] = ()
+    """The answer in other words, right as well: never offered as a wrong choice."""
 
     def __post_init__(self) -> None:
-        _spell(self, clean, "subject", "answer", "counter_answer")
+        _spell(self, clean, "subject", "answer", "counter_answer", "choices", "aliases")
         _spell(self, clean_template, "templates", "paraphrases")
         if not self.subject or not self.answer:
             raise ConceptError("a fact needs a subject and an answer")
@@ -69,7 +73,12 @@ class Fact:
             raise ConceptError(f"split is “{self.fixed_split}”; it must be “retrained” or “held_out”")
         if self.counter_answer is not None and self.counter_answer in ("", self.answer):
             raise ConceptError("the counter answer is empty, or the answer itself; give another or leave it out")
-        _check_templates((*self.templates, *self.paraphrases))
+        if self.answer in self.choices or "" in (*self.choices, *self.aliases):
+            raise ConceptError("a choice is the answer itself, or a choice or alias is empty; leave it out")
+        _check_templates(self.templates)
+        for paraphrase in self.paraphrases:
+            if paraphrase.count("{subject}") > 1 or not paraphrase:
+                raise ConceptError(f"paraphrase “{paraphrase}” must contain {{subject}} at most once, and not be empty")
 
     @property
     def split(self) -> Split:

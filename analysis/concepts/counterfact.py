@@ -3,23 +3,38 @@
 Meng et al., Locating and Editing Factual Associations in GPT (arXiv 2202.05262), section 3.4.
 """
 
-import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from analysis.concepts.concept import Concept, Fact
 from analysis.concepts.reading import choose, place, text_field, texts_field
+from analysis.concepts.records import json_sets
 from analysis.concepts.spelling import clean
 from analysis.errors import ConceptError
 
-__all__ = ["parse_counterfact"]
+__all__ = ["from_records", "parse_counterfact"]
 
 
 def parse_counterfact(
     text: str, *, name: str = "uploaded", label: str | None = None, filename: str = "the file"
 ) -> Concept:
-    """Parse CounterFact records; each becomes a fact with its own template.
+    """Parse CounterFact records from JSON or JSON lines; see `from_records`.
+
+    Raises:
+        ConceptError: the text is not such records, or as in `from_records`.
+    """
+    sets = json_sets(text, filename)
+    if set(sets) != {""}:
+        raise ConceptError(f"{filename}: expected a list of CounterFact records")
+    return from_records(sets[""], name=name, label=label, filename=filename)
+
+
+def from_records(
+    records: Sequence[Any], *, name: str = "uploaded", label: str | None = None, filename: str = "the file"
+) -> Concept:
+    """Turn each CounterFact record into a fact with its own template.
 
     `requested_rewrite` gives template, subject, answer (`target_true`) and counter answer (`target_new`). Those
     `paraphrase_prompts` that name the subject exactly once become paraphrases. Neighbourhood, attribute and generation
@@ -27,7 +42,7 @@ def parse_counterfact(
     the others.
 
     Args:
-        text: the file's content.
+        records: at least one.
         name: name of the concept.
         label: keep only the records of this relation (`relation_id`, such as “P103”).
         filename: what errors call the file.
@@ -35,14 +50,6 @@ def parse_counterfact(
     Raises:
         ConceptError: a record is wrong (with its number, from 1), or none has the relation (lists the relations found).
     """
-    try:
-        records = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ConceptError(
-            f"{filename}: not valid JSON ({error}). A file of JSON lines needs the ending .jsonl."
-        ) from error
-    if not isinstance(records, list) or not records:
-        raise ConceptError(f"{filename}: expected a list of CounterFact records")
     read: list[tuple[str, Fact]] = []
     for number, record in enumerate(records, start=1):
         with place(filename, f"record {number}"):

@@ -10,12 +10,12 @@ from analysis.concepts.concept import Concept, Fact, Sentence, Translation
 from analysis.concepts.reading import pairs_field, place, text_field, texts_field
 from analysis.errors import ConceptError
 
-__all__ = ["digest", "dump_jsonl", "parse_jsonl"]
+__all__ = ["digest", "dump_jsonl", "is_concept", "parse_jsonl"]
 
 _FIELDS = {
     "concept": {"type", "name", "title", "description", "templates", "paraphrases", "reverse"},
     "translation": {"type", "language", "templates", "subjects", "answers"},
-    "fact": {"type", "subject", "answer", "templates", "paraphrases", "split", "counter_answer"},
+    "fact": {"type", "subject", "answer", "templates", "paraphrases", "split", "counter_answer", "choices", "aliases"},
     "sentence": {"type", "text", "spans"},
 }
 
@@ -60,6 +60,11 @@ def parse_jsonl(text: str, *, name: str = "uploaded", filename: str = "the file"
         )
 
 
+def is_concept(row: dict[str, Any] | None) -> bool:
+    """Whether an object is a line of the schema; benchmarks have fields of their own that are called “type”."""
+    return row is not None and isinstance(row.get("type"), str) and row["type"] in _FIELDS
+
+
 def dump_jsonl(concept: Concept) -> str:
     """The concept in the JSONL schema; `parse_jsonl` reads it back unchanged."""
     rows: list[dict[str, Any]] = [
@@ -81,6 +86,8 @@ def dump_jsonl(concept: Concept) -> str:
             "templates": fact.templates,
             "paraphrases": fact.paraphrases,
             "split": fact.fixed_split,
+            "choices": fact.choices,
+            "aliases": fact.aliases,
         }
         rows.append(row | {key: value for key, value in extras.items() if value})
     rows += [{"type": "sentence", "text": sentence.text, "spans": sentence.spans} for sentence in concept.sentences]
@@ -113,6 +120,8 @@ def _fact(row: dict[str, Any]) -> Fact:
         paraphrases=texts_field(row, "paraphrases"),
         fixed_split=row.get("split"),
         counter_answer=None if row.get("counter_answer") is None else text_field(row, "counter_answer"),
+        choices=texts_field(row, "choices"),
+        aliases=texts_field(row, "aliases"),
     )
 
 

@@ -102,6 +102,7 @@ def _groups(data: Mapping[str, Any]) -> dict[str, tuple[Fact, ...]]:
 
 
 def _facts(rows: Sequence[Mapping[str, Any]]) -> tuple[Fact, ...]:
-    return tuple(
-        Fact(**{**row, "templates": tuple(row["templates"]), "paraphrases": tuple(row["paraphrases"])}) for row in rows
-    )
+    found: list[dict[str, Any]] = [
+        {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()} for row in rows
+    ]
+    return tuple(Fact(**row) for row in found)

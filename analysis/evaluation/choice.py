@@ -49,8 +49,8 @@ class Question:
 def questions(concept: Concept, facts: Sequence[Fact], *, seed: int = 0) -> tuple[Question, ...]:
     """Make the options for every fact: its answer and up to three wrong ones, drawn with `seed`.
 
-    Wrong options are answers of the concept's facts with the same templates, or of all its facts if those are too few,
-    but never another answer of the same subject. Right answers are spread evenly over the letters.
+    Wrong options are the fact's own choices; without any, answers of the concept's facts with the same templates, or of all
+    its facts if those are too few, but never another answer of the same subject or an alias of the right one. Right answers are spread evenly over the letters.
 
     Raises:
         ConceptError: the concept has only one answer.
@@ -60,10 +60,13 @@ def questions(concept: Concept, facts: Sequence[Fact], *, seed: int = 0) -> tupl
     letters = random.permutation(len(facts))
     asked = []
     for fact, letter in zip(facts, letters):
-        right_too = {other.answer for other in everything if other.subject == fact.subject} | {fact.answer}
+        right_too = {other.answer for other in everything if other.subject == fact.subject} | {
+            fact.answer,
+            *fact.aliases,
+        }
         alike = [other for other in everything if concept.templates_of(other) == concept.templates_of(fact)]
-        wrong = sorted({other.answer for other in alike} - right_too)
-        if len(wrong) < len(LETTERS) - 1:
+        wrong = sorted(fact.choices) or sorted({other.answer for other in alike} - right_too)
+        if not fact.choices and len(wrong) < len(LETTERS) - 1:
             wrong = sorted({other.answer for other in everything} - right_too)
         if not wrong:
             raise ConceptError(f"“{concept.name}” has no wrong answers to choose from. Add facts with other answers.")

@@ -21,7 +21,7 @@ from analysis.evaluation import (
     evaluate,
     parts_of,
 )
-from analysis.evaluation.choice import injected_questions
+from analysis.evaluation.choice import injected_questions, questions
 from analysis.models import LanguageModel
 from analysis.scoring import factual_recall
 from tests.raw_model import raw
@@ -277,3 +277,21 @@ def test_every_part_is_documented():
 
     text = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
     assert [name for name in PARTS if f"`{name}`" not in text] == []
+
+
+def test_a_facts_own_choices_are_offered(concept: Concept):
+    own = tuple(replace(fact, choices=("Malmo", "Oslo", "Kyiv", "Bern", "Riga")) for fact in concept.facts[:2])
+    for question in questions(concept, own):
+        wrong = {option for i, option in enumerate(question.options) if i != question.right}
+        assert len(wrong) == 3
+        assert wrong <= {"Malmo", "Oslo", "Kyiv", "Bern", "Riga"}
+        assert question.options[question.right] == question.fact.answer
+
+
+def test_an_alias_is_never_a_wrong_choice(concept: Concept):
+    fact, *others = concept.facts
+    alias = others[0].answer
+    known = replace(concept, facts=(replace(fact, aliases=(alias,)), *others))
+    drawn = [questions(known, known.facts[:1], seed=seed)[0].options for seed in range(20)]
+    assert all(alias not in options for options in drawn)
+    assert any(alias in questions(concept, [fact], seed=seed)[0].options for seed in range(20))

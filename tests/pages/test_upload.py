@@ -1,5 +1,6 @@
 """The upload on the Model page: every kind of file, the choice of a label, and what the page says."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def upload(empty_home: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch)
         app.file_uploader[0].set_value([(name, content, "text/plain") for name, content in files.items()]).run()
         for label, value in fields.items():
             next(field for field in app.text_input if field.label.startswith(label)).set_value(value).run()
-        next(button for button in app.button if button.label == "Check and keep").click().run()
+        for button in [button for button in app.button if button.label == "Keep this concept"]:
+            button.click().run()
         assert not app.exception, app.exception
         return app
 
@@ -45,7 +47,7 @@ def test_a_label_is_asked_for_and_chosen(upload):
     assert "LOC (1), PER (1)" in app.error[0].value.replace("\\", "")
     assert concepts.available() == list(concepts.BUILT_IN)
     app = upload({"train.conll": TAGGED}, Label="loc")
-    assert "0 facts, 2 sentences (1 with a labelled word)" in app.success[0].value
+    assert "0 facts (0 held out), 2 sentences (1 with a labelled word)" in app.success[0].value
     assert concepts.load("train-loc").sentences[0].spans == ((3, 8),)
     assert "train-loc" in app.sidebar.selectbox[0].options
 
@@ -67,3 +69,22 @@ def test_facts_are_used_at_once_and_what_the_model_knows_is_shown(upload):
     assert any("of 2 facts" in caption.value for caption in app.caption)
     assert list(app.dataframe[0].value["subject"]) == ["France", "France"]
     assert concepts.load("cf").facts[0].counter_answer == "Rome"
+
+
+def test_a_benchmark_is_shown_before_it_is_kept(upload):
+    records = [{"question": f"Which letter is number {n}?", "choices": ["a", "b", "c"], "answer": n} for n in range(3)]
+    app = upload({"wmdp-like.json": json.dumps([*records, records[0]]).encode()}, Name="letters")
+    assert "Multiple choice (WMDP, MMLU): 3 facts" in "".join(one.value for one in app.markdown)
+    assert any(
+        "Left out: an earlier record is the same (1)" in caption.value.replace("\\", "") for caption in app.caption
+    )
+    shown = app.dataframe[-1].value
+    assert list(shown["answer"]) == ["a", "b", "c"]
+    assert list(shown["choices"]) == [2, 2, 2]
+    assert concepts.load("letters").facts[1].choices == ("a", "c")
+
+
+def test_what_cannot_be_understood_is_not_offered(upload):
+    app = upload({"x.json": b'[{"colour": "red"}]'})
+    assert "of no known layout" in app.error[0].value
+    assert not [button for button in app.button if button.label == "Keep this concept"]
