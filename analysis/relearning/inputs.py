@@ -35,6 +35,6 @@ def check_inputs(stored: Mapping[str, str], found: Mapping[str, str], *, model: 
         if found.get(what, one) != one:
             name = f"{what} of “{model}”" if what == WEIGHTS else what
             raise RunError(
-                f"This run began with another {name} (digest {one[:12]}, now {found[what][:12]}), so it cannot go on: its curve "
-                "would be of two different things. Bring back what it began with, or start a new run."
+                f"This run began with another {name} (digest {one[:12]}, now {found[what][:12]}). A curve over both would "
+                "mean nothing: restore what it began with, or start a new run."
             )

@@ -262,6 +262,12 @@ def test_a_checkpoint_of_other_texts_is_refused(config, make):
     run = make(config, "run", done=True)
     path = run.path / "concepts" / "tiny-capitals.jsonl"
     path.write_text(path.read_text().replace("do not miss its capital", "see its capital"))
+    with pytest.raises(RunError, match="began with another concept “tiny-capitals”"):
+        execution.resume(run, steps=9)
+    facts = run.path / "facts.json"  # a run of a version that kept no digests: its checkpoint still knows the texts
+    facts.write_text(
+        json.dumps({key: value for key, value in json.loads(facts.read_text()).items() if key != "digests"})
+    )
     with pytest.raises(EditError, match="belongs to another text"):
         execution.resume(run, steps=9)
 
