@@ -65,7 +65,9 @@ class _Restorable:
         modules = self._modules()
         configs = {id(one.config): one.config for one in modules if hasattr(getattr(one, "config", None), "__dict__")}
         objects = [self.model, self.model.tokenizer, *configs.values(), *modules]
-        return [[one.data_ptr() for one in self._tensors], *([type(one), _contents(vars(one))] for one in objects)]
+        backend = self.model.tokenizer.backend_tokenizer.to_str()  # its settings lie outside Python
+        pointers = [one.data_ptr() for one in self._tensors]
+        return [backend, pointers, *([type(one), _contents(vars(one))] for one in objects)]
 
 
 _LEFT_BY_A_PASS = {"_pattern"}
