@@ -2,11 +2,11 @@
 
 The training mix is statements of the facts to retrain on plus neutral sentences; facts held out are never trained on.
 Without the neutral share the model unlearns ordinary language while it relearns the concept. With the task “tagging” the
-model is fine-tuned to find the concept's words, and retrained to find them. A control run is the same training, batch for
-batch, without the edit.
+model is fine-tuned to find the concept's words, edited, and retrained to find them. A control run is the same training,
+batch for batch, without the edit.
 
-Snapshots are yielded, not written: `analysis.runs` stores and reads them, and knows status, listing and the queue. Only what
-a training goes on from is written here, into a folder that the caller names: what the edit changed, checkpoints, and the
+Snapshots are yielded, not written: `analysis.runs` stores and reads them, and handles status, listing and the queue. Only
+what a resumed run needs is written here, into a folder that the caller names: what the edit changed, checkpoints, and the
 fine-tuned model.
 """
 

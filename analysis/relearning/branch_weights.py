@@ -1,9 +1,9 @@
 """Restores the weights that a branch begins with: edits and trained weights of the runs before it, kept in its folder.
 
 ORIGIN/00/config.json            the earlier run's configuration
-ORIGIN/00/0000.safetensors       what its edit changed (where it had one)
-ORIGIN/00/weights.safetensors    what it had trained at the checkpoint
-ORIGIN/01/…                      the next one, where the earlier run was a branch itself
+ORIGIN/00/0000.safetensors       what its edit changed (if it had one)
+ORIGIN/00/weights.safetensors    the weights it had trained at the checkpoint
+ORIGIN/01/…                      the next run, if the branch begins from another branch
 """
 
 import json
@@ -25,27 +25,27 @@ __all__ = ["configs", "restore", "stages"]
 
 
 def stages(folder: Path) -> list[Path]:
-    """The folders of the earlier runs, the first one first."""
+    """The folders of the earlier runs, oldest first."""
     return sorted(folder.glob("[0-9][0-9]"))
 
 
 def configs(folder: Path) -> list[RelearnConfig]:
-    """The configurations of the earlier runs, the first one first; none where the run is no branch.
+    """The configurations of the earlier runs, oldest first; none if the run is not a branch.
 
     Raises:
-        RunError: one is missing or damaged.
+        RunError: a configuration is missing or damaged.
     """
     return [_config(stage) for stage in stages(folder)]
 
 
 def restore(model: LanguageModel, folder: Path, task: Task) -> tuple[Slice, ...]:
-    """Bring the unedited model to the weights that a branch begins with; gives those that earlier edits hold.
+    """Set the unedited model to the weights that a branch begins with; returns the weights that earlier edits hold.
 
-    What the task trains besides is brought there, too.
+    Parameters that the task trains besides the model are restored, too.
 
     Raises:
-        RunError: a part is missing.
-        EditError: a part is damaged, or was made for another model.
+        RunError: a configuration is missing or damaged, or there is no earlier run.
+        EditError: an edit or the weights are damaged, or were made for another model.
     """
     held: tuple[Slice, ...] = ()
     if not stages(folder):

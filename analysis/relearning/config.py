@@ -17,7 +17,7 @@ from analysis.training.schedule import SCHEDULES
 __all__ = ["Kind", "Origin", "RelearnConfig", "check_kind", "kind_of"]
 
 Kind = Literal["whole number", "number", "switch", "list", "text"]
-"""What a setting is."""
+"""Type of a setting's value."""
 _MOST_STEPS = 1_000_000
 _MOST = 10**9
 """Larger than any sensible setting, and small enough to compute with."""
@@ -34,7 +34,7 @@ _WHOLE = {
     "checkpoint_every": 0,
     "seed": 0,
 }
-"""Whole numbers and the least each may be."""
+"""Settings that are whole numbers, and the least each may be."""
 _NUMBERS = (
     "learning_rate",
     "lora_alpha",
@@ -49,11 +49,11 @@ _NUMBERS = (
     "momentum",
 )
 _OPTIONAL = ("tracking_share",)
-"""May be None."""
+"""Numbers that may be None."""
 _SWITCHES = ("keep_checkpoints", "control")
 _LISTS = ("methods", "track")
 _SHARES = ("neutral_share", "sentence_share", "text_share", "weight_decay", "momentum")
-"""At least 0 and below 1."""
+"""Numbers that must be at least 0 and below 1."""
 _CHOICES = {
     "task": ("facts", "tagging"),
     "optimiser": ("adamw", "sgd"),
@@ -62,9 +62,9 @@ _CHOICES = {
     "cadence": ("adaptive", "steps", "log"),
 }
 _REST = {"fact": "facts", "tagged": "labelled sentences"}
-"""What the shares leave of a batch."""
+"""Kind of text that fills the rest of a batch, in words."""
 _ANY_SHAPE = (10_000, 10_000_000)
-"""Larger than any model: whether neurons exist is known once it is loaded."""
+"""Larger than any model; whether pinned neurons exist is checked once the model is loaded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +74,7 @@ class Origin:
     run: str
     """Name of the run."""
     step: int
+    """Training steps done at the checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,53 +89,53 @@ class RelearnConfig:
     """What is trained and scored. facts: to recall the concept's facts. tagging: to find the concept's words in its labelled
     sentences, by a head on the final residual stream (`tagging`)."""
     fine_tune_steps: int = 0
-    """With “tagging”: the model and a new head are trained for so many steps before anything is measured. That model is what
-    the run begins with; `train_only` does not confine this."""
+    """With “tagging”: steps for which the model and a new head are trained before anything is measured. The run begins with
+    the fine-tuned model; `train_only` does not confine fine-tuning."""
     edit: Edit | None = field(default_factory=ComponentEdit)
-    """None trains the unedited model."""
+    """The edit before training; None trains the unedited model."""
     origin: Origin | None = None
     """The checkpoint of another run whose weights this one begins from; None begins from the unedited model."""
     train_only: str = ""
     """Components whose weights may move, such as `L5.MLP, L7.H3`; all others stay as they are. Empty: the whole model."""
     lora_rank: int = 0
-    """Train factors of this rank beside the linear layers and merge them in the end; 0 trains the weights themselves.
+    """LoRA: train factors of this rank beside the linear layers and merge them at the end; 0 trains the weights themselves.
     Weights that the edit holds get no factors."""
     lora_alpha: float = 16.0
-    """The factors' product counts alpha / rank times."""
+    """The factors' product is scaled by alpha / rank."""
 
     steps: int = 24
     batch_size: int = 16
     """Texts in a batch."""
     accumulate: int = 1
-    """Equal parts that a batch is run in, one after the other, to save memory; the step is the same up to rounding."""
+    """Gradient accumulation: equal parts a batch is run in to save memory; the step is the same up to rounding."""
     neutral_share: float = 0.375
-    """Share of each batch that is neutral sentences (6 of 16); with “tagging” nothing is to be found in them."""
+    """Share of each batch that is neutral sentences (6 of 16); with “tagging” they have no labelled words."""
     sentence_share: float = 0.0
-    """Share of each batch that is the concept's own sentences: those that saliency is measured on."""
+    """Share of each batch that is the concept's own sentences, on which saliency is measured."""
     text_share: float = 0.0
-    """Share of each batch that is `text`. What all shares leave of a batch is statements of the facts to retrain on, or
-    with “tagging” the concept's labelled sentences."""
+    """Share of each batch that is `text`. The rest of a batch is statements of the facts to retrain on, or with “tagging”
+    the concept's labelled sentences."""
     text: str = ""
     """Another text to train on: a .txt or .jsonl file with one text a line, or a hub data set (`owner/name` or
     `owner/name:configuration`)."""
     max_length: int = 128
-    """Tokens of a sentence or text that are trained on; the rest is cut off. Statements of facts are never cut."""
+    """Most tokens of a sentence or text to train on; the rest is cut off. Statements of facts are never cut."""
 
     optimiser: Literal["adamw", "sgd"] = "adamw"
     momentum: float = 0.9
-    """Of SGD."""
+    """Momentum of SGD; not used by AdamW."""
     learning_rate: float = 5e-5
-    """The largest, where there is a schedule."""
+    """Peak learning rate, after the warm-up."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """How the learning rate falls after the warm-up, over all the steps of the run."""
     warmup: int = 0
-    """Steps over which the learning rate rises."""
+    """Steps over which the learning rate rises linearly."""
     weight_decay: float = 0.01
     clip: float = 1.0
-    """Largest norm of the gradient."""
+    """Gradient norm above which gradients are scaled down to it."""
     precision: Literal["bf16", "float32"] = "bf16"
-    """Autocast of training and of the snapshots' measurements; weights and optimiser stay in float32, and the facts and
-    neurons are chosen in float32."""
+    """Autocast type of training and snapshots; weights and optimiser state stay in float32, and facts and neurons to edit
+    are chosen in float32."""
 
     cadence: Literal["adaptive", "steps", "log"] = "adaptive"
     """When snapshots are taken. steps: every `snapshot_every`. log: two at each doubling of the step. adaptive: as often
@@ -144,24 +145,24 @@ class RelearnConfig:
     tracking_share: float | None = None
     """Share of the training time that adaptive snapshots may take; None is 0.05 on CUDA and 0.10 elsewhere."""
     snapshot_density: float = 1.0
-    """Multiplies the number of snapshots; the control run has half of the run's."""
+    """Multiplies the number of snapshots; the control has half the density of its run."""
     methods: tuple[str, ...] = MOMENT_METHODS
-    """Saliency methods of every snapshot, of those that one streamed pass gives; the two of means and variances cost
-    nothing and are always among them."""
+    """Saliency methods of every snapshot: `MOMENT_METHODS`, which are always included at no further cost, and any of
+    `SAMPLE_METHODS`, which take a second pass."""
     pinned: str = ""
-    """Neurons whose words every snapshot has, such as `L5.N123, L7.N9`."""
+    """Neurons whose top words every snapshot records, such as `L5.N123, L7.N9`."""
     follow_top: int = 16
-    """Also follow so many neurons: those that carry the concept most strongly in the unedited model and are not edited."""
+    """Number of further neurons to follow: the most salient for the concept in the unedited model that are not edited."""
 
     checkpoint_every: int = 50
-    """Steps between checkpoints. A checkpoint of all weights takes about as long as a few steps, so that one in 50 steps
-    costs little, and a crash at most 50 steps. 0: only at a stop and at the end."""
+    """Steps between checkpoints; 0: only at a stop and at the end. Writing all weights takes about as long as a few steps, so
+    a checkpoint every 50 steps costs little, and a crash loses at most 50 steps."""
     keep_checkpoints: bool = False
-    """Keep every checkpoint, to branch from any of them; otherwise the newest alone."""
+    """Keep every checkpoint, to branch from any of them; otherwise only the newest is kept."""
     track: tuple[str, ...] = ()
-    """Further concepts whose saliency is tracked; the concept itself always is."""
+    """Further concepts to track the saliency of; the concept itself is always tracked."""
     known_threshold: float = factual_recall.KNOWN_THRESHOLD
-    """Facts below this mean P(answer) in the unedited model are set aside; not for “tagging”."""
+    """Facts below this mean P(answer) in the unedited model are set aside; unused with “tagging”."""
     seed: int = 0
     device: str = "auto"
     control: bool = True
@@ -179,29 +180,29 @@ class RelearnConfig:
 
     @property
     def tracked(self) -> tuple[str, ...]:
-        """The concept itself, then the others."""
+        """Names of the tracked concepts, the concept itself first."""
         return (self.concept, *(name for name in self.track if name != self.concept))
 
     @property
     def tracked_methods(self) -> tuple[str, ...]:
-        """The saliency methods of every snapshot."""
+        """Names of the saliency methods of every snapshot."""
         return tuple(dict.fromkeys((*MOMENT_METHODS, *self.methods)))
 
     @property
     def snapshot_steps(self) -> tuple[int, ...]:
-        """The steps that are sure to get a snapshot; adaptive snapshots come on top."""
+        """The steps that are certain to get a snapshot; adaptive snapshots come on top."""
         return planned_steps(self.cadence, self.steps, self.snapshot_every, self.snapshot_density)
 
     @property
     def begins_changed(self) -> bool:
-        """Whether training begins from other weights than the base snapshot is of: an edit, or those of another run. They
-        have a snapshot of their own, in the phase “edited”, from which changes count."""
+        """Whether training begins from other weights than those of the base snapshot: edited ones, or another run's. They get
+        a snapshot in the phase “edited”, and changes are measured from it."""
         return self.edit is not None or self.origin is not None
 
     @property
     def n_snapshots(self) -> int | None:
-        """Snapshots of the whole run: the base, what training begins from (if that is not the base) and the training
-        steps; None where the cadence decides on the way."""
+        """Number of snapshots of the whole run: the base, the start of training (if it is not the base) and the training
+        steps; None with the adaptive cadence, which decides during the run."""
         if self.cadence == "adaptive":
             return None
         return len(self.snapshot_steps) + 1 + self.begins_changed
@@ -228,8 +229,8 @@ class RelearnConfig:
             ConfigError: a field is missing, unknown or out of range.
         """
         if not isinstance(data, Mapping):
-            raise ConfigError("This is no relearning configuration (no JSON object).")
-        # before there was a choice, snapshots came every so many steps and nothing was followed
+            raise ConfigError("This is not a relearning configuration (not a JSON object).")
+        # configurations from before `cadence` existed: snapshots every few steps, no followed neurons
         before = {} if "cadence" in data else {"cadence": "steps", "follow_top": 0}
         try:
             changed: dict[str, Any] = {
@@ -240,11 +241,11 @@ class RelearnConfig:
             }
             return cls(**{**before, **data, **changed})
         except (KeyError, TypeError) as error:
-            raise ConfigError(f"This is no relearning configuration ({error}).") from error
+            raise ConfigError(f"This is not a relearning configuration ({error}).") from error
 
 
 def _texts(data: Mapping[str, Any], name: str, default: tuple[str, ...]) -> tuple[str, ...]:
-    """A setting that is a list of texts, as JSON has it; a text alone must not be taken for a list of its letters."""
+    """Read a setting that is a list of texts from JSON; a single text must not be taken for a list of its letters."""
     value = data.get(name, default)
     if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value):
         shown = f'["{value}"]' if isinstance(value, str) else '["a", "b"]'
@@ -253,10 +254,10 @@ def _texts(data: Mapping[str, Any], name: str, default: tuple[str, ...]) -> tupl
 
 
 def _check(config: RelearnConfig) -> None:
-    """Look at every setting, and at those that must fit together.
+    """Check every setting, and the settings that must fit together.
 
     Raises:
-        ConfigError: one is out of range; says which one and what is allowed.
+        ConfigError: a setting is out of range; the message says which one and what is allowed.
     """
     _check_kinds(config)
     for name, least in _WHOLE.items():
@@ -281,7 +282,7 @@ def _check(config: RelearnConfig) -> None:
     _require(warmup < steps, f"warmup is {warmup}; it must be below the number of steps, {steps}")
     _check_task(config)
     for name in config.tracked:
-        _require(bool(re.fullmatch(r"[\w-]+", name)), f"“{name}” is no name of a concept; load the file first")
+        _require(bool(re.fullmatch(r"[\w-]+", name)), f"“{name}” is not the name of a concept; load the file first")
     allowed_methods = (*MOMENT_METHODS, *SAMPLE_METHODS)
     for method in config.methods:
         streams = method in allowed_methods
@@ -293,7 +294,7 @@ def _check(config: RelearnConfig) -> None:
 
 
 def kind_of(name: str) -> Kind:
-    """What the setting `name` is; `edit` and `origin`, which are neither number nor text, are not among them."""
+    """Type of the setting `name`; not for `edit` and `origin`, which are objects."""
     if name in _WHOLE:
         return "whole number"
     if name in _NUMBERS:
@@ -304,10 +305,10 @@ def kind_of(name: str) -> Kind:
 
 
 def check_kind(name: str, value: object) -> None:
-    """Look whether `value` is of the type that the setting `name` has.
+    """Check that `value` has the type of the setting `name`.
 
     Raises:
-        ConfigError: it is not; says what it must be.
+        ConfigError: it does not; the message says which type it must have.
     """
     kind, shown = kind_of(name), f"{name} is {value!r}"
     if kind == "whole number":
@@ -325,12 +326,12 @@ def check_kind(name: str, value: object) -> None:
 
 
 def _is_number(value: object) -> bool:
-    """Whether it is a finite number; True and False are none."""
+    """Whether `value` is a finite number; True and False do not count as numbers."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
     try:
         return math.isfinite(value)
-    except OverflowError:  # a whole number beyond all floating-point numbers
+    except OverflowError:  # a whole number too large for a float
         return False
 
 
@@ -350,16 +351,19 @@ def _check_kinds(config: RelearnConfig) -> None:
 def _check_task(config: RelearnConfig) -> None:
     steps = config.fine_tune_steps
     if config.task == "facts":
-        _require(not steps, f"fine_tune_steps is {steps}, only the task “tagging” begins with fine-tuning; set it to 0")
+        _require(
+            not steps, f"fine_tune_steps is {steps}, but only the task “tagging” begins with fine-tuning; set it to 0"
+        )
         return
     _require(
-        steps > 0, "fine_tune_steps is 0, so the new head could tag nothing; give at least 1, better several epochs"
+        steps > 0,
+        "fine_tune_steps is 0, so the new head could not tag anything; give at least 1, better several epochs",
     )
     _require(config.warmup < steps, f"warmup is {config.warmup}; it must be below fine_tune_steps, {steps}")
     for name in ("sentence_share", "text_share"):
         _require(
             not getattr(config, name),
-            f"{name} is {getattr(config, name)}; the task “tagging” trains on labelled and neutral sentences alone. Set it to 0",
+            f"{name} is {getattr(config, name)}; the task “tagging” trains only on labelled and neutral sentences. Set it to 0",
         )
 
 
@@ -385,7 +389,7 @@ def _check_batch(config: RelearnConfig) -> None:
     _require(bool(config.text) == (config.text_share > 0), "text and text_share belong together; give both, or neither")
     _require(
         config.counts["text"] > 0 or not config.text,
-        f"text_share is {config.text_share}, not one of {config.batch_size} texts; raise it, or take a larger batch",
+        f"text_share is {config.text_share}, less than one of {config.batch_size} texts; raise it, or take a larger batch",
     )
 
 

@@ -1,7 +1,7 @@
 """Fine-tunes the model for a task before anything is measured; the result is the model that a run begins with.
 
-FOLDER/state/step-000050.safetensors   the state to go on from, while it is under way
-FOLDER/values.safetensors              what was trained, once it is done
+FOLDER/state/step-000050.safetensors   the state to resume from, during fine-tuning
+FOLDER/values.safetensors              the trained parameters, once fine-tuning is done
 """
 
 import shutil
@@ -34,24 +34,25 @@ def fine_tune(
     on_step: Callable[[StepReport], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> bool:
-    """Train the whole model, and what the task adds to it, for `fine_tune_steps`; or take over what is in `folder`.
+    """Train the whole model and the task's parameters for `fine_tune_steps`, or load the result from `folder`.
 
     Args:
         model: Its weights change.
-        config: Of the run: batches, optimiser and rate are the same. Factors (`lora_rank`) are merged in the end.
-        task: What is trained besides changes, too.
-        folder: Where the result is kept, and the state while it is under way; None keeps nothing.
-        weights: Digest of the model's weights; what is in `folder` must have begun with the same, where it is known.
+        config: Configuration of the run; batches, optimiser and rate are the same. Factors (`lora_rank`) are merged in
+            the end.
+        task: Its parameters change, too.
+        folder: Where the result and, during fine-tuning, the state are kept; None keeps nothing.
+        weights: Digest of the model's weights, if known; the contents of `folder` must come from the same weights.
         clock: Seconds since the start of the run.
         on_step: Called after every step.
-        should_stop: Asked after every step.
+        should_stop: Called after every step; True stops.
 
     Returns:
-        Whether it is done; False after a stop.
+        Whether fine-tuning is done; False after a stop.
 
     Raises:
         ConfigError: training diverged.
-        EditError: what is in `folder` is damaged, or belongs to other texts.
+        EditError: the contents of `folder` are damaged, or belong to other texts, weights or settings.
     """
     config = replace(config, steps=config.fine_tune_steps, train_only="")
     with trainable(model, config, ()) as trained:

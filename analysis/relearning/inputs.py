@@ -1,7 +1,7 @@
 """Digests of what a run computes with, stored at its start and compared when it goes on, branches, or has a control.
 
-A folder may hold another model by then, and a concept or the neutral text may be another one of the same name. A run that goes
-on with them would draw one curve of two models.
+By then, a folder may hold another model, and a concept or the neutral text may have changed under the same name. Resuming
+with them would draw one curve from two models.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ WEIGHTS = "unedited model's weights"
 
 
 def digests_of(model: LanguageModel, concepts: Sequence[Concept], neutral: Sequence[Sentence]) -> dict[str, str]:
-    """What a run computes with -> its digest; to be taken before anything changes the weights."""
+    """Name of each input of a run -> its digest; call it before anything changes the weights."""
     text = Concept(name="neutral", title="", sentences=tuple(neutral))
     return {
         WEIGHTS: model.weights_hash(),
@@ -26,10 +26,10 @@ def digests_of(model: LanguageModel, concepts: Sequence[Concept], neutral: Seque
 
 
 def check_inputs(stored: Mapping[str, str], found: Mapping[str, str], *, model: str) -> None:
-    """Refuse inputs that are not those with which a run began; runs of earlier versions stored none.
+    """Refuse inputs that differ from those a run began with; runs of earlier versions stored no digests.
 
     Raises:
-        RunError: one differs; the message says which.
+        RunError: an input differs; the message says which.
     """
     for what, one in stored.items():
         if found.get(what, one) != one:

@@ -21,21 +21,21 @@ _WHAT = {
     "text": "line of the text",
 }
 _SEEDS = {"fact": 0, "tagged": 0, "neutral": 1, "sentence": 2, "text": 3}
-"""Each deck has a seed of its own, so that one more kind leaves the draws of the others as they were."""
+"""Added to the run's seed: each deck has its own, so that adding a kind does not change the draws of the others."""
 
 
 class Mixture(Generic[T]):
-    """A deck of each kind of row; new ones begin with the same draws."""
+    """One seeded deck for each kind of row; two mixtures of the same rows and seed draw the same batches."""
 
     def __init__(self, config: RelearnConfig, rows: Mapping[str, Sequence[T]]):
         """Shuffle the rows.
 
         Args:
-            config: Has the number of each kind in a batch, and the seed.
-            rows: By kind.
+            config: Holds the number of rows of each kind in a batch, and the seed.
+            rows: The rows of each kind.
 
         Raises:
-            ConceptError: a kind has no row.
+            ConceptError: a kind has no rows.
         """
         self.counts = {kind: count for kind, count in config.counts.items() if count}
         used = {kind: list(rows[kind]) for kind in self.counts}
@@ -43,7 +43,7 @@ class Mixture(Generic[T]):
             kind: Deck(_WHAT[kind], used[kind], config.seed + _SEEDS[kind]) for kind in self.counts
         }
         self.digest = hashlib.sha256(json.dumps(used, default=astuple).encode()).hexdigest()
-        """Of all the rows: what a resumed training must have in common."""
+        """SHA-256 of all rows; a resumed training must have the same."""
 
     def draw(self) -> list[T]:
         """The rows of the next batch."""

@@ -20,9 +20,9 @@ __all__ = ["ModelSize", "check_disk", "disk_bytes", "memory_estimate", "n_traine
 
 _TOKENS_PER_TEXT = 32
 _TRACKED_TOKENS = 1024
-"""Tokens that a snapshot runs at once."""
+"""Tokens in one forward pass of a snapshot."""
 _HEAD_TOKENS = 512
-"""Of which so many at most need the vocabulary's logits."""
+"""At most so many of these tokens need logits over the vocabulary."""
 _LORA_RANK = 16
 _SNAPSHOT_REST = 2**14
 """Bytes of a snapshot besides its scores: answers, words, the names of its arrays."""
@@ -38,7 +38,7 @@ _CONFIG_NAMES = {
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSize:
-    """The numbers of a model that decide what training it takes; known before it is loaded."""
+    """The sizes of a model that determine what training it needs; known before it is loaded."""
 
     n_parameters: int
     n_layers: int
@@ -50,7 +50,7 @@ class ModelSize:
 
     @classmethod
     def of(cls, model: LanguageModel) -> "ModelSize":
-        """Of a loaded model."""
+        """The sizes of a loaded model."""
         return cls(
             n_parameters=model.n_parameters,
             n_layers=model.n_layers,
@@ -62,10 +62,10 @@ class ModelSize:
 
     @classmethod
     def stored(cls, folder: Path) -> "ModelSize":
-        """Of a model's folder, from its config.json and the headers of its weights.
+        """The sizes of the model in a folder, from its config.json and the headers of its weights.
 
         Raises:
-            ModelFileError: the folder is damaged, or its config.json does not say.
+            ModelFileError: the folder is damaged, or its config.json lacks one of the sizes.
         """
         try:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -87,31 +87,31 @@ class ModelSize:
 
 
 def memory_estimate(config: RelearnConfig, size: ModelSize, device: str, *, loaded: bool = False) -> TrainingEstimate:
-    """Memory that a run needs, by purpose; where it does not fit, the advice names settings that would.
+    """Memory that a run needs, by purpose; if it does not fit, the advice names settings that would.
 
     Args:
         config: The run.
-        size: Of its model.
+        size: Sizes of its model.
         device: Where it runs.
-        loaded: The weights are there already, so they are not counted.
+        loaded: The weights are in memory already, so they are not counted.
     """
     estimate = _estimate(config, size, device, loaded)
     return estimate if estimate.fits else replace(estimate, advice=_advice(config, size, device, loaded))
 
 
 def check_disk(config: RelearnConfig, size: ModelSize, folder: Path, tuned: Path | None = None) -> None:
-    """Refuse to start, or to go on, where what is sure to be written yet would not fit on the disk.
+    """Refuse to start or resume a run if the files that it is certain to write would not fit on the disk.
 
-    Adaptive snapshots beyond those that are sure are not counted: how many there will be is only known on the way.
+    Adaptive snapshots beyond the planned ones are not counted: their number is only known during the run.
 
     Args:
         config: The run.
-        size: Of its model.
-        folder: The run's; what it holds already is not counted again.
+        size: Sizes of its model.
+        folder: The run's folder; files that it holds already are not counted again.
         tuned: Where the fine-tuned model is kept; default: in `folder`.
 
     Raises:
-        RunError: holds both numbers.
+        RunError: too little disk space is free; the message holds both numbers.
     """
     tuned = tuned or folder / layout.FINE_TUNED
     parts = _disk_parts(config, size, at_most=False)
@@ -132,15 +132,15 @@ def check_disk(config: RelearnConfig, size: ModelSize, folder: Path, tuned: Path
 
 
 def disk_bytes(config: RelearnConfig, size: ModelSize) -> int:
-    """Most that a run and its control keep on the disk: checkpoints, one more while it is written, and snapshots.
+    """Most bytes that a run and its control take on the disk: snapshots, the fine-tuned model, and checkpoints.
 
-    Adaptive snapshots are counted as if there were one after every step.
+    A checkpoint that is being written counts, too. Adaptive snapshots are counted as if one came after every step.
     """
     return max(sum(_disk_parts(config, size, at_most=True).values()), _tuning_bytes(config, size))
 
 
 def _disk_parts(config: RelearnConfig, size: ModelSize, *, at_most: bool) -> dict[str, int]:
-    """Bytes by the folder in the run's that holds them."""
+    """Bytes by subfolder of the run's folder."""
     checkpoint = 4 * n_trained(config, size) * (1 + _moments(config))
     at_once = config.steps // config.checkpoint_every + 1 if config.checkpoint_every else 1
     kept = at_once if config.keep_checkpoints else 1
@@ -167,7 +167,7 @@ def _tuned_bytes(config: RelearnConfig, size: ModelSize) -> int:
 
 
 def _tuning_bytes(config: RelearnConfig, size: ModelSize) -> int:
-    """While the model is fine-tuned there is nothing else, afterwards only its values are left of that."""
+    """Bytes at the end of fine-tuning: the values and two states. Only the values are kept afterwards."""
     return _tuned_bytes(config, size) * (1 + 2 * (1 + _moments(config)))
 
 
@@ -180,7 +180,7 @@ def _held_bytes(folder: Path) -> int:
 
 
 def n_trained(config: RelearnConfig, size: ModelSize) -> int:
-    """About how many numbers the optimiser steps: those that an edit will hold count, and every MLP as a gated one."""
+    """Estimated number of trained parameters: weights that an edit will hold count, and every MLP counts as gated."""
     n_layers, neuron = size.n_layers, 3 * size.d_model
     if config.lora_rank:
         # queries, keys, values and output of d_model by d_model, three matrices of the MLP
@@ -200,8 +200,8 @@ def _moments(config: RelearnConfig) -> int:
 def _estimate(config: RelearnConfig, size: ModelSize, device: str, loaded: bool) -> TrainingEstimate:
     tagging = config.task == "tagging"
     per_text = config.max_length if config.text or config.sentence_share or tagging else _TOKENS_PER_TEXT
-    # what a block keeps for its backward pass: norms, queries, keys, values, attention and both residual sums in d_model,
-    # the gate before and after its nonlinearity, the other factor and the product in neurons
+    # activations that a block keeps for its backward pass: norms, queries, keys, values, attention and both residual sums
+    # of width d_model; the gate before and after its nonlinearity, the other factor and the product of width n_neurons
     kept = size.n_layers * (12 * size.d_model + 5 * size.n_neurons)
     head = len(TAGS) * (size.d_model + 1) if tagging else 0
     sums = 8 * 4 * len(config.tracked) * size.n_layers * size.n_neurons
@@ -211,7 +211,7 @@ def _estimate(config: RelearnConfig, size: ModelSize, device: str, loaded: bool)
         tokens_per_batch=config.batch_size // config.accumulate * per_text,
         vocabulary=len(TAGS) if tagging else size.vocabulary,
         loaded=loaded,
-        # the model is fine-tuned whole, whatever is retrained of it
+        # fine-tuning trains the whole model, whatever `train_only` says
         n_trained=n_trained(replace(config, train_only="") if tagging else config, size) + head,
         moments=_moments(config),
         values_per_token=kept,
@@ -221,7 +221,7 @@ def _estimate(config: RelearnConfig, size: ModelSize, device: str, loaded: bool)
 
 
 def _advice(config: RelearnConfig, size: ModelSize, device: str, loaded: bool) -> str:
-    """The settings that would fit, each with what it would need."""
+    """Names the settings that would fit, each with the memory that it needs."""
     fitting = []
     for text, change in _alternatives(config, size):
         estimate = _estimate(change, size, device, loaded)
@@ -236,7 +236,7 @@ def _advice(config: RelearnConfig, size: ModelSize, device: str, loaded: bool) -
 
 
 def _alternatives(config: RelearnConfig, size: ModelSize) -> Iterator[tuple[str, RelearnConfig]]:
-    """Cheaper settings, those that change the training least first."""
+    """Cheaper settings, ordered by how little they change the training."""
     single = config.batch_size
     if config.accumulate < single:
         yield f"accumulate {single}", replace(config, accumulate=single)

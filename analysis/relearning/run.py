@@ -53,34 +53,36 @@ def run(
     on_progress: Callable[[str], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Iterator[Snapshot]:
-    """Edit the model, retrain it, and yield a snapshot before, right after the edit, and every few steps.
+    """Edit the model, retrain it, and yield a snapshot before the edit, right after it, and every few steps.
 
-    Where training begins from the weights of another run, these have the snapshot “right after the edit” without one, too.
+    A branch has the snapshot in the phase “edited” even without an edit: it is that of the weights training begins from.
 
-    With a `folder` for its state a run that was interrupted goes on from there, with the losses and snapshots of one that
-    was not, bit for bit on the same device.
+    An interrupted run with a `folder` resumes from there. On the same device its losses and snapshots are bit for bit those
+    of an uninterrupted run.
 
     Args:
-        config: What to do.
+        config: Configuration of the run.
         model: Use (and change!) this float32 model instead of loading `config.model`.
         concepts: Concepts by name, instead of the library's.
         neutral: Neutral sentences, instead of the built-in ones.
-        text: What `config.text` names, read.
-        beginning: Facts and base snapshot of the run this one is the control of, so that they are not measured twice.
-        earlier: What this very run has left in `folder` before it was interrupted.
-        folder: Keep what the edit changed in `edits/` and the state of the training in `checkpoints/`.
-        origin_folder: The weights that a branch begins with.
+        text: Lines of the text that `config.text` names.
+        beginning: Facts and base snapshot to take over instead of measuring them: for a control those of its run, for a
+            branch those of the run before it.
+        earlier: What this same run left in `folder` before it was interrupted.
+        folder: Where to keep what the edit changed (`edits/`) and the state of the training (`checkpoints/`).
+        origin_folder: Folder of the weights that a branch begins with.
         tuned_folder: Where the fine-tuned model is kept, which a run and its control share; default: `fine_tuned/` in
             `folder`.
-        on_facts: Called once with the chosen facts and components; not for a run that goes on.
-        on_step: Called after every training step, on CUDA once its loss has arrived.
+        on_facts: Called once with the chosen facts and components; not for a resumed run.
+        on_step: Called once for every training step, on CUDA as soon as its loss has arrived.
         on_fine_tune: Called after every step of fine-tuning.
         on_progress: Called with a phrase before every long stage.
-        should_stop: Asked after every step; True ends the run after one last snapshot, while it is fine-tuned at once.
+        should_stop: Called after every step; True ends the run after one last snapshot, or at once during fine-tuning.
 
     Raises:
+        StoppedError: `should_stop` returned True while a gradient edit was trained.
         PalimpsestError: the model or a concept cannot be used or is not the one that the run began with, or there is too
-            little memory or room on the disk.
+            little memory or disk space.
         OSError: something cannot be written to `folder`.
     """
     say, started = on_progress or (lambda _: None), time.monotonic()
@@ -136,7 +138,7 @@ def run(
         ledger, entry = Ledger(model, folder / layout.EDITS if folder else None), None
         edited, edited_heads = NeuronSet([], model.shape), ()
         followed, words, held, change = edited, {}, (), None
-        if config.origin is not None:  # what is followed, and its words, are the unedited model's
+        if config.origin is not None:  # choose followed neurons and their words on the unedited model, before `restore`
             followed = _followed(config, begun, base, edited)
             words = tracker.follow(followed, base.words or None)
             held = branch_weights.restore(model, _origin(origin_folder), task)
@@ -196,7 +198,7 @@ def run(
 
 
 def _followed(config: RelearnConfig, begun: Beginning | None, base: Snapshot, edited: NeuronSet) -> NeuronSet:
-    """The neurons that the run before follows, or those of this one."""
+    """The followed neurons of the run that this one begins from; chosen anew if there is none."""
     if begun is not None and begun.followed is not None:
         return begun.followed
     scores_LN = base.saliency[config.concept][config.tracked_methods[0]]
@@ -206,7 +208,7 @@ def _followed(config: RelearnConfig, begun: Beginning | None, base: Snapshot, ed
 def _with_earlier(
     begun: Beginning | None, edited: NeuronSet, heads: tuple[Head, ...]
 ) -> tuple[NeuronSet, tuple[Head, ...]]:
-    """What the edit touches and what those before it touched."""
+    """The neurons and heads touched by this edit and by earlier ones."""
     if begun is None or begun.edited is None:
         return edited, heads
     return NeuronSet(np.union1d(edited.flat, begun.edited.flat), edited.shape), tuple(

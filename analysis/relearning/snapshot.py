@@ -35,8 +35,8 @@ class Snapshot:
 
     index: int
     phase: Phase
-    """base: the unedited model; edited: what training begins from, right after the edit or, without one, at the checkpoint
-    that a branch begins with; training: after `step` steps."""
+    """base: the unedited model. edited: the model that training begins from, right after the edit or, in a branch without
+    an edit, at the checkpoint. training: after `step` steps."""
     step: int
     """Training steps done."""
     seconds: float
@@ -46,7 +46,7 @@ class Snapshot:
     p_retrained_F: np.ndarray
     """P(answer) of every fact that is retrained on; with the task “tagging”, P(tags) of every labelled word."""
     p_held_out_F: np.ndarray
-    """The same of what is never trained on."""
+    """The same for facts or words that are never trained on."""
     neutral_loss: float
     """Mean cross-entropy on neutral sentences that are never trained on, in nats per token."""
     saliency: dict[str, dict[str, np.ndarray]]
@@ -55,10 +55,10 @@ class Snapshot:
     """Flat index of every followed neuron -> the words that activate it most, strongest first."""
     similarity: dict[int, float] = field(default_factory=dict)
     """Flat index of a followed neuron -> cosine of the mean embeddings of its words now and in the base snapshot; a neuron
-    whose set of words did not change, or that has none, is absent."""
+    whose set of words did not change, or that has no words, is absent."""
     metrics: dict[str, float] = field(default_factory=dict)
-    """What else the task is judged by; with “tagging” `f1`, `precision` and `recall` on held-out sentences, and `f1_trained`.
-    What is not defined is absent."""
+    """Further scores of the task; with “tagging” `f1`, `precision` and `recall` on held-out sentences, and `f1_trained` on
+    those trained on. Undefined ones are absent."""
 
     @property
     def retrained(self) -> float:
@@ -71,31 +71,31 @@ class Snapshot:
 
 @dataclass(frozen=True, kw_only=True)
 class Beginning:
-    """What a run and its control share: both start from the same model."""
+    """What a run shares with its control or a branch: all start from the same model."""
 
     table: FactTable
     base: Snapshot
     followed: NeuronSet | None = None
     """Neurons whose words are followed; None chooses them anew."""
     edited: NeuronSet | None = None
-    """What the edits before touched, where the run begins from another one's checkpoint."""
+    """Neurons that earlier edits touched, if the run begins from another run's checkpoint."""
     edited_heads: tuple[Head, ...] = ()
-    """(layer, head) of the attention heads among it."""
+    """(layer, head) of the attention heads that earlier edits touched."""
     digests: Mapping[str, str] = field(default_factory=dict)
-    """Of what was computed with (`relearning.inputs`): whatever goes on from here must have the same."""
+    """Digests of the inputs (`relearning.inputs`); a run that begins from here must have the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Earlier:
-    """What an interrupted run has left: it goes on from there, and nothing is done or told twice."""
+    """What an interrupted run has left, for resuming it without repeating facts or snapshots."""
 
     beginning: Beginning
     n_snapshots: int
-    """Snapshots that are kept."""
+    """Number of stored snapshots."""
     steps: tuple[int, ...]
-    """Training steps that have one of them."""
+    """Training steps that have a stored snapshot."""
     seconds: float
-    """Time that the run had taken at the last of them."""
+    """Seconds that the run had taken at the last stored snapshot."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,9 @@ class StepReport:
 
     step: int
     loss: float
+    """In nats per token."""
     seconds: float
+    """Since the start of the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,17 +117,17 @@ class RunFacts:
     """Layers and neurons in a layer."""
     table: FactTable
     edited: NeuronSet
-    """The neurons the edit touches, those of whole MLP layers among them, and in a branch those that edits before touched
-    (none for the control of a run that is no branch)."""
+    """The neurons the edit touches, including those of whole MLP layers, and in a branch also those of earlier edits (none
+    for the control of a run that is not a branch)."""
     n_neutral_train: int
     n_neutral_measured: int
     ledger: dict[str, str] | None
-    """Digests of the touched weights “before” and “after” the edit; None without one."""
+    """Digests of the touched weights “before” and “after” the edit; None without an edit."""
     edited_heads: tuple[Head, ...] = ()
     """(layer, head) of the attention heads the edits touch."""
     followed: NeuronSet = field(default_factory=lambda: NeuronSet([], (0, 0)))
     """Neurons whose words every snapshot has; none in runs of older versions."""
     sizes: Mapping[str, int] = field(default_factory=dict)
-    """How many sentences and labelled words a task without facts has, by name."""
+    """Numbers of sentences and labelled words of a task without facts, by name."""
     digests: Mapping[str, str] = field(default_factory=dict)
-    """Of what the run computes with (`relearning.inputs`); empty where nothing of it is kept in a folder."""
+    """Digests of the run's inputs (`relearning.inputs`); empty if the run has no folder."""

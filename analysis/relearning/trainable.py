@@ -16,10 +16,10 @@ __all__ = ["trainable"]
 
 
 def trainable(model: LanguageModel, config: RelearnConfig, held: Sequence[Slice]) -> WeightMask | LowRank:
-    """Whatever may move, with the weights of `held` left out.
+    """The weights or factors that a run trains, without the weights in `held`.
 
     Raises:
-        ConfigError: nothing is left to train, or factors cannot leave out what is held.
+        ConfigError: nothing is left to train, or low-rank factors cannot leave out the held weights.
         EditError: `train_only` names components that the model does not have.
     """
     only = Circuit.parse(config.train_only, model.component_shape) if config.train_only else None
@@ -36,14 +36,14 @@ def trainable(model: LanguageModel, config: RelearnConfig, held: Sequence[Slice]
 
 
 def _free(piece: Slice, held: Sequence[Slice]) -> Slice:
-    """The part of a linear layer's slice that nothing holds, cut along the axis that the held rows or columns lie on."""
+    """The part of a linear layer's slice that is not held, cut along the axis of the held rows or columns."""
     axes = {other.axis for other in held if other.parameter is piece.parameter}
     if not axes:
         return piece
     if len(axes) > 1 or (not piece.is_whole and axes != {piece.axis}):
         raise ConfigError(
-            "Factors cover rows or columns of a layer, and an earlier edit holds both, or the other ones. Set lora_rank to "
-            "0, or let pruned weights grow back."
+            "Low-rank factors cannot leave out the weights that edits hold in a layer: these are rows and columns, or lie "
+            "across the trained ones. Set lora_rank to 0, or let pruned weights grow back."
         )
     (axis,) = axes
     if piece.is_whole:

@@ -43,13 +43,13 @@ _DETERMINING = (
     "precision",
     "seed",
 )
-"""The settings that decide what a step does, besides the edit and the texts."""
+"""The settings that determine a step, besides the edit and the texts; a resumed training must match them."""
 
 
 class Trainer:
     """AdamW or SGD on batches of a task.
 
-    Nothing in a step waits for a CUDA device: losses are reported when they have arrived.
+    A step does not wait for a CUDA device: a loss is reported once it has been copied to the CPU.
     """
 
     def __init__(
@@ -62,20 +62,20 @@ class Trainer:
         edit: Mapping[str, Any] | None = None,
         weights: str = "",
     ):
-        """Begin where the model is.
+        """Start from the model's current weights.
 
         Args:
             model: Its weights change.
-            config: Of the run.
-            task: What to train.
-            trained: What of the model.
-            edit: What tells apart the edit that was made before, as JSON: a state of another one is refused.
-            weights: Digest of the unedited model's weights: a state of another model is refused, where it is known.
+            config: Configuration of the run.
+            task: The task to train.
+            trained: The weights of the model to train.
+            edit: JSON that identifies the edit made before training; `resume` refuses the state of another edit.
+            weights: Digest of the unedited model's weights, if known; `resume` refuses the state of another model.
         """
         self.model, self.config, self.task, self.trained = model, config, task, trained
         self.mixture: Mixture[Any] = Mixture(config, task.rows)
         self.parameters = [*trained.parameters, *task.parameters]
-        """What the optimiser steps."""
+        """The parameters that the optimiser steps."""
         self.optimiser = _optimiser(config, self.parameters, model.device)
         self.done = 0
         """Steps taken."""
@@ -84,19 +84,19 @@ class Trainer:
         self._losses = ScalarCopies(model.device)
 
     def step(self) -> list[tuple[int, float]]:
-        """One optimiser step; gives the steps whose loss has arrived since the last call, each with that loss.
+        """Take one optimiser step; returns (step, loss) for every loss that has arrived since the last call.
 
-        A loss is in nats per token. On the CPU it is that of this step, on CUDA that of a few steps before.
+        Losses are in nats per token. On CUDA they may be those of a few steps ago, elsewhere they are those of this step.
 
         Raises:
-            ConfigError: a loss that has arrived is not finite; on the CPU the weights are as they were before the step.
+            ConfigError: a loss that has arrived is not finite; except on CUDA, the weights are as they were before the step.
         """
         config, self.done = self.config, self.done + 1
         rows = self.mixture.draw()
         n_counted = self.task.n_counted(rows)
         self.optimiser.zero_grad(set_to_none=True)
         loss = torch.zeros((), device=self.model.device)
-        # every part has its share of each kind of text
+        # rows come grouped by kind, so a stride gives every part its share of each kind
         for part in (rows[i :: config.accumulate] for i in range(config.accumulate)):
             part_loss = self.task.loss(part) / n_counted
             part_loss.backward()
@@ -113,7 +113,7 @@ class Trainer:
         return arrived
 
     def arrived(self, *, wait: bool = False) -> list[tuple[int, float]]:
-        """The steps whose loss has arrived since the last call; with `wait` all there are.
+        """(step, loss) for every loss that has arrived since the last call; with `wait`, for all steps taken since.
 
         Raises:
             ConfigError: a loss is not finite.
@@ -124,18 +124,18 @@ class Trainer:
         return arrived
 
     def save(self, folder: Path, details: Mapping[str, Any] | None = None, *, keep: bool = False) -> None:
-        """Keep the state after the steps taken; see `checkpoint.save_state`.
+        """Write the state after the steps taken to `folder`; see `checkpoint.save_state`.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the state cannot be written.
         """
         save_state(folder, self.done, *self._state(), details=details, keep=keep)
 
     def resume(self, folder: Path) -> State | None:
-        """Bring everything to the newest state in `folder`; None where there is none.
+        """Load the newest state in `folder`; None if there is none.
 
         Raises:
-            EditError: it is damaged, or belongs to another edit, other texts or other settings.
+            EditError: the state is damaged, or belongs to another edit, other texts, weights or settings.
         """
         state = load_state(folder, *self._state())
         if state is not None:
@@ -147,7 +147,7 @@ class Trainer:
         return self.parameters, self.optimiser, self.mixture.decks, self._identity()
 
     def _identity(self) -> dict[str, Any]:
-        """What a training that goes on must have in common; the number of steps may change."""
+        """What a resumed training must have in common with the saved one; the number of steps may change."""
         config = asdict(self.config)
         settings = {name: config[name] for name in _DETERMINING}
         return {"text": self.mixture.digest, "edit": self._edit, **self._weights, **settings}

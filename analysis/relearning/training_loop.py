@@ -16,10 +16,10 @@ __all__ = ["TrainingLoop"]
 
 
 class TrainingLoop:
-    """Trains a model from wherever its state is.
+    """Trains a model from its newest checkpoint, or from the start.
 
-    A checkpoint is written before the snapshot of the same step and after those of all earlier ones, so that what is
-    kept on the disk never lacks a snapshot of a step that will not be done again.
+    A checkpoint is written after the snapshots of all earlier steps and before that of its own step. So a resumed run can
+    lack only the snapshot of the checkpoint's step, and takes it first.
     """
 
     def __init__(
@@ -32,10 +32,10 @@ class TrainingLoop:
         earlier: Earlier | None,
         on_step: Callable[[StepReport], None] | None,
     ):
-        """Bring everything to the newest checkpoint in `folder`, where there is one.
+        """Load the newest checkpoint in `folder`, if there is one.
 
         Raises:
-            EditError: the checkpoint is damaged, or belongs to other texts.
+            EditError: the checkpoint is damaged, or belongs to another edit, other texts, weights or settings.
         """
         self.config, self.trainer, self.tracker = config, trainer, tracker
         self.clock, self.folder, self.on_step = clock, folder, on_step
@@ -44,13 +44,13 @@ class TrainingLoop:
         self.cadence = Cadence(config.snapshot_steps, share if config.cadence == "adaptive" else None)
         self.cadence.last = tracker.cost
         self.losses: dict[int, float] = {}
-        """Of the steps since the last snapshot."""
+        """Step -> loss, for the steps since the last snapshot."""
         self.pending: list[Pending] = []
         if folder is not None:
             self._load(folder)
 
     def run(self, should_stop: Callable[[], bool]) -> Iterator[Snapshot]:
-        """Train to the last step, or until `should_stop` says so after one; a stop gets a snapshot, too."""
+        """Train to the last step, or until `should_stop` returns True after a step, which then gets a snapshot."""
         steps = self.config.steps
         if self.trainer.done:
             # a worker may have died between a checkpoint and the snapshot of the same step
@@ -69,7 +69,7 @@ class TrainingLoop:
         yield from self._arrived(wait=True)
 
     def _look(self, step: int, *, due: bool) -> Iterator[Snapshot]:
-        """Take a snapshot of `step` if it is due and was not taken before, and yield those that have arrived."""
+        """Take a snapshot of `step` if it is due and was not taken before, and yield snapshots that have arrived."""
         if step in self.taken:
             self._report(self.trainer.arrived(wait=True))
             self.losses = {at: loss for at, loss in self.losses.items() if at > step}
@@ -82,12 +82,12 @@ class TrainingLoop:
             self._report(self.trainer.arrived(wait=True))
         while self.pending and (wait or self.pending[0].ready()):
             one = self.pending.pop(0)
-            self._report(self.trainer.arrived())  # what it took before the snapshot has arrived with it
+            self._report(self.trainer.arrived())  # losses of the steps before the snapshot have arrived with it
             since = [loss for at, loss in self.losses.items() if at <= one.step]
             self.losses = {at: loss for at, loss in self.losses.items() if at > one.step}
             begun = time.perf_counter()
             yield one.snapshot(float(np.mean(since)) if since else None)
-            # the reader's time, too: it writes the snapshot to the disk
+            # includes the caller's time, which writes the snapshot to the disk
             self.cadence.tracked(one.stopwatch.seconds() + time.perf_counter() - begun)
 
     def _report(self, arrived: list[tuple[int, float]]) -> None:

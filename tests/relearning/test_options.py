@@ -294,7 +294,7 @@ def test_a_text_that_cannot_be_read_leaves_no_run(tiny_concept: Concept, tmp_pat
         ({"sentence_share": 0.4, "neutral_share": 0.6}, "leave no room for facts"),
         ({"text_share": 0.3}, "give both, or neither"),
         ({"text": "a.txt"}, "give both, or neither"),
-        ({"text": "a.txt", "text_share": 0.01}, "not one of 6 texts"),
+        ({"text": "a.txt", "text_share": 0.01}, "less than one of 6 texts"),
         ({"cadence": "often"}, "use adaptive, steps or log"),
         ({"tracking_share": 0.0}, "tracking_share"),
         ({"snapshot_density": float("nan")}, "snapshot_density"),

@@ -17,19 +17,19 @@ __all__ = ["Scores", "Task"]
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """How well the model does at one moment."""
+    """Scores of the model at one moment."""
 
     p_retrained_F: np.ndarray
-    """Of everything that is trained on, the probability of being right."""
+    """Probability of the right answer (or tags) for everything that is trained on, [F]."""
     p_held_out_F: np.ndarray
-    """Of everything that is never trained on."""
+    """The same for everything that is never trained on, [F]."""
     metrics: dict[str, float] = field(default_factory=dict)
-    """What else the task is judged by."""
+    """Further scores, by name."""
 
 
 @runtime_checkable
 class Task(Protocol):
-    """Prepared once, on the model before it is edited; rows and probes stay the same."""
+    """A task, prepared once on the unedited model; its rows and probes stay the same."""
 
     @property
     def facts(self) -> FactTable:
@@ -38,31 +38,31 @@ class Task(Protocol):
 
     @property
     def sizes(self) -> Mapping[str, int]:
-        """How much else it trains on and is scored on, by name."""
+        """Numbers of other items that it trains on or is scored on, by name."""
         ...
 
     @property
     def rows(self) -> Mapping[str, Sequence[Any]]:
-        """What batches are drawn from, by kind: those of `RelearnConfig.counts`."""
+        """Training rows to draw batches from, by kind as in `RelearnConfig.counts`."""
         ...
 
     @property
     def parameters(self) -> Sequence[nn.Parameter]:
-        """What is trained besides the model's weights."""
+        """Parameters that are trained besides the model's weights."""
         ...
 
     def n_counted(self, rows: Sequence[Any]) -> int:
-        """How many tokens of these rows have a loss."""
+        """Number of tokens of these rows that have a loss."""
         ...
 
     def loss(self, rows: Sequence[Any]) -> Tensor:
-        """Summed over these tokens, in nats; with gradients."""
+        """Loss summed over the tokens that `n_counted` counts, in nats; with gradients."""
         ...
 
     def measure(self) -> dict[str, Tensor]:
-        """Begin to score the model: results by name, on its device, not waited for."""
+        """Start scoring the model: results by name, on its device, without waiting for them."""
         ...
 
     def scores(self, results: Mapping[str, np.ndarray]) -> Scores:
-        """The scores from what `measure` gave, once it has arrived."""
+        """The scores from the results of `measure`, copied to the CPU."""
         ...

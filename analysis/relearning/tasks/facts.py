@@ -36,7 +36,7 @@ class FactTask:
         """Tokenise everything.
 
         Raises:
-            ConceptError: the concept's sentences have a share, and it has none.
+            ConceptError: `sentence_share` asks for the concept's sentences, and it has none.
         """
         if config.counts["sentence"] and not concept.sentences:
             raise ConceptError(
@@ -55,11 +55,11 @@ class FactTask:
         self._probe = factual_recall.prepare_facts(model, concept, (*facts.retrained, *facts.held_out))
 
     def n_counted(self, rows: Sequence[Row]) -> int:
-        """Every token but the first of each row is predicted."""
+        """Number of tokens that are predicted: all but the first of each row."""
         return sum(len(row) - 1 for row in rows)
 
     def loss(self, rows: Sequence[Row]) -> Tensor:
-        """Cross-entropy of the next token."""
+        """Cross-entropy of the next token, summed over the rows, in nats."""
         tokens = pad(rows, self.model)
         lengths = to_device(torch.tensor([len(row) for row in rows]), self.model.device)
         with factual_recall.precision_context(self.model, self.precision):
@@ -67,7 +67,7 @@ class FactTask:
         return factual_recall.token_losses(logits, tokens, lengths).sum()
 
     def measure(self) -> dict[str, Tensor]:
-        """log P(answer) after every prompt."""
+        """Start computing log P(answer) after every prompt."""
         return {"facts": factual_recall.fact_log_p(self.model, self._probe)}
 
     def scores(self, results: Mapping[str, np.ndarray]) -> Scores:
@@ -78,6 +78,6 @@ class FactTask:
 
 
 def _rows(model: LanguageModel, texts: Sequence[str], limit: int | None) -> list[Row]:
-    """The texts' tokens, without texts of a single token: nothing can be predicted there."""
+    """The texts' tokens, cut after `limit`; texts of a single token are dropped, since nothing in them is predicted."""
     rows = [model.encode(text).ids[:limit] for text in texts]
     return [row for row in rows if len(row) > 1]

@@ -10,10 +10,10 @@ __all__ = ["choose_facts"]
 
 
 def choose_facts(model: LanguageModel, concept: Concept, threshold: float) -> FactTable:
-    """Split the facts the model knows into those to retrain on and those held out.
+    """Split the facts with a mean P(answer) of at least `threshold` into those to retrain on and those held out.
 
     Raises:
-        ConceptError: too few known facts to have both.
+        ConceptError: no known fact is left to retrain on, or none to hold out.
     """
     known, table = factual_recall.known_facts(model, concept, threshold=threshold)
     retrained = tuple(fact for fact in known if fact.split == "retrained")

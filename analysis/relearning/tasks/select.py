@@ -16,10 +16,10 @@ __all__ = ["check_concept", "prepare_task"]
 
 
 def check_concept(config: RelearnConfig, concept: Concept) -> None:
-    """Refuse a concept that has nothing for the task, before a model is loaded.
+    """Refuse a concept that the task cannot use, before a model is loaded.
 
     Raises:
-        ConceptError: it labels too few words to find.
+        ConceptError: with “tagging”, the concept labels too few words.
     """
     if config.task == "tagging":
         tagging.split_sentences(concept)
@@ -34,10 +34,10 @@ def prepare_task(
     begun: Beginning | None,
     say: Callable[[str], None],
 ) -> Task:
-    """The task on the model as it was loaded; facts are chosen unless that was done before.
+    """Prepare the task on the loaded, unedited model; facts are chosen unless `begun` has them.
 
     Raises:
-        ConceptError: the concept has too little for it.
+        ConceptError: the concept has too few known facts, sentences or labelled words for the task.
     """
     if config.task == "tagging":
         return TaggingTask(model, config, concept, neutral)

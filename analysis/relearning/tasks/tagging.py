@@ -23,14 +23,14 @@ from analysis.scoring.tagging import TaggedRow
 __all__ = ["MEASURED", "TaggingTask", "epoch_steps"]
 
 MEASURED = 400
-"""Most sentences of either part that a snapshot is scored on."""
+"""Most sentences that a snapshot scores, of those trained on and of those held out."""
 
 
 class TaggingTask:
-    """A head for the tags, trained on labelled sentences and on neutral ones, in which nothing is to be found."""
+    """A tagging head, trained on labelled sentences and on neutral ones, which have no labelled words."""
 
     def __init__(self, model: LanguageModel, config: RelearnConfig, concept: Concept, neutral: Sequence[Sentence]):
-        """Tokenise everything, and draw the head.
+        """Tokenise everything, and initialise the head.
 
         Raises:
             ConceptError: too few words are labelled to train on some and hold out others.
@@ -59,24 +59,24 @@ class TaggingTask:
         }
 
     def n_counted(self, rows: Sequence[TaggedRow]) -> int:
-        """Every token but special ones is tagged."""
+        """Number of tokens that are tagged: all but special ones."""
         return sum(tag >= 0 for row in rows for tag in row.tags)
 
     def loss(self, rows: Sequence[TaggedRow]) -> Tensor:
-        """Cross-entropy of the tags."""
+        """Cross-entropy of the tags, summed over the rows, in nats."""
         tokens_BP, tags_BP = tagging.pad_tags(rows, self.model)
         with factual_recall.precision_context(self.model, self.precision):
             return tagging.tag_loss(self.model, self.head, tokens_BP, tags_BP)
 
     def measure(self) -> dict[str, Tensor]:
-        """log P of every token's right tag, and the tag guessed, in both parts."""
+        """Start computing log P of every token's right tag and the predicted tag, on sentences trained on and held out."""
         results: dict[str, Tensor] = {}
         for part, probe in self._probes.items():
             results[f"{part} log p"], results[f"{part} guess"] = tagging.tag_log_p(self.model, self.head, probe)
         return results
 
     def scores(self, results: Mapping[str, np.ndarray]) -> Scores:
-        """P(tags) of every labelled word; F1, precision and recall over whole ones. Precision is absent where nothing is found."""
+        """P(tags) of every labelled word; F1, precision and recall over whole words. Precision is absent if none is found."""
         trained, held_out = (
             tagging.scored(probe, results[f"{part} log p"], results[f"{part} guess"])
             for part, probe in self._probes.items()
@@ -95,7 +95,7 @@ class TaggingTask:
 
 
 def epoch_steps(config: RelearnConfig, concept: Concept) -> int:
-    """Training steps in which every labelled sentence that is trained on is drawn about once.
+    """Number of training steps in which every labelled training sentence is drawn about once.
 
     Raises:
         ConceptError: too few words are labelled.
@@ -104,7 +104,7 @@ def epoch_steps(config: RelearnConfig, concept: Concept) -> int:
 
 
 def _sample(sentences: Sequence[Sentence], seed: int) -> list[Sentence]:
-    """At most `MEASURED`, with as large a share of sentences that have a labelled word as all have, and at least one."""
+    """At most `MEASURED` sentences, stratified by whether they have a labelled word; at least one has."""
     if len(sentences) <= MEASURED:
         return list(sentences)
     labelled, others = ([s for s in sentences if bool(s.spans) is kind] for kind in (True, False))

@@ -5,16 +5,16 @@ from collections.abc import Sequence
 __all__ = ["LEAST_SNAPSHOTS", "Cadence", "planned_steps", "tracking_share"]
 
 LEAST_SNAPSHOTS = 8
-"""Training steps of a run that an adaptive cadence is sure to look at."""
+"""Training snapshots that an adaptive cadence takes at least, at density 1."""
 _PER_DOUBLING = 2
 
 
 def planned_steps(cadence: str, steps: int, every: int, density: float = 1.0) -> tuple[int, ...]:
-    """The steps that are sure to get a snapshot, ascending; the last step is always one of them.
+    """The steps that are certain to get a snapshot, ascending; the last step is always one of them.
 
     Args:
         cadence: “steps”, “log” or “adaptive”.
-        steps: Of the whole run.
+        steps: Training steps of the whole run.
         every: Steps between snapshots, for “steps”.
         density: Multiplies the number of snapshots.
     """
@@ -30,7 +30,7 @@ def planned_steps(cadence: str, steps: int, every: int, density: float = 1.0) ->
 
 
 def tracking_share(share: float | None, device_type: str) -> float:
-    """Share of the training time that snapshots may take: as set, or what suits the device."""
+    """Share of the training time that snapshots may take: `share` if set, else the default of the device type."""
     return share if share is not None else 0.05 if device_type == "cuda" else 0.10
 
 
@@ -38,22 +38,22 @@ class Cadence:
     """Decides after each step whether a snapshot is due, from the time that training and tracking took so far."""
 
     def __init__(self, planned: Sequence[int], share: float | None):
-        """Start without any time spent.
+        """Start with no time spent.
 
         Args:
-            planned: Steps that are sure to get one.
-            share: Of the training time, for further ones; None takes none.
+            planned: Steps that are certain to get a snapshot.
+            share: Share of the training time for further snapshots; None takes no further ones.
         """
         self.planned, self.share = frozenset(planned), share
         self.training = 0.0
-        """Seconds."""
+        """Seconds spent on training steps."""
         self.tracking = 0.0
-        """Seconds, without what was measured before the first step."""
+        """Seconds spent on snapshots, without those before the first step."""
         self.last: float | None = None
         """Seconds that the last snapshot took; None before there was one."""
 
     def due(self, step: int) -> bool:
-        """Whether to take one after `step`: it is planned, or one like the last would stay within the share."""
+        """Whether a snapshot is due after `step`: it is planned, or one as long as the last would stay within the share."""
         if step in self.planned:
             return True
         if self.share is None or self.last is None:
@@ -61,6 +61,6 @@ class Cadence:
         return self.tracking + self.last <= self.share * self.training
 
     def tracked(self, seconds: float) -> None:
-        """A snapshot took so long."""
+        """Count the seconds that a snapshot took."""
         self.last = seconds
         self.tracking += seconds

@@ -82,5 +82,5 @@ class ArrayCopies:
 def _pinned(result: Tensor, side: Any) -> Tensor:
     landing = torch.empty(result.shape, dtype=result.dtype, pin_memory=True)
     landing.copy_(result, non_blocking=True)
-    result.record_stream(side)  # its memory must not be given to others before the copy is made
+    result.record_stream(side)  # keep its memory from being reused before the copy is made
     return landing

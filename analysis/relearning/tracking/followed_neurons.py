@@ -1,6 +1,6 @@
 """Records the top words of a few neurons at every snapshot, in the pass that measures saliency.
 
-Axes: `T` token of the concept's sentences, `K` followed neuron.
+Axes: `T` token of the concept's sentences, `K` followed neuron, `W` word, `D` dimension of the embedding.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,9 +37,9 @@ def choose_followed(scores_LN: np.ndarray, edited: NeuronSet, pinned: str, top: 
 
 
 class WordVectors:
-    """The unedited model's vectors of all the words that a concept's sentences have, looked up once.
+    """The unedited model's embedding vectors of all words in a concept's sentences, looked up once.
 
-    Make it before the model is changed: training moves the embeddings that the vectors come from.
+    Create it before the model is changed: training moves the embeddings that the vectors come from.
     """
 
     def __init__(self, model: LanguageModel, concept: Concept):
@@ -49,12 +49,12 @@ class WordVectors:
         self._vectors_WD = InputEmbedding(model)(words)
 
     def __call__(self, words: Sequence[str]) -> np.ndarray:
-        """Float64 [W, D]."""
+        """Vectors of these words, float64 [W, D]."""
         return self._vectors_WD[[self._place[word] for word in words]]
 
 
 class FollowedNeurons:
-    """Keeps the followed neurons' activations in a pass, and says what words they respond to."""
+    """Keeps the followed neurons' activations in a pass, and finds the words that activate them most."""
 
     def __init__(
         self,
@@ -69,11 +69,11 @@ class FollowedNeurons:
 
         Args:
             model: The model.
-            text: What the pass runs over; the concept's sentences are the first of it.
+            text: The text that the pass runs over; the concept's sentences come first in it.
             concept: The concept whose sentences the words are taken from.
-            neurons: Which to follow.
-            vectors: Meanings of the words.
-            skip_first: As the text was made.
+            neurons: The neurons to follow.
+            vectors: Embedding vectors of the words.
+            skip_first: The same as when `text` was made: leave out each sentence's first word.
         """
         self.neurons, self._vectors = neurons, vectors
         sentences = concept.labelled_sentences()
@@ -96,7 +96,7 @@ class FollowedNeurons:
             )
 
     def hooks(self) -> list[tuple[str, Callable]]:
-        """For one pass over the whole text; a new one needs new hooks."""
+        """Hooks for one pass over the whole text; the next pass needs new ones."""
         first_column = np.cumsum(self.neurons.counts()) - self.neurons.counts()
         return [
             (hook_name(layer), self._hook(chosen, int(first_column[layer])))
@@ -115,16 +115,16 @@ class FollowedNeurons:
         return keep
 
     def kept(self) -> Tensor:
-        """What the last pass left, float32 [T, K] on the device."""
+        """Activations kept in the last pass, float32 [T, K] on the device."""
         return self._kept_TK.clone()
 
     def words(self, values_TK: np.ndarray) -> Words:
-        """Every neuron's highest activating words, strongest first; none for one that never moves."""
+        """Flat index of every neuron -> its highest activating words, strongest first; empty if its activation is constant."""
         found = word_scores(self._traced(values_TK)).words_K
         return dict(zip(self.neurons.flat.tolist(), found))
 
     def similarity(self, words: Words, base: Mapping[int, tuple[str, ...]]) -> dict[int, float]:
-        """Cosine of each neuron's words now and in the base, where the set of words changed and both sides have some."""
+        """Flat index -> cosine of the mean embeddings of a neuron's words now and in the base; absent if the set did not change."""
         shared = [neuron for neuron in words if neuron in base]
         values_K = word_similarity([base[one] for one in shared], [words[one] for one in shared], self._vectors)
         return {neuron: float(value) for neuron, value in zip(shared, values_K) if np.isfinite(value)}

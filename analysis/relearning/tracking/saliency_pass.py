@@ -1,7 +1,7 @@
 """Computes the saliency of every neuron for a snapshot in one pass over the labelled text, on the device.
 
-Only the sums that the scores need, where `saliency.moments` also keeps what error bars need. Nothing here waits for a CUDA
-device.
+It keeps only the sums that the scores need; `saliency.moments` also keeps what error bars need. Nothing here waits for a
+CUDA device.
 
 Axes: `L` layer, `N` neuron in a layer, `G` label group, `C` concept, `M` saliency method, `B` batch, `P` position,
 `T` tokens of a batch.
@@ -25,7 +25,7 @@ __all__ = ["SaliencyPass", "check_finite"]
 
 
 class SaliencyPass:
-    """Everything that does not change from one pass to the next, prepared once."""
+    """Measures saliency in a pass; whatever does not change between passes is prepared once."""
 
     def __init__(self, model: LanguageModel, text: LabelledText):
         self.model, self.text = model, text
@@ -36,7 +36,7 @@ class SaliencyPass:
         self._counts_G11 = counts[:, None, None]
 
     def run(self, also: Sequence[tuple[str, Callable]] = ()) -> Float[Tensor, "C M L N"]:
-        """Scores by every one of `MOMENT_METHODS`, float32, NaN or infinite where an activation is.
+        """Scores by each of `MOMENT_METHODS`, float32; NaN or infinite wherever an activation is.
 
         Args:
             also: Further hooks for the same pass, as `LanguageModel.hooks` takes them.
@@ -71,10 +71,10 @@ class SaliencyPass:
 
 
 def check_finite(scores_CMLN: np.ndarray, model: LanguageModel) -> None:
-    """Refuse scores of activations that are not finite.
+    """Refuse scores that are not finite.
 
     Raises:
-        ModelFileError: names the first such layer.
+        ModelFileError: a score is NaN or infinite; the message names the first such layer.
     """
     finite_L = np.isfinite(scores_CMLN).all(axis=(0, 1, 3))
     if not finite_L.all():

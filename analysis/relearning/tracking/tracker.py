@@ -42,14 +42,14 @@ class Tracker:
         neutral: tuple[Sentence, ...],
         clock: Callable[[], float],
     ):
-        """Prepare, on the unedited model.
+        """Prepare everything on the unedited model.
 
         Args:
             model: The model.
             config: Names the concept, the methods and the precision.
-            concepts: All that are tracked, the concept itself first.
-            task: What to score.
-            neutral: Sentences to measure the loss on.
+            concepts: All tracked concepts, the concept of the run first.
+            task: The task to score.
+            neutral: Sentences to measure the neutral loss on.
             clock: Seconds since the start of the run.
         """
         self.model, self.config, self.concept = model, config, concepts[0]
@@ -66,16 +66,16 @@ class Tracker:
         """Seconds that the last snapshot took."""
 
     def first(self, base: Snapshot) -> Snapshot:
-        """Take over the base snapshot of another run of the same model."""
+        """Take over the base snapshot of another run of the same model as this run's first."""
         self.count = 1
         return replace(base, index=0, seconds=self.clock())
 
     def follow(self, neurons: NeuronSet, base_words: Words | None = None) -> Words:
-        """Follow these neurons from now on, and return their words in the unedited model, which it still has to be.
+        """Follow these neurons from now on, and return their words. Call it while the model is still unedited.
 
         Args:
-            neurons: Which; may be none.
-            base_words: Their words, where they were found before.
+            neurons: The neurons to follow; may be empty.
+            base_words: Their words, if known; otherwise a pass over the text finds them.
         """
         if len(neurons):
             self.followed = FollowedNeurons(self.model, self.labelled, self.concept, neurons, self.vectors)
@@ -87,7 +87,7 @@ class Tracker:
         return self.base_words
 
     def take(self, phase: Phase, step: int) -> "Pending":
-        """Measure everything now; the snapshot itself is there when its numbers have arrived."""
+        """Start measuring a snapshot; `Pending.snapshot` returns it once its results have been copied to the CPU."""
         begun, seconds = _Stopwatch(self.model.device), self.clock()
         hooks = self.followed.hooks() if self.followed else []
         with (
@@ -109,7 +109,7 @@ class Tracker:
         return pending
 
     def _sampled(self) -> Saliencies:
-        """The scores that need single activations, from a pass of their own."""
+        """The scores that need single activations, computed in a separate pass."""
         methods = [method for method in self.config.tracked_methods if method in SAMPLE_METHODS]
         if not methods:
             return {}
@@ -125,7 +125,7 @@ class Tracker:
 
 @dataclass(frozen=True)
 class Pending:
-    """A snapshot whose numbers may still be on their way."""
+    """A snapshot whose results may still be in transfer from the device."""
 
     tracker: Tracker
     index: int
@@ -140,10 +140,10 @@ class Pending:
         return self.landing.ready()
 
     def snapshot(self, loss: float | None = None) -> Snapshot:
-        """The snapshot; waits for its numbers.
+        """The snapshot; waits for its results. `loss` is the mean training loss since the last one, in nats per token.
 
         Raises:
-            ModelFileError: an activation is not finite; names the layer.
+            ModelFileError: an activation is not finite; the message names the layer.
         """
         of, results = self.tracker, self.landing.get()
         of.cost = self.stopwatch.seconds()
@@ -174,7 +174,7 @@ class Pending:
 
 
 class _Stopwatch:
-    """How long the device was busy with a snapshot."""
+    """Measures how long the device was busy with a snapshot."""
 
     def __init__(self, device: torch.device):
         self._started, self._stopped = time.perf_counter(), 0.0
@@ -189,7 +189,7 @@ class _Stopwatch:
             self._events[1].record(torch.cuda.current_stream())
 
     def seconds(self) -> float:
-        """Once the numbers of the snapshot have arrived."""
+        """Elapsed seconds; call it after the snapshot's results have arrived."""
         if self._events is not None:
             return self._events[0].elapsed_time(self._events[1]) / 1000
         return self._stopped - self._started
