@@ -34,27 +34,27 @@ _INHERITED = (
     "follow_top",
     "origin",
 )
-"""What a branch has from the run before it: both share the facts and the snapshot of the unedited model."""
+"""Settings that a branch takes from its parent run, because they share facts and the snapshot of the unedited model."""
 
 
 def branch(
     run: RunDirectory, step: int, *, edit: Edit | None, path: Path | None = None, **changes: Any
 ) -> RunDirectory:
-    """A new run, not started, from the weights that `run` had after `step`; it needs nothing of `run` any more.
+    """Create a run, not started, that begins from the weights `run` had after `step`; `run` may be deleted afterwards.
 
-    Its facts, what it follows and its first snapshot, of the unedited model, are those of `run`; weights that the edit
-    of `run` holds stay held.
+    Its facts, followed neurons and first snapshot (of the unedited model) are those of `run`; weights that the edit of
+    `run` holds stay held.
 
     Args:
-        run: The run before; it may be going on.
+        run: The parent run; it may still be running.
         step: One of its checkpoints (`RunDirectory.checkpoints`).
-        edit: What to do to these weights; None only trains on.
-        path: New folder; None makes one in the runs folder.
+        edit: The edit to apply to these weights; None continues training without one.
+        path: New folder; None creates one in the runs folder.
         changes: Other settings of the new run, such as `steps=48`.
 
     Raises:
         RunError: there is no such checkpoint, or the new run cannot be written.
-        ConfigError: a setting is unknown, out of range, or one that a branch has from the run before.
+        ConfigError: a setting is unknown, out of range, or one that a branch takes from its parent run.
         EditError: the checkpoint is damaged.
     """
     kept = run.checkpoints()
@@ -66,7 +66,8 @@ def branch(
         )
     if run.config.origin is not None and not stages(run.path / layout.ORIGIN):
         raise RunError(
-            f"“{run.name}” is the control of a branch, whose weights are kept with that. Branch from the run."
+            f"“{run.name}” is the control of a branch, and its first weights are kept in the branch's folder. Branch from the "
+            "branch itself."
         )
     known = {field.name for field in fields(RelearnConfig)}
     for name in changes:
@@ -82,10 +83,10 @@ def branch(
 
 
 def beginning_of(run: RunDirectory) -> Beginning | None:
-    """What a branch shares with the run before it; None for a run that is no branch.
+    """What a branch shares with its parent run; None for a run that is not a branch.
 
     Raises:
-        RunError: it is missing or damaged.
+        RunError: a file of it is missing or damaged.
     """
     if run.config.origin is None:
         return None

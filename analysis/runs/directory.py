@@ -26,13 +26,13 @@ __all__ = ["RunDirectory"]
 _log = logging.getLogger(__name__)
 _SNAPSHOT = re.compile(r"[0-9]{6}\.safetensors")
 _CONTROL_BEGINS = 60.0
-"""Seconds after its run, at the latest."""
+"""Seconds after the end of its run within which a control begins."""
 _STEPS = ("fine_tune_step", "step")
-"""Events of which a run that goes on may write the same one again."""
+"""Kinds of events that a resumed run may write again for the same step."""
 
 
 class RunDirectory(Job):
-    """Reads a run; the writing methods are for its worker."""
+    """A run's folder. Anyone may read it; the writing methods are for its worker."""
 
     kept = "The snapshots up to here are kept"
 
@@ -40,7 +40,7 @@ class RunDirectory(Job):
         super().__init__(path)
         self._config: RelearnConfig | None = None
         if not (path / layout.CONFIG).is_file():
-            raise RunError(f"{path} is no run: it has no config.json.")
+            raise RunError(f"{path} is not a run: it has no config.json.")
 
     @property
     def record(self) -> dict[str, Any]:
@@ -52,7 +52,7 @@ class RunDirectory(Job):
         if self._config is None:
             settings = self.record.get("config", {})
             if not isinstance(settings, dict):
-                raise RunError(f"{self.path / layout.CONFIG} is damaged: its “config” is no table of settings.")
+                raise RunError(f"{self.path / layout.CONFIG} is damaged: its “config” is not a JSON object.")
             self._config = RelearnConfig.from_dict(settings)
         return self._config
 
@@ -68,7 +68,7 @@ class RunDirectory(Job):
         return RunDirectory(path) if (path / layout.CONFIG).is_file() else None
 
     def has_control(self) -> bool:
-        """Whether a control run belongs to it, begun or not."""
+        """Whether the configuration asks for a control run, begun or not."""
         return self.config.control and self.config.edit is not None
 
     def control_is_due(self) -> bool:
@@ -76,12 +76,12 @@ class RunDirectory(Job):
         status = self.status()
         if status.state != "finished" or not self.has_control() or self.control is not None or self.stop_requested():
             return False
-        # the same process takes up the next job where the control cannot begin
+        # if the control cannot begin, the same process goes on to the next job
         return is_alive(status) and time.time() - status.heartbeat < _CONTROL_BEGINS
 
     @property
     def fine_tuned(self) -> Path:
-        """Where the model that the run begins with is kept, once it was fine-tuned; a control begins with that of its run."""
+        """Folder of the fine-tuned model that the run begins with; a control shares that of its run."""
         of_run = self.path.parent
         is_control = self.path.name == layout.CONTROL and (of_run / layout.CONFIG).is_file()
         return (of_run if is_control else self.path) / layout.FINE_TUNED
@@ -91,53 +91,57 @@ class RunDirectory(Job):
         return {name: files.read(layout.concept_file(self.path, name)) for name in self.config.tracked}
 
     def facts(self) -> RunFacts | None:
-        """What the run found at its start; None before it got that far."""
+        """The facts, components and digests of the run; None until it has chosen them.
+
+        Raises:
+            RunError: the file is damaged.
+        """
         return read_facts(self.path / layout.FACTS, self.facts_by_name())
 
     def facts_by_name(self) -> dict[str, Fact]:
-        """The concept's facts by their names in it."""
+        """The concept's facts by name."""
         concept = self.concepts()[self.config.concept]
         return dict(zip(concept.fact_names(), concept.facts))
 
     def n_snapshots(self) -> int:
-        """Number of committed snapshots, without those whose files are missing in between."""
+        """Number of stored snapshots; missing files in between do not count."""
         return len(self._snapshot_numbers())
 
     def snapshots(self, start: int = 0) -> list[Snapshot]:
-        """All committed snapshots from index `start` on.
+        """All stored snapshots from index `start` on.
 
         Raises:
-            RunError: a snapshot file is damaged; names it.
+            RunError: a snapshot file is damaged; the message names it.
         """
         return [self._read(index, path) for index, path in enumerate(self._snapshot_paths()) if index >= start]
 
     def snapshot(self, index: int) -> Snapshot:
-        """One snapshot; `index` counts those that are there.
+        """One snapshot; `index` counts the stored ones, from 0.
 
         Raises:
-            RunError: it does not exist or is damaged.
+            RunError: the snapshot does not exist or is damaged.
         """
         return self._read(index, self._snapshot_path(index))
 
     def moments(self) -> list[Moment]:
-        """Which moments the committed snapshots are of, without reading their arrays.
+        """Phase, step and time of the stored snapshots, without reading their arrays.
 
         Raises:
-            RunError: a snapshot file is damaged; names it.
+            RunError: a snapshot file is damaged; the message names it.
         """
         return [read_moment(path) for path in self._snapshot_paths()]
 
     def is_complete(self) -> bool:
-        """Whether the last step has its snapshot, which comes after its checkpoint; without regard to the control."""
+        """Whether the last step has its snapshot, which is written after its checkpoint; the control does not matter."""
         found = self._snapshot_paths()
         return len(found) > 1 and read_moment(found[-1]).step == self.config.steps
 
     def checkpoints(self) -> tuple[int, ...]:
-        """The steps whose state is kept, ascending: what the run can go on or branch from."""
+        """Steps with a checkpoint, ascending: the run can resume or branch from them."""
         return saved_steps(self.path / layout.CHECKPOINTS)
 
     def earlier(self) -> Earlier | None:
-        """What a run that is carried out again finds done already; None where it begins from the start."""
+        """What an interrupted run has left to resume from; None if it begins from the start."""
         found, moments = self.facts(), self.moments()
         if found is None or not moments:
             return None
@@ -151,10 +155,10 @@ class RunDirectory(Job):
         )
 
     def text(self) -> tuple[str, ...]:
-        """The further text that is trained on; fetched and kept at the first call, where it is a hub data set.
+        """Lines of the further text to train on; a hub data set is fetched and stored at the first call.
 
         Raises:
-            FetchError: the data set cannot be read.
+            PalimpsestError: the text cannot be read.
         """
         if not self.config.text:
             return ()
@@ -164,9 +168,9 @@ class RunDirectory(Job):
         return text_files.load(path)
 
     def events(self) -> list[dict[str, Any]]:
-        """All complete lines of the event log; of a step that was done twice, only the last.
+        """All complete events of the log; of a step that was done twice, only the last.
 
-        A line that was being written when the disk was full or the worker died is left out, as is one that is no event.
+        Lines left incomplete by a full disk or a dead worker, and lines that are not events, are left out.
         """
         try:
             lines = (self.path / layout.EVENTS).read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
@@ -188,7 +192,7 @@ class RunDirectory(Job):
         return found
 
     def end_events_line(self) -> None:
-        """End a line of the event log that a worker left unfinished, so that the next one begins a new line."""
+        """End a line of the event log that a worker left unfinished, so that the next event begins a new line."""
         try:
             with (self.path / layout.EVENTS).open("rb+") as file:
                 if file.seek(0, 2) and (file.seek(-1, 2), file.read(1))[1] != b"\n":
@@ -197,18 +201,18 @@ class RunDirectory(Job):
             return
 
     def reread(self) -> None:
-        """Read the configuration again when it is next asked for: another process may have changed it."""
+        """Read the configuration again at the next access: another process may have changed it."""
         self._config = None
 
     def steps_done(self) -> int:
-        """Steps that need not be done again, or have a snapshot."""
+        """The last step that has a checkpoint or a snapshot; 0 if none has."""
         return max((*self.checkpoints(), *(moment.step for moment in self.moments())), default=0)
 
     def check_steps(self, steps: int) -> RelearnConfig:
-        """The configuration with so many steps in all; nothing is changed.
+        """The configuration with `steps` steps in all; nothing is changed.
 
         Raises:
-            ConfigError: that is not more than are done, or does not fit the other settings.
+            ConfigError: no more than `steps_done`, or does not fit the other settings.
         """
         changed = RelearnConfig.from_dict({**self.record["config"], "steps": steps})
         done = self.steps_done()
@@ -217,13 +221,13 @@ class RunDirectory(Job):
         return changed
 
     def set_steps(self, steps: int) -> None:
-        """Let the run have so many steps in all; config.json remembers how many it had before.
+        """Set the total number of steps; config.json also records the old number.
 
-        Where the steps after the newest checkpoint, which are done again, are now taken at another learning rate, their
-        snapshots and events are removed.
+        The steps after the newest checkpoint are done again. If the learning rate of any of them changes, their snapshots
+        and events are removed.
 
         Raises:
-            ConfigError: that is not more than are done, or does not fit the other settings.
+            ConfigError: no more than `steps_done`, or does not fit the other settings.
         """
         record, changed = self.record, self.check_steps(steps)
         self._remove_repeated_steps(changed)
@@ -234,7 +238,7 @@ class RunDirectory(Job):
         self._config = None
 
     def _remove_repeated_steps(self, changed: RelearnConfig) -> None:
-        """Remove what is left of steps that will be done again in another way."""
+        """Remove snapshots and events of steps that will be done again at another learning rate."""
         before, kept = self.config, max(self.checkpoints(), default=0)
         moments, events = self.moments(), self.events()
         done = max(
@@ -242,7 +246,7 @@ class RunDirectory(Job):
         )
         if all(_share(before, step) == _share(changed, step) for step in range(kept + 1, done + 1)):
             return
-        for moment, path in reversed(list(zip(moments, self._snapshot_paths()))):  # the last first, to leave no gap
+        for moment, path in reversed(list(zip(moments, self._snapshot_paths()))):  # last one first, to leave no gap
             if moment.step > kept:
                 path.unlink()
         left = [one for one in events if one["kind"] != "step" or one["step"] <= kept]
@@ -261,13 +265,13 @@ class RunDirectory(Job):
     def _snapshot_numbers(self) -> list[int]:
         """The numbers of the snapshots' files, in order.
 
-        One that is missing in between is left out, and those after it move up by one. Only the first, of the unedited model,
-        is always among them: nothing can be compared without it.
+        A missing file in between is left out, and the indices of later ones move up by one. Only number 0, of the unedited
+        model, is always included: nothing can be compared without it.
         """
         found = self._listed()
         if not found or len(found) == found[-1] + 1:
             return found
-        found = sorted({0, *found, *self._listed()})  # one may have come while the folder was listed
+        found = sorted({0, *found, *self._listed()})  # a file may have been added while the folder was listed
         if missing := found[-1] + 1 - len(found):
             first = next(i for i, number in enumerate(found) if i != number)
             _tell_of_missing(self.path / layout.SNAPSHOTS, missing, self._numbered(first).name)
@@ -279,7 +283,7 @@ class RunDirectory(Job):
         return sorted(int(name[:6]) for name in names if _SNAPSHOT.fullmatch(name))
 
     def _snapshot_path(self, index: int) -> Path:
-        """Where a snapshot is, or will be: after the last one, whatever is missing before that."""
+        """Path of a snapshot; a new one comes after the last file, whatever is missing before it."""
         found = self._snapshot_numbers()
         if 0 <= index < len(found):
             return self._numbered(found[index])
@@ -294,17 +298,17 @@ class RunDirectory(Job):
 
 @cache
 def _tell_of_missing(folder: Path, count: int, first: str) -> None:
-    """Once in a process, however often the run is looked at."""
-    _log.warning("%s lacks %d snapshots, the first is %s: the run is shown without.", folder, count, first)
+    """Log missing snapshots, once per process and run (by `cache`)."""
+    _log.warning("%s lacks %d snapshots, the first is %s: the run is shown without them.", folder, count, first)
 
 
 def _share(config: RelearnConfig, step: int) -> float | None:
-    """Of the learning rate, what a step takes; None for one that the run does not have."""
+    """The factor on the learning rate at a step; None for a step that the run does not have."""
     return learning_share(config.schedule, step, config.steps, config.warmup) if step <= config.steps else None
 
 
 def _event(line: str) -> dict[str, Any] | None:
-    """What a line of the event log tells; None where it is no event."""
+    """The event in a line of the log; None if the line is not an event."""
     try:
         event = json.loads(line)
     except ValueError:

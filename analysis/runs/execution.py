@@ -1,7 +1,7 @@
 """Carries out a relearning run: stores what `relearning.run` yields and keeps the status alive.
 
-The control run follows in the same process, in `RUN_DIR/control`. A run that was stopped, or whose worker died, goes on
-where it was when it is carried out again.
+The control run follows in the same process, in `RUN_DIR/control`. A run that was stopped, or whose worker died, resumes
+where it was when it is executed again.
 """
 
 import errno
@@ -28,34 +28,36 @@ from analysis.runs.directory import RunDirectory
 __all__ = ["RunReport", "branch", "execute", "prepare", "restart", "resume"]
 
 _WAIT = 5.0
-"""Seconds to wait for somebody who changes the run; whoever carries it out takes longer."""
+"""Seconds to wait for a process that changes the run's settings; one that executes the run holds the lock longer."""
 _RESERVE = ".reserve"
 _RESERVE_BYTES = 64 * 2**10
-"""Kept free for the last words of a run whose disk is full."""
+"""Size of a file that is deleted when the disk is full, so that the final status can be written."""
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """Progress of a run, for whoever drives the worker in its own process (the command line)."""
+    """Progress of a run, for a caller that executes it in its own process (the command line)."""
 
     stage: str
     done: int
-    """Training steps."""
+    """Training steps done; while the model is fine-tuned, fine-tuning steps."""
     total: int
+    """Steps in all, of the same kind."""
 
 
 class _Keeper(StatusKeeper):
-    """Counts the time that a run had taken before it went on, too."""
+    """Also counts the time that a run had taken before it was resumed."""
 
     def add(self, seconds: float) -> None:
         self._started -= seconds
 
 
 def execute(run: RunDirectory, report: Callable[[RunReport], None] | None = None) -> JobStatus:
-    """Carry out a run and its control, or what is left of them, store everything, and return the run's final status.
+    """Execute a run and its control, or what is left of them, store everything, and return the run's final status.
 
     Raises:
-        PalimpsestError: the run failed; its status says so too. Or another process carries it out; then nothing is written.
+        BusyError: another process executes the run; nothing was written.
+        PalimpsestError: the run failed; its status says so too.
     """
     # Must be set before CUDA starts, for deterministic matrix products.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -78,23 +80,23 @@ def _execute(run: RunDirectory, report: Callable[[RunReport], None]) -> JobStatu
             beginning = Beginning(
                 table=found.table, base=run.snapshot(0), followed=found.followed, digests=found.digests
             )
-            if (before := beginning_of(run)) is not None:  # what the run's own edit touched is whole in the control
+            if (before := beginning_of(run)) is not None:  # the control has earlier edits, but not the run's own
                 beginning = replace(beginning, edited=before.edited, edited_heads=before.edited_heads)
-            gc.collect()  # the run's model, before the control loads its own
+            gc.collect()  # free the run's model before the control loads its own
             _one_run(control, run, report, prefix="control: ", beginning=beginning)
     return status
 
 
 def prepare(run: RunDirectory, *, steps: int | None = None) -> None:
-    """Make a run ready to be carried out again. Where it may not be, nothing is changed.
+    """Make a run ready to be executed again. If that is not allowed, nothing is changed.
 
     Args:
-        run: Stopped, failed, crashed, or finished and to be continued.
-        steps: Steps in all from now on; the schedule of the learning rate is that of so many steps. None: as before.
+        run: A run that was stopped, failed, crashed, or has finished and is to be continued.
+        steps: New total number of steps, which the learning rate schedule then spans. None keeps the number.
 
     Raises:
-        RunError: it or its control is at work or queued, or there is nothing left to do.
-        ConfigError: so many steps are done already.
+        RunError: the run or its control is running or queued, or there is nothing left to do.
+        ConfigError: at least `steps` steps are done already.
     """
     with lock.held(run.path):
         _check(run, steps)
@@ -105,17 +107,17 @@ def prepare(run: RunDirectory, *, steps: int | None = None) -> None:
 def resume(
     run: RunDirectory, report: Callable[[RunReport], None] | None = None, *, steps: int | None = None
 ) -> JobStatus:
-    """Carry on with a run in this process; see `prepare`.
+    """Resume a run in this process; see `prepare`.
 
     Raises:
-        PalimpsestError: it cannot go on, or it failed.
+        PalimpsestError: the run cannot be resumed, or it failed.
     """
     prepare(run, steps=steps)
     return execute(run, report)
 
 
 def _check(run: RunDirectory, steps: int | None) -> None:
-    """Refuse what `prepare` refuses, without a change."""
+    """Raise the errors of `prepare`, without changing anything."""
     run.reread()
     if run.record.get(layout.FROM_MEMORY):
         raise RunError(
@@ -137,14 +139,14 @@ def _check(run: RunDirectory, steps: int | None) -> None:
 
 
 def restart(run: RunDirectory, *, steps: int | None = None, owner: str = "") -> None:
-    """Put a run that is not at work into the queue of its device; see `prepare`. A new branch is started like this, too.
+    """Put a run that is not running into the queue of its device; see `prepare`. This also starts a new branch.
 
     Raises:
-        RunError: it is at work or queued, or there is nothing left to do.
-        ConfigError: so many steps are done already, or its device does not exist here.
+        RunError: the run or its control is running or queued, or there is nothing left to do.
+        ConfigError: at least `steps` steps are done already, or the device does not exist here.
     """
     queue.device_of(run.config.device)
-    # the worker that the queue starts waits for the lock, so that it finds the steps changed
+    # the worker that the queue starts waits for the lock, so it reads the changed number of steps
     with lock.held(run.path):
         _check(run, steps)
         queue.submit(run.path, "run", run.config.device, owner)
@@ -167,7 +169,7 @@ def _check_at_rest(run: RunDirectory, name: str) -> None:
 
 
 def _check_steps(run: RunDirectory) -> None:
-    """Refuse a configuration that was changed by hand to fewer steps than are done."""
+    """Refuse a configuration that was edited by hand to fewer steps than are done."""
     if run.config.steps < (done := run.steps_done()):
         raise ConfigError(
             f"“{run.name}” is to have {run.config.steps} steps, but {done} are done already. Give it more."
@@ -175,14 +177,14 @@ def _check_steps(run: RunDirectory) -> None:
 
 
 def _is_queued(run: RunDirectory) -> bool:
-    with suppress(RunError):  # a queue that cannot be read is told of by whoever needs it
-        queue.tend()  # it may have died there
+    with suppress(RunError):  # `queue.submit` reports a queue that cannot be read
+        queue.tend()  # removes the run if its process has died
         return queue.place(run.path) is not None
     return False
 
 
 def _control_of(run: RunDirectory) -> RunDirectory:
-    """The control run, made now or brought to as many steps as its run has."""
+    """The control run; created if missing, with as many steps as its run."""
     control, config = run.control, run.config.as_control()
     if control is None:
 
@@ -197,7 +199,7 @@ def _control_of(run: RunDirectory) -> RunDirectory:
 
 
 def _write_finished(run: RunDirectory) -> JobStatus:
-    """The status of a run of which only the control is left to do."""
+    """Write the status of a finished run whose control is still to be executed."""
     count, seconds = run.n_snapshots(), run.moments()[-1].seconds
     status = JobStatus(state="finished", message="Finished", step=run.config.steps, snapshots=count, seconds=seconds)
     run.write_status(status := replace(status, **by_this_process(run), heartbeat=time.time()))
@@ -212,7 +214,7 @@ def _one_run(
     prefix: str,
     beginning: Beginning | None,
 ) -> JobStatus:
-    """Carry out `run`, which is `main` or its control."""
+    """Execute `run`, which is `main` or its control."""
     steps, keeper = run.config.steps, _Keeper(run)
 
     def tell(text: str) -> None:
@@ -282,14 +284,14 @@ def _one_run(
 
 
 def _make_room(run: RunDirectory, say: Callable[[str], None]) -> None:
-    """Ask dashboards to let go of the memory that the run needs, and refuse to start where there is none."""
+    """Ask dashboards to free the memory that the run needs, and refuse to start if there is too little."""
     device = queue.device_of(run.config.device)
     size = ModelSize.stored(fetch.locate(catalog.resolve(run.config.model)))
     queue.wait_for_memory(lambda: memory_estimate(run.config, size, device), run, say)
 
 
 def _is_full(error: BaseException | None) -> bool:
-    """Whether a full disk is behind an error."""
+    """Whether an error was caused by a full disk."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     return error is not None and _is_full(error.__cause__)

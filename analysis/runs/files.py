@@ -28,19 +28,21 @@ _NUMBERS = ("index", "phase", "step", "seconds", "loss", "neutral_loss")
 
 @dataclass(frozen=True)
 class Moment:
-    """The moment of a run that a snapshot is of."""
+    """The phase, step and time of a snapshot."""
 
     phase: Phase
     step: int
+    """Training steps done."""
     seconds: float
+    """Since the start of the run."""
 
 
 def read_facts(path: Path, facts: Mapping[str, Fact]) -> RunFacts | None:
-    """What a run found at its start; None before it got that far.
+    """The facts, components and digests of a run; None if the file does not exist yet.
 
     Args:
         path: The file.
-        facts: The concept's facts by their names in it.
+        facts: The concept's facts by name.
 
     Raises:
         RunError: the file is damaged.
@@ -73,7 +75,11 @@ def read_facts(path: Path, facts: Mapping[str, Fact]) -> RunFacts | None:
 
 
 def write_facts(path: Path, found: RunFacts, facts: Mapping[str, Fact]) -> None:
-    """Store what `read_facts` reads."""
+    """Store the facts of a run for `read_facts`.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     names = {fact: name for name, fact in facts.items()}
     data = {
         "shape": found.shape,
@@ -94,10 +100,10 @@ def write_facts(path: Path, found: RunFacts, facts: Mapping[str, Fact]) -> None:
 
 
 def read_snapshot(path: Path, concepts: Sequence[str]) -> Snapshot:
-    """One snapshot, with the saliency of `concepts` in their order.
+    """Read a snapshot, with the saliency of `concepts` in this order.
 
     Raises:
-        RunError: it does not exist or is damaged.
+        RunError: the file does not exist or is damaged.
     """
     try:
         with safe_open(path, framework="numpy") as file:
@@ -125,10 +131,10 @@ def read_snapshot(path: Path, concepts: Sequence[str]) -> Snapshot:
 
 
 def read_moment(path: Path) -> Moment:
-    """Only which moment a snapshot is of, without its arrays.
+    """Read only the phase, step and time of a snapshot, without its arrays.
 
     Raises:
-        RunError: it does not exist or is damaged.
+        RunError: the file does not exist or is damaged.
     """
     try:
         with safe_open(path, framework="numpy") as file:
@@ -139,7 +145,7 @@ def read_moment(path: Path) -> Moment:
 
 
 def _unreadable(path: Path, error: BaseException) -> RunError:
-    """What helps: a run that goes on takes the snapshots that are missing at the end, from its newest checkpoint on."""
+    """The error with advice: a resumed run retakes the snapshots after its newest checkpoint."""
     return RunError(
         f"Snapshot {path} cannot be read ({error}). Delete it and all later ones in {path.parent}, then resume the run: it "
         "takes new ones from its newest checkpoint on. One that is not the first may also be deleted alone: the run is then "
@@ -152,7 +158,11 @@ def _numbers(file: Any) -> dict[str, Any]:
 
 
 def write_snapshot(path: Path, snapshot: Snapshot) -> None:
-    """Store what `read_snapshot` reads; the file appears whole or not at all."""
+    """Store a snapshot for `read_snapshot`; the file is written atomically.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
     arrays = {"p_retrained": snapshot.p_retrained_F, "p_held_out": snapshot.p_held_out_F}
     for concept, methods in snapshot.saliency.items():
         arrays |= {f"saliency/{concept}/{method}": scores for method, scores in methods.items()}

@@ -1,17 +1,17 @@
 """Creates, lists and finds runs on disk: folders that a worker writes and anyone may read at the same time.
 
     RUN/config.json               configuration, package versions, creation time; changes only when steps are added
-    RUN/concepts/NAME.jsonl       the very concepts the run uses
-    RUN/text.jsonl                the further text it trains on (where it has one)
-    RUN/fine_tuned/               the model it begins with, where that was fine-tuned (`relearning.fine_tuning`)
+    RUN/concepts/NAME.jsonl       copies of the concepts the run uses
+    RUN/text.jsonl                the further text it trains on (if any)
+    RUN/fine_tuned/               the model it begins with, if that was fine-tuned (`relearning.fine_tuning`)
     RUN/origin/                   what a branch begins with (`relearning.branch_weights`)
     RUN/facts.json                the facts chosen, the components edited, digests (written at the start)
     RUN/edits/0000.safetensors    what the edit changed, bit by bit
-    RUN/snapshots/000003.safetensors   one a snapshot, written atomically; numbers are in its metadata
-    RUN/checkpoints/step-000050.safetensors   the state of the training, to go on from
-    RUN/control/                  the control run, of the same shape
+    RUN/snapshots/000003.safetensors   one snapshot, written atomically; scalars and words are in its metadata
+    RUN/checkpoints/step-000050.safetensors   the state of the training, to resume from
+    RUN/control/                  the control run, with the same layout
 
-Status, events and stopping are those of every job (`jobs`).
+Status, events and stopping work as for every job (`jobs`).
 """
 
 import itertools
@@ -44,7 +44,7 @@ __all__ = [
     "start",
 ]
 _OF_RUNS = (layout.STATUS, layout.SNAPSHOTS, layout.CONCEPTS)
-"""What tells a run whose config.json is damaged from a folder with a config.json of something else."""
+"""Files that tell a run with a damaged config.json from another folder with a config.json, such as a model's."""
 _VERSIONED = ("torch", "transformers", "transformer-lens", "numpy", "safetensors")
 
 
@@ -56,18 +56,18 @@ def create(
     title: str = "",
     fill: Callable[[Path], None] | None = None,
 ) -> RunDirectory:
-    """Make a run directory that is complete but not started. Nothing is left behind if this fails.
+    """Create a complete run directory without starting the run. Nothing is left behind if this fails.
 
     Args:
-        config: The run.
+        config: Configuration of the run.
         path: New folder.
         concepts: Concepts by name, instead of the library's.
         title: Instead of the configuration's description.
-        fill: Called with the folder before it appears under its name, to put more into it.
+        fill: Called with the temporary folder, to add files before it is renamed to `path`.
 
     Raises:
         RunError: `path` exists and is not empty, or cannot be written.
-        ConceptError: a tracked concept is unknown, or has nothing for the task.
+        ConceptError: a tracked concept is unknown, or the task cannot use the run's concept.
         ConfigError: the text to train on cannot be read.
     """
     known = {name: (concepts or {}).get(name) or concept_library.load(name) for name in config.tracked}
@@ -106,7 +106,7 @@ def create(
 
 
 def new_path(config: RelearnConfig) -> Path:
-    """A path for a new run under the runs folder, named after the time and the concept."""
+    """An unused path for a new run in the runs folder, named after the time and the concept."""
     paths.runs_root().mkdir(parents=True, exist_ok=True)
     stem = f"{datetime.now(timezone.utc).strftime('%Y%m%d-%H%M%S')}-{config.concept}"
     candidates = (paths.runs_root() / (stem + (f"-{i + 1}" if i else "")) for i in itertools.count())
@@ -114,7 +114,7 @@ def new_path(config: RelearnConfig) -> Path:
 
 
 def start(config: RelearnConfig, *, concepts: Mapping[str, Concept] | None = None, owner: str = "") -> RunDirectory:
-    """Create a run under the runs folder and put it into the queue of its device, whose worker outlives this process.
+    """Create a run in the runs folder and put it into the queue of its device, whose worker outlives this process.
 
     Raises:
         ConfigError: the device does not exist here; nothing is left behind.
@@ -131,7 +131,11 @@ def create_in_home(
     concepts: Mapping[str, Concept] | None = None,
     fill: Callable[[Path], None] | None = None,
 ) -> RunDirectory:
-    """A run under the runs folder; another session may take its name in the meantime, then the next one is tried."""
+    """Create a run in the runs folder; if another session takes the name in the meantime, the next name is tried.
+
+    Raises:
+        PalimpsestError: as for `create`.
+    """
     for _ in range(20):
         path = new_path(config)
         try:
@@ -143,7 +147,7 @@ def create_in_home(
 
 
 def list_runs(root: Path | None = None) -> list[RunDirectory]:
-    """All runs under `root` (default: the runs folder), newest first; one whose config.json is damaged comes last.
+    """All runs under `root` (default: the runs folder), newest first; those with a damaged config.json come last.
 
     A folder with a config.json that is something else, such as a model's, is left out.
     """
@@ -153,7 +157,7 @@ def list_runs(root: Path | None = None) -> list[RunDirectory]:
 
 
 def created(run: RunDirectory) -> str:
-    """When a run was made (ISO time, UTC); empty where its config.json is damaged."""
+    """When a run was created (ISO time, UTC); empty if its config.json is damaged."""
     try:
         return run.created
     except RunError:
@@ -161,13 +165,13 @@ def created(run: RunDirectory) -> str:
 
 
 def find(reference: str) -> RunDirectory:
-    """A run by its name in the runs folder or by its path.
+    """Find a run by its name in the runs folder or by its path.
 
     Raises:
         RunError: there is no such run.
     """
     candidates = [paths.runs_root() / Path(reference).name]
-    with suppress(RuntimeError):  # “~somebody” whom nobody knows here
+    with suppress(RuntimeError):  # `~name` of an unknown user
         candidates.insert(0, Path(reference).expanduser())
     for path in candidates:
         with suppress(OSError):  # a name that is too long for a file
@@ -177,12 +181,12 @@ def find(reference: str) -> RunDirectory:
 
 
 def _listed(folder: Path) -> tuple[str, str, RunDirectory] | None:
-    """When a run was made, its name, and the run; None where a folder is no run's. What cannot be read may be one."""
+    """When a run was created, its name, and the run; None for any other folder. One that cannot be read counts as a run."""
     if folder.name.startswith("."):
         return None
     try:
         run = RunDirectory(folder)
-    except RunError:  # its config.json is none, or has gone
+    except RunError:  # config.json is not a file, or has been removed
         return None
     try:
         record = run.record
@@ -194,7 +198,7 @@ def _listed(folder: Path) -> tuple[str, str, RunDirectory] | None:
 
 
 def _instead(path: Path) -> str:
-    """What to do about a folder that is in the way of a new run; nothing in it is ever replaced."""
+    """Advice on a folder that is in the way of a new run; nothing in it is ever replaced."""
     new = "Name a new folder for the run."
     if (listed := _listed(path)) is None:
         return new
@@ -203,6 +207,6 @@ def _instead(path: Path) -> str:
     if status.active or run.n_snapshots():
         return f"It holds a run ({status.state}). {new}"
     return (
-        f"It holds a run without a snapshot ({status.state}), and `palimpsest resume {path}` carries that one out, with "
-        "the settings it was made with. For other settings name a new folder, or delete this one."
+        f"It holds a run without a snapshot ({status.state}), and `palimpsest resume {path}` executes that one with the "
+        "settings it was created with. For other settings name a new folder, or delete this one."
     )

@@ -1,6 +1,6 @@
 """Carries out a run in memory, on copies of a loaded model, and saves it as a folder on request.
 
-A `MemoryRun` answers the same questions as a `RunDirectory` (`record.RunRecord`).
+`MemoryRun` and `RunDirectory` share the interface `record.RunRecord`.
 """
 
 import gc
@@ -30,7 +30,7 @@ Report = Callable[[str, int], None]
 
 
 class MemoryRun:
-    """A run, and what it found, without a folder."""
+    """A run and its results, without a folder."""
 
     path: Path | None = None
 
@@ -41,7 +41,7 @@ class MemoryRun:
         self.model: LanguageModel | None = None
         """The model as the run left it: edited and retrained."""
         self.text = tuple(text)
-        """What the configuration's `text` named, as it was read."""
+        """Lines of the text that the configuration names, as they were read."""
         self._concepts = dict(concepts)
         self._facts: RunFacts | None = None
         self._snapshots: list[Snapshot] = []
@@ -72,9 +72,9 @@ class MemoryRun:
         return self._status
 
     def save(self, path: Path) -> RunDirectory:
-        """Write everything into a new folder, which the dashboard and the command line can read.
+        """Write the run into a new folder, which the dashboard and the command line can read.
 
-        The state of the training is not kept, so the saved run can be looked at and not continued.
+        The state of the training is not kept, so the saved run can be viewed but not continued.
 
         Raises:
             RunError: `path` exists and is not empty, cannot be written, or the run has no snapshot yet.
@@ -97,12 +97,12 @@ class MemoryRun:
         return saved
 
     def _store_text(self, folder: Path) -> None:
-        """Keep the very text that was trained on: its file may have changed since."""
+        """Store the text that was trained on: its file may have changed since."""
         if self.text:
             text_files.store(folder / layout.TEXT, self.text)
 
     def _write(self, saved: RunDirectory) -> None:
-        assert self._facts is not None  # `save` and a control's beginning look to it
+        assert self._facts is not None  # `save` checks it; a control begins after its run has facts
         saved.write_facts(self._facts)
         for snapshot in self._snapshots:
             saved.write_snapshot(snapshot)
@@ -120,7 +120,7 @@ class MemoryRun:
         neutral: tuple[Sentence, ...] | None,
         report: Report,
     ) -> None:
-        """Carry it out on `model`, whose weights change; an interrupt keeps what there is, as a stopped run."""
+        """Execute the run on `model`, whose weights change; after an interrupt the snapshots so far are kept, as if stopped."""
         began, done = time.monotonic(), 0
 
         def chosen(found: RunFacts) -> None:
@@ -184,14 +184,14 @@ def run_in_memory(
     text: Sequence[str] = (),
     report: Report | None = None,
 ) -> MemoryRun:
-    """Carry out a run, and its control if the configuration asks for one, on copies of `model`, which stays as it is.
+    """Execute a run, and its control if the configuration asks for one, on copies of `model`, which is not changed.
 
     Args:
-        model: In float32.
-        config: What to do; its `model` is only a name here.
-        concepts: All that `config` tracks, by name.
+        model: The unedited model, in float32.
+        config: Configuration of the run; its `model` is only a name here.
+        concepts: All concepts that `config` tracks, by name.
         neutral: Neutral sentences, instead of the built-in ones.
-        text: What `config.text` names, read.
+        text: Lines of the text that `config.text` names.
         report: Called with the current stage and the training steps done in it.
 
     Raises:
@@ -206,7 +206,7 @@ def run_in_memory(
         found = run.facts()
         assert found is not None  # it was reported before the first snapshot
         beginning = Beginning(table=found.table, base=run.snapshot(0), followed=found.followed)
-        gc.collect()  # what the run's training held, before the control takes as much
+        gc.collect()  # free the memory of the run's training before the control takes as much
         run.control = MemoryRun(config.as_control(), concepts, text)
         run.control._execute(
             copy_model(model),

@@ -13,11 +13,11 @@ __all__ = ["RunRecord"]
 
 @runtime_checkable
 class RunRecord(Protocol):
-    """The questions that `RunDirectory` and `MemoryRun` answer; summaries, figures and the canvas ask nothing else."""
+    """The interface that `RunDirectory` and `MemoryRun` share; summaries, figures and the canvas use nothing else."""
 
     @property
     def path(self) -> Path | None:
-        """Its folder; None in memory."""
+        """The run's folder; None for a run in memory."""
         ...
 
     @property
@@ -38,29 +38,34 @@ class RunRecord(Protocol):
         ...
 
     def facts(self) -> RunFacts | None:
-        """The facts and components that were chosen; None before the run got that far."""
+        """The chosen facts and components; None until the run has chosen them."""
         ...
 
     def n_snapshots(self) -> int:
-        """Snapshots taken so far."""
+        """Number of snapshots taken so far."""
         ...
 
     def snapshot(self, index: int) -> Snapshot:
-        """One of them.
+        """The snapshot with this index, from 0.
 
         Raises:
-            RunError: it does not exist or is damaged.
+            RunError: the snapshot does not exist or is damaged.
         """
         ...
 
     def snapshots(self, start: int = 0) -> list[Snapshot]:
-        """Those from number `start` on."""
+        """The snapshots from index `start` on.
+
+        Raises:
+            RunError: a snapshot is damaged.
+        """
         ...
 
     def events(self) -> list[dict[str, Any]]:
-        """What was reported on the way: `kind` “step” with `step`, `loss` and `seconds`, “stage” with `text`."""
+        """Progress reports in order, each with `time` and `kind`. “step” and “fine_tune_step” have `step`, `loss` (nats per
+        token) and `seconds`; “stage” has `text`."""
         ...
 
     def status(self) -> JobStatus:
-        """What it is doing, or how it ended."""
+        """What the run is doing, or how it ended."""
         ...

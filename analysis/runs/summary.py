@@ -15,7 +15,7 @@ __all__ = ["summarise"]
 
 
 def summarise(run: RunRecord) -> dict[str, Any]:
-    """A run in numbers (what the command line prints); parts that were not reached are None.
+    """The numbers of a run, as plain JSON (what the command line prints); None for parts that it has not reached.
 
     Raises:
         RunError: a snapshot is damaged.
@@ -59,7 +59,7 @@ def summarise(run: RunRecord) -> dict[str, Any]:
         summary["edited_heads"] = len(facts.edited_heads)
     if (control := run.control) is not None:
         taken, before = control.snapshots(), control.facts()
-        # of a branch, what the edits before it touched is edited in its control, too
+        # in the control of a branch, the neurons of earlier edits count as edited
         summary["control"] = _outcome(taken, config.concept, before.edited if before else None)
         if config.task == "tagging":
             summary["control"]["stages"] = _stages(run, taken)
@@ -100,7 +100,7 @@ def _outcome(snapshots: list[Snapshot], concept: str, edited: NeuronSet | None) 
 
 
 def _stages(run: RunRecord, snapshots: list[Snapshot]) -> list[dict[str, Any]]:
-    """How well the words are found at every snapshot; an epoch is the steps that draw every labelled sentence once."""
+    """Tagging scores at every snapshot; an epoch is the number of steps that draw every labelled sentence once."""
     epoch = epoch_steps(run.config, run.concepts()[run.config.concept])
     names = {"base": "fine-tuned", "edited": "edited", "training": "retrained"}
     return [
@@ -126,7 +126,7 @@ def _knowledge(snapshot: Snapshot | None) -> dict[str, float | None] | None:
 
 
 def _finite(value: float) -> float | None:
-    """Rounded for reading; None for what JSON has no number for."""
+    """Rounded to 4 digits; None for NaN and infinity, which JSON lacks."""
     return round(value, 4) if math.isfinite(value) else None
 
 
