@@ -1,6 +1,6 @@
 """Compares finished removals: as a table, and on axes on which more is better.
 
-A removal that wrecked the model is kept apart: what it forgot by collapse is no forgetting, so it is never ranked.
+Removals that made the model collapse come last: a collapsed model forgets everything, so what it forgot says nothing.
 """
 
 import math
@@ -37,21 +37,21 @@ class Entry:
     """ISO 8601, UTC."""
     model: str
     concept: str
-    """Of the last step, which is the one that is evaluated."""
+    """Concept of the last step, which is the one that is evaluated."""
     concept_digest: str = ""
-    """What that concept held (`analysis.concepts.digest`)."""
+    """Digest of that concept's content (`analysis.concepts.digest`)."""
     method: str
     """Names of the methods, in order."""
     settings: str
     """The edits in words."""
     outcome: Outcome | None = None
-    """None before it has finished."""
+    """None until the removal has finished."""
     error: str | None = None
-    """Why it cannot be read, if so."""
+    """Why the removal cannot be read; None if it can."""
 
     @property
     def collapsed(self) -> bool:
-        """Whether the edit wrecked the model."""
+        """Whether the model collapsed after the edit."""
         return self.outcome is not None and self.outcome.after.collapsed
 
 
@@ -99,7 +99,7 @@ def scores(outcome: Outcome) -> dict[str, float | None]:
 
 
 def table(entries: Sequence[Entry]) -> pd.DataFrame:
-    """One row a finished removal, the most forgotten first and collapsed ones last.
+    """One row per finished removal, the most forgotten first and collapsed ones last.
 
     Columns: collapsed, method, settings, for each measure of facts and words its value before and after, perplexity ratio,
     kl_median (nats per token), edited_parameters, seconds (without the evaluation), removal, created, model, concept.

@@ -5,9 +5,9 @@ from pathlib import Path
 __all__ = ["EVALUATION", "EVALUATION_TABLE", "RECIPE", "RECORD_FILES", "record_file"]
 
 RECORD_FILES = ("removal.json", "operation.json")
-"""What was asked for, under today's name and the one that versions before 0.2 gave it."""
+"""The settings of the removal; versions before 0.2 used the second name."""
 RECIPE = "recipe.json"
-"""The edits, and all that is needed to carry them out again."""
+"""The edits, and everything needed to repeat them."""
 EVALUATION = "evaluation.json"
 """Every measure before and after."""
 EVALUATION_TABLE = "evaluation.csv"
@@ -15,5 +15,5 @@ EVALUATION_TABLE = "evaluation.csv"
 
 
 def record_file(folder: Path) -> Path | None:
-    """The file in `folder` that says what was asked for; None where it is no removal's folder."""
+    """The file in `folder` with the settings of the removal; None if the folder is not a removal's."""
     return next((folder / name for name in RECORD_FILES if (folder / name).is_file()), None)

@@ -1,14 +1,14 @@
 """Carries out a recipe on a freshly loaded model and evaluates it, as a job with a folder of its own.
 
-    REMOVAL/removal.json          what was asked for, package versions, creation time; never changes
+    REMOVAL/removal.json          settings, package versions, creation time; never changes
     REMOVAL/recipe.json           the edits
     REMOVAL/edits/0000.safetensors   what each edit changed, bit by bit
-    REMOVAL/checkpoint/00/        state of a training that was stopped
+    REMOVAL/checkpoint/00/        state of a gradient edit's training, to resume from
     REMOVAL/evaluation.json       the model before and after
     REMOVAL/evaluation.csv        the same side by side
 
-Status, events and stopping are those of every job (`jobs`); removals wait for their device in the `queue`. A stopped
-removal goes on where it was when it is carried out again.
+Status, events and stopping work as for every job (`jobs`); removals wait for their device in the `queue`. A stopped
+removal resumes where it was when it is executed again.
 """
 
 import json
@@ -51,14 +51,14 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a removal did."""
+    """The result of a removal."""
 
     before: Evaluation
     after: Evaluation
     edited_parameters: int
-    """Single weights whose bits changed; one changed by two edits counts twice."""
+    """Number of weights whose bits changed; a weight changed by two edits counts twice."""
     seconds: float
-    """Planning and writing the edits, without the evaluation."""
+    """Time for planning and writing the edits, without the evaluation."""
 
     @property
     def forgetting(self) -> str:
@@ -86,7 +86,7 @@ class Removal(Job):
     def __init__(self, path: Path):
         super().__init__(path)
         if record_file(path) is None:
-            raise RunError(f"{path} is no removal: it has no removal.json.")
+            raise RunError(f"{path} is not a removal: it has no removal.json.")
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -98,10 +98,10 @@ class Removal(Job):
         return Recipe.load(self.path / RECIPE)
 
     def outcome(self) -> Outcome | None:
-        """What it did; None before it has finished.
+        """The result; None until the removal has finished.
 
         Raises:
-            RunError: the file is damaged.
+            RunError: evaluation.json is damaged.
         """
         try:
             data = read_json(self.path / EVALUATION)
@@ -117,14 +117,14 @@ class Removal(Job):
             raise RunError(f"{self.path / 'evaluation.json'} is damaged ({error}).") from error
 
     def deltas(self) -> list[Path]:
-        """The files of what each edit changed, in order."""
+        """The delta files of the edits, in order."""
         return sorted((self.path / layout.EDITS).glob("*.safetensors"))
 
 
 def create(
     recipe: Recipe, path: Path, *, device: str = "auto", what: str | tuple[str, ...] = "quick", seed: int = 0
 ) -> Removal:
-    """Make a removal's folder, not started.
+    """Create a removal's folder without starting the removal.
 
     Raises:
         ConfigError: a part of the evaluation is unknown, or a concept has changed since the recipe was made.
@@ -162,23 +162,23 @@ def edit_and_evaluate(
     on_step: Callable[[int, float, dict[str, float]], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> tuple[Ledger, Outcome]:
-    """Measure the unedited `model`, carry the recipe out on it, and measure it again.
+    """Evaluate the unedited `model`, carry out the recipe on it, and evaluate it again.
 
-    Evaluated is the concept of the last step. The folder gets `edits/`, `checkpoint/`, `evaluation.json` and
+    The evaluation is of the concept of the last step. The folder gets `edits/`, `checkpoint/`, `evaluation.json` and
     `evaluation.csv`.
 
     Args:
         model: The unedited model; its weights change.
-        recipe: What to do.
+        recipe: The edits to carry out.
         folder: Where everything is written.
         what: Parts of the evaluation (`evaluation.parts_of`).
-        seed: Of the evaluation: options, neighbours, sampled text.
+        seed: Seed of the evaluation: options, neighbours, sampled text.
         progress: Called with a stage's name and its share done.
         on_step: Called after every step of a training, with its number, loss and terms.
-        should_stop: Asked between stages and after every step of a training.
+        should_stop: Called between stages and after every step of a training; True stops.
 
     Raises:
-        StoppedError: `should_stop` said so; the weights are as they were.
+        StoppedError: `should_stop` returned True; the weights are as they were.
         PalimpsestError: the recipe does not fit the model, or cannot be carried out; the weights are as they were.
     """
     report = progress or none
@@ -225,12 +225,12 @@ def execute(
     model: LanguageModel | None = None,
     progress: Progress | None = None,
 ) -> JobStatus:
-    """Carry a removal out as its worker: load the model, operate, keep the status.
+    """Execute a removal as its worker: load the model, edit and evaluate it, and keep the status up to date.
 
-    Where a dashboard holds the memory that the model needs, it is asked to make room first.
+    If `model` is None and a dashboard holds the memory that the model needs, it is asked to free it first.
 
     Raises:
-        PalimpsestError: it failed; the status says so too.
+        PalimpsestError: the removal failed; its status says so too.
     """
     keeper, settings = StatusKeeper(removal), removal.settings
     report = progress or none
@@ -268,10 +268,11 @@ def execute(
 
 
 def resume(removal: Removal, *, owner: str = "") -> None:
-    """Put a stopped or crashed removal into the queue again; it goes on where it was.
+    """Put a stopped or crashed removal into the queue again; it resumes where it was.
 
     Raises:
-        RunError: it is queued or at work already.
+        ConfigError: its device does not exist here.
+        RunError: the removal is queued or running already.
     """
     queue.submit(removal.path, "removal", removal.settings["device"], owner)
 
@@ -293,7 +294,7 @@ def start(
 
 
 def new_path(concept: str, method: str) -> Path:
-    """A path for a new removal, named after the time and the concept."""
+    """A path for a new removal, named after the time, the concept and the method."""
     root = paths.removals_root()
     root.mkdir(parents=True, exist_ok=True)
     now = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S-%f")
@@ -301,24 +302,24 @@ def new_path(concept: str, method: str) -> Path:
 
 
 def list_removals(root: Path | None = None) -> list[Removal]:
-    """All removals in `root` (default: the home folder), newest first."""
+    """All removals in `root` (default: `paths.removal_roots`), newest first."""
     folders = {path.parent for top in ([root] if root else paths.removal_roots()) for path in top.glob("*/*.json")}
     found = (Removal(folder) for folder in folders if record_file(folder))
     return sorted(found, key=lambda one: one.name, reverse=True)
 
 
 def _estimate(recipe: Recipe, device: str) -> MemoryEstimate:
-    """What the recipe's model will need in memory, with gradients and two moments where all of it is trained."""
+    """Memory for the recipe's model, with gradients and two moments if the whole model is trained."""
     n_parameters = memory.count_parameters(fetch.locate(catalog.resolve(recipe.model)))
     load = memory.load_estimate(n_parameters, "float32", device)
     edits = [step.edit for step in recipe.steps if isinstance(step.edit, GradientEdit)]
     if all(edit.only or edit.lora_rank or isinstance(edit, Rmu) for edit in edits):
-        return load  # a part is trained: how much it takes is checked once the part is known
+        return load  # only a part is trained: its memory is checked once the part is known
     return replace(load, needed=load.needed + 12 * n_parameters, what=f"{load.what} and training it")
 
 
 def _removed(planned: list[tuple[Change[Any], str]]) -> tuple[Fact, ...] | None:
-    """The facts that the steps on the last one's concept remove together; None is all that the model knows."""
+    """The facts removed by all steps on the last step's concept; None means all that the model knows."""
     parts = [change.removed for change, name in planned if name == planned[-1][1]]
     if any(part is None for part in parts):
         return None
@@ -326,7 +327,7 @@ def _removed(planned: list[tuple[Change[Any], str]]) -> tuple[Fact, ...] | None:
 
 
 def _injected(planned: list[tuple[Change[Any], str]]) -> tuple[Fact, ...]:
-    """The new answers that the steps on the last one's concept teach; of two to one subject, the later."""
+    """The new answers taught by all steps on the last step's concept; the later one if two have the same subject."""
     facts = {fact.subject: fact for change, name in planned if name == planned[-1][1] for fact in change.injected}
     return tuple(facts.values())
 
