@@ -1,7 +1,7 @@
 """The names of the files in a job's folder, so that what writes one and what reads it agree.
 
 What every job keeps (`jobs.job`), and what a relearning run keeps besides (`runs.library` shows the whole folder). The
-names are part of the format: runs of earlier versions are read by them.
+names are part of the format: renaming one would make runs of earlier versions unreadable.
 """
 
 from pathlib import Path
@@ -29,18 +29,18 @@ __all__ = [
 ]
 
 STATUS = "status.json"
-"""Where the job stands; replaced at once."""
+"""The job's status; replaced atomically."""
 EVENTS = "events.jsonl"
-"""What happened, a line each."""
+"""The event log, one JSON object per line."""
 STOP = "stop"
-"""Is there once somebody has asked the job to stop."""
+"""Exists once the job was asked to stop."""
 LOG = "worker.log"
-"""What the worker's process prints."""
+"""Output of the worker's process."""
 
 CONFIG = "config.json"
 """A run's configuration, package versions and time of creation; also the configuration of each stage of `ORIGIN`."""
 FROM_MEMORY = "from_memory"
-"""Key in `CONFIG` of a run that was carried out in memory: it has no state to go on from."""
+"""Key in `CONFIG` of a run that was carried out in memory: it has no state to resume from."""
 CONCEPTS = "concepts"
 """Folder of the concepts that the run uses."""
 TEXT = "text.jsonl"
@@ -50,13 +50,13 @@ FACTS = "facts.json"
 SNAPSHOTS = "snapshots"
 """Folder of snapshots."""
 CHECKPOINTS = "checkpoints"
-"""Folder of states of the training."""
+"""Folder of training states."""
 EDITS = "edits"
-"""Folder of what edits changed (`edits.ledger.edit_file`)."""
+"""Folder of the edits' delta files (`edits.ledger.edit_file`)."""
 FINE_TUNED = "fine_tuned"
-"""Folder of the model that the run begins with, where that was fine-tuned."""
+"""Folder of the model that the run begins with, if that was fine-tuned."""
 CONTROL = "control"
-"""Folder of the control run, of the same shape."""
+"""Folder of the control run, with the same layout."""
 ORIGIN = "origin"
 """Folder of what a branch begins with: `FACTS`, `BASE_SNAPSHOT` and a folder for each run before it."""
 BASE_SNAPSHOT = "base.safetensors"
@@ -66,10 +66,10 @@ WEIGHTS = "weights.safetensors"
 
 
 def concept_file(folder: Path, name: str) -> Path:
-    """A concept of the run in `folder`."""
+    """Path of a concept of the run in `folder`."""
     return folder / CONCEPTS / f"{name}.jsonl"
 
 
 def snapshot_file(folder: Path, number: int) -> Path:
-    """A snapshot of the run in `folder`."""
+    """Path of a snapshot of the run in `folder`."""
     return folder / SNAPSHOTS / f"{number:06d}.safetensors"
