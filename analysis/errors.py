@@ -31,7 +31,7 @@ class UnknownModelError(PalimpsestError):
 
 
 class FetchError(PalimpsestError):
-    """A download or a conversion did not finish; nothing was left behind."""
+    """A download or a conversion failed, or a hub data set cannot be read; nothing was left behind."""
 
 
 class ModelFileError(PalimpsestError):
@@ -51,7 +51,7 @@ class FingerprintError(PalimpsestError):
 
 
 class MemoryShortError(PalimpsestError):
-    """The estimate exceeds what is free; the message holds both numbers."""
+    """The estimate exceeds the free memory; the message holds both numbers."""
 
 
 class ConceptError(PalimpsestError):
@@ -67,12 +67,12 @@ class EditError(PalimpsestError):
 
 
 class StoppedError(EditError):
-    """A gradient edit was stopped on request; the weights are as they were."""
+    """An edit or a waiting job was stopped on request; the weights are as they were."""
 
 
 class RunError(PalimpsestError):
-    """A run directory cannot be created, read or started."""
+    """A run, a removal or the queue cannot be created, read, written or started."""
 
 
 class BusyError(RunError):
-    """Another process carries a run out or changes it; nothing was written."""
+    """Another process executes or changes the job; nothing was written."""

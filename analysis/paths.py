@@ -1,8 +1,8 @@
 """Where Palimpsest keeps things on disk, and how a file is written so that no reader ever sees half of it.
 
-`PALIMPSEST_HOME` (default `~/.palimpsest`) holds `models/` (converted models), `concepts/` (uploaded concepts)
-`runs/` (relearning runs), `removals/` (edits with their evaluation),
-`fingerprints/` (of models that came without one) and what else is cached.
+`PALIMPSEST_HOME` (default `~/.palimpsest`) holds `models/` (converted models), `concepts/` (uploaded concepts), `runs/`
+(relearning runs), `removals/` (edits with their evaluation), `fingerprints/` (of models that came without one), the queue
+with the logs of its workers, and caches.
 """
 
 import errno
@@ -27,7 +27,11 @@ __all__ = [
 
 
 def home() -> Path:
-    """The directory that holds everything Palimpsest writes; created on first use."""
+    """The directory that holds everything Palimpsest writes; created on first use.
+
+    Raises:
+        ConfigError: it cannot be created.
+    """
     root = expanded(os.environ.get("PALIMPSEST_HOME") or Path.home() / ".palimpsest").absolute()
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -72,15 +76,15 @@ def expanded(name: str | Path) -> Path:
 
 
 def occupied(path: Path) -> bool:
-    """Whether something is there already: anything but an empty folder. What cannot be looked at will not be written."""
+    """Whether a file or a non-empty folder exists at `path`; False if it cannot be read, because writing then fails."""
     try:
         return path.exists() and (not path.is_dir() or any(path.iterdir()))
-    except OSError:  # no name of a file is so long, or the folder may not be read: writing says which
+    except OSError:  # the name is too long, or the folder is not readable: the error on writing says which
         return False
 
 
 def _encodable(name: str) -> bool:
-    """Whether the file system can write the name: half of a surrogate pair cannot be."""
+    """Whether the file system can encode the name; it cannot encode lone surrogates."""
     try:
         os.fsencode(name)
     except UnicodeEncodeError:
@@ -89,9 +93,9 @@ def _encodable(name: str) -> bool:
 
 
 def real(path: Path) -> Path:
-    """The one name of a file or folder that may be reached in several ways: absolute, with symbolic links followed.
+    """The absolute path with symbolic links followed. Compare these to test whether two paths are the same.
 
-    Whoever asks whether two paths are the same compares these. Neither need exist.
+    The path need not exist.
     """
     return Path(os.path.realpath(path))
 
@@ -100,7 +104,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write `content` to a sibling temporary file, flush it to disk and rename it into place.
 
     Raises:
-        OSError: it cannot be written; of `.` and `/` too, which are folders and have no name of their own.
+        OSError: the file cannot be written, or `path` is `.` or `/`, which are folders.
     """
     if not path.name:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))

@@ -11,4 +11,4 @@ ShareDone = Callable[[float], None]
 
 
 def none(stage: str, share: float) -> None:
-    """A `Progress` that tells nobody."""
+    """A `Progress` that does nothing."""

@@ -16,11 +16,11 @@ def wilson(share: np.ndarray, n: int, z: float = Z_95) -> tuple[np.ndarray, np.n
 
     Args:
         share: Shares, 0 to 1, of any shape.
-        n: Cases that each is a share of.
+        n: Number of cases of each share.
         z: Two-sided quantile of the normal distribution: 95% by default.
 
     Returns:
-        Lower and upper ends. Rounding can put an end that should be 0 or 1 a hair beyond.
+        Lower and upper ends. Rounding can put an end slightly below 0 or above 1.
     """
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))

@@ -1,8 +1,8 @@
 """The process that serves a device's line: `python -m analysis.worker --device cpu`, started by the queue.
 
-It claims the oldest job, carries it out and replaces itself by a fresh process, so that no memory is carried over; it
-ends when nothing is queued. Torch is imported only after a job was claimed. `python -m analysis.worker JOB` carries out
-one job at once, past the queue. Exit code 0: done or nothing to do; 2: the one job failed, or the queue cannot be used.
+It claims the oldest job, executes it and replaces itself by a fresh process, so that no memory is carried over; it exits
+when nothing is queued. Torch is imported only after a job was claimed. `python -m analysis.worker JOB` executes one job at
+once, bypassing the queue. Exit code 0: done or nothing to do; 2: the one job failed, or the queue cannot be used.
 """
 
 import argparse
@@ -26,9 +26,9 @@ __all__ = ["KINDS", "main", "serve"]
 
 _LEAVE_TRIES = 30
 _LOCK_WAIT = 30.0
-"""Seconds to wait for whoever has just put a job into the queue and changes it; whoever carries it out takes longer."""
+"""Seconds to wait for a process that submits a job and still changes it; one that executes it holds the lock longer."""
 _NICENESS = 19
-"""Of a worker that computes on the processor: the dashboard, which needs little, goes first."""
+"""Niceness of a worker on the CPU, so that the dashboard stays responsive."""
 _log = logging.getLogger(__name__)
 
 
@@ -45,7 +45,7 @@ def _removal(path: Path) -> None:
 
 
 KINDS: Mapping[str, Callable[[Path], None]] = {"run": _run, "removal": _removal, "operation": _removal}
-"""How a job of each kind is carried out; versions before 0.2 entered removals as “operation”."""
+"""Kind of job -> function that executes it; versions before 0.2 entered removals as “operation”."""
 
 
 def main() -> int:
@@ -54,7 +54,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m analysis.worker", description=__doc__)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--device", help="serve the queue of this device")
-    what.add_argument("job", nargs="?", type=Path, help="folder of one job, carried out past the queue")
+    what.add_argument("job", nargs="?", type=Path, help="folder of one job to execute at once, bypassing the queue")
     asked = parser.parse_args()
     try:
         if asked.device is not None:
@@ -67,7 +67,7 @@ def main() -> int:
 
 
 def serve(device: str, kinds: Mapping[str, Callable[[Path], None]]) -> int:
-    """Carry out the first job of a device's line and begin anew as a fresh process; 0 once nothing is queued.
+    """Execute the first job of a device's queue, then restart as a fresh process; returns 0 once nothing is queued.
 
     Raises:
         RunError: the queue cannot be used.
@@ -91,7 +91,7 @@ def serve(device: str, kinds: Mapping[str, Callable[[Path], None]]) -> int:
 
 
 def claim(device: str) -> Entry | None:
-    """Take the oldest job of a line; None where somebody else comes first or nothing is queued.
+    """Claim the oldest job of a device's queue; None if nothing is queued or another process comes first.
 
     Raises:
         RunError: the queue cannot be written.
@@ -103,7 +103,7 @@ def claim(device: str) -> Entry | None:
             return None
         queue_rules.register(connection, device, me)
         for entry in line:
-            if entry.process == me:  # it has ended, but the queue could not be told
+            if entry.process == me:  # its job has ended, but the queue could not be updated
                 queue_rules.end(connection, entry)
         line = queue_store.entries(connection, device)
         if not line or line[0].foreground or not queue_rules.begin(connection, line[0], me):
@@ -112,7 +112,7 @@ def claim(device: str) -> Entry | None:
 
 
 def sign_off(device: str) -> bool:
-    """Whether this worker may end: nothing waits for it, or another one serves the line.
+    """Whether this worker may exit: no job waits for it, or another worker is registered. Unregisters it if no job waits.
 
     Raises:
         RunError: the queue cannot be written.
@@ -129,13 +129,13 @@ def sign_off(device: str) -> bool:
 
 
 def _execute(entry: Entry, kinds: Mapping[str, Callable[[Path], None]]) -> None:
-    """Do the work; whatever happens in it, the job's status says so and this process goes on."""
+    """Execute a job; an error is written to the job's status, and this process goes on."""
     job = Job(entry.path)
     try:
         _print_to(job.path / layout.LOG)
         if _begin(job):
             kinds[entry.kind](entry.path)
-    except BusyError as error:  # the status is that of whoever carries it out
+    except BusyError as error:  # the status belongs to the process that executes the job
         _log.warning("%s Its status is left alone.", error)
     except PalimpsestError as error:
         _log.error("%s", error)
@@ -146,10 +146,10 @@ def _execute(entry: Entry, kinds: Mapping[str, Callable[[Path], None]]) -> None:
 
 
 def _begin(job: Job) -> bool:
-    """Write down that this process is at work on a job; False where it was cancelled after the claim.
+    """Write to a job's status that this process executes it; False if the job was cancelled after the claim.
 
     Raises:
-        BusyError: another process carries it out.
+        BusyError: another process executes the job.
     """
     with lock.held(job.path, wait=_LOCK_WAIT):
         before = job.stored() or JobStatus(state="starting")
@@ -162,22 +162,22 @@ def _begin(job: Job) -> bool:
 
 
 def _give_up(job: Job, message: str) -> None:
-    """Write down why a job ended, where it has not done so itself."""
+    """Write to a job's status why it failed, unless the job has already written how it ended."""
     try:
         status = job.stored()
         if status is None or status.active:
             job.write_status(replace(status or JobStatus(state="failed"), state="failed", message=message))
-        else:  # a run that has finished, and whose control could not begin
+        else:  # for example a finished run whose control could not begin
             _log.error("%s: %s", job.path, message)
     except (OSError, RunError) as error:
         _log.error("the status of %s cannot be written: %s", job.path, error)
 
 
 def _leave(entry: Entry) -> None:
-    """Tell the queue that a job has ended; where it cannot be told, it notices the end of this process.
+    """Remove an ended job from the queue; if that fails, the queue notices the end of this process.
 
     Raises:
-        RunError: it could not be told.
+        RunError: the queue could not be written after several tries.
     """
     for attempt in range(_LEAVE_TRIES):
         try:
@@ -192,7 +192,7 @@ def _leave(entry: Entry) -> None:
 
 
 def _print_to(path: Path) -> None:
-    """Let all that this process and its libraries print go to a file."""
+    """Redirect the output of this process, including that of its libraries, to a file."""
     try:
         with path.open("ab") as log:
             os.dup2(log.fileno(), sys.stdout.fileno())
