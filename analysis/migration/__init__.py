@@ -1,10 +1,10 @@
 """Where a concept goes: layer mass, flow between layers, recruits and survivors, half-life, priming, a run in numbers.
 
-A neuron *carries* a concept when its score reaches that of the top 1% of the unedited model (`saliency.carriers`). Seen from the moment right
-after the edit (or from the base, in a control run): *recruits* did not carry it then and do now; *survivors* carried it
-then, still do, and gained; the edited neurons are neither.
+A neuron *carries* a concept when its score reaches that of the top 1% of the unedited model (`saliency.carriers`). The
+reference is the snapshot right after the edit (in a control run, the base). *Recruits* did not carry the concept in the
+reference and do now; *survivors* carried it then, still do, and gained; edited neurons are neither.
 
-All of it can be computed on three scales, and each hides something (`SCALES`).
+Everything can be computed on three scales, each of which hides something (`SCALES`).
 """
 
 from analysis.migration.measures import (

@@ -24,7 +24,7 @@ SCALES = {
     "larger.",
     "rank": "Probeless as a rank from 0 to 1. Layers compare fairly; how far apart two neurons are is lost.",
 }
-"""Every scale with a sentence on what it shows and hides."""
+"""Scale -> what it shows and what it hides."""
 
 
 def scaled(snapshot: Snapshot, concept: str, scale: str) -> np.ndarray:
@@ -41,7 +41,7 @@ def scaled(snapshot: Snapshot, concept: str, scale: str) -> np.ndarray:
         return snapshot.saliency[concept]["standardised"]
     if scale == "rank":
         return rank_normalise(snapshot.saliency[concept]["probeless"]).astype(np.float32)
-    raise ConfigError(f"“{scale}” is no scale. Use {', '.join(SCALES)}.")
+    raise ConfigError(f"“{scale}” is not a scale. Use {', '.join(SCALES)}.")
 
 
 def layer_mass(scores_LN: np.ndarray) -> np.ndarray:
@@ -57,6 +57,6 @@ def centre_of_mass(scores_LN: np.ndarray) -> float:
 
 
 def centre_of_carriers(scores_LN: np.ndarray, share: float = CARRIER_SHARE) -> float:
-    """Mean layer of the top share of neurons, each counting once."""
+    """Unweighted mean layer of the top `share` of neurons; 0 is the first layer."""
     top = order(scores_LN)[: carrier_count(scores_LN.size, share)]
     return float((top // scores_LN.shape[1]).mean())

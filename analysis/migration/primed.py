@@ -1,8 +1,8 @@
 """Tests priming: whether the neurons that carry a concept now were close to it before the edit.
 
-Spearman's rank correlation over neurons, with a bootstrap interval. Ranking every resample of all neurons of a model anew
-takes many seconds. With tens of thousands of neurons a resample's ranks are, up to a common factor, those of the whole, so
-neurons are ranked once and their pairs of ranks are resampled.
+Spearman's rank correlation over neurons, with a bootstrap interval. Ranking every resample takes many seconds. With tens of
+thousands of neurons the ranks in a resample are nearly proportional to those among all neurons, so neurons are ranked once
+and their pairs of ranks are resampled.
 
 Axes: `K` unedited neuron.
 """
@@ -24,7 +24,7 @@ RESAMPLES = 200
 """Enough for the two digits of a 95% interval that are shown."""
 
 _BATCH = 2**21
-"""Most numbers that are resampled at once."""
+"""Most ranks that are resampled at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class PrimedNeurons:
     before_K: np.ndarray
     """Rank in the unedited model among all neurons, 0 to 1 = the most salient."""
     now_K: np.ndarray
-    """Rank now."""
+    """Rank now, among all neurons, on the same scale."""
     priming: Priming
     """Spearman's rank correlation of the scores behind the two, with its bootstrap interval."""
 
@@ -67,8 +67,8 @@ def primed(
 ) -> PrimedNeurons:
     """Rank before the edit against rank now, over all unedited neurons.
 
-    Most neurons hardly change in a short training, so the correlation is high in any run: what the edit did to it is told
-    by the control run beside it. The interval is over neurons, not over seeds.
+    Most neurons hardly change in a short training, so the correlation is high in any run: compare it
+    with the control run to see the effect of the edit. The interval is over neurons, not over seeds.
 
     Raises:
         ConfigError: the concept was not tracked, the scale is unknown, or too few neurons are left to correlate.

@@ -22,7 +22,7 @@ NO_OTHER = 255
 
 @dataclass(frozen=True)
 class Roles:
-    """Who carries the concept at one moment."""
+    """Unedited neurons that carry the concept at one moment, by role."""
 
     recruits: NeuronSet
     survivors: NeuronSet
@@ -40,7 +40,7 @@ def roles(now_LN: np.ndarray, reference_LN: np.ndarray, edited: NeuronSet, thres
 
 
 def role_of(neuron: Neuron, found: Roles, edited: NeuronSet, edit_label: str = "pruned") -> str:
-    """What a neuron is at one moment: `edit_label`, recruit, survivor, or other."""
+    """Role of a neuron at one moment: `edit_label`, “recruit”, “survivor”, or “other”."""
     flat = neuron.layer * edited.shape[1] + neuron.index
     for label, neurons in ((edit_label, edited), ("recruit", found.recruits), ("survivor", found.survivors)):
         if flat in neurons.flat:
@@ -49,12 +49,12 @@ def role_of(neuron: Neuron, found: Roles, edited: NeuronSet, edit_label: str = "
 
 
 def strongest_other(scores_CK: np.ndarray, thresholds_C: Sequence[float]) -> np.ndarray:
-    """For every neuron the concept it carries most strongly beside its own, as uint8 [K]; `NO_OTHER` if none.
+    """Index of the other concept that each neuron carries most strongly, uint8 [K]; `NO_OTHER` if it carries none.
 
     Args:
         scores_CK: The neurons' scores for the other concepts, at one moment.
-        thresholds_C: From which score on each of them counts as carried (`carrier_threshold` in the base model); what
-            compares between concepts is the score as a multiple of it.
+        thresholds_C: Score from which each concept counts as carried (`carrier_threshold` in the base model). Concepts
+            are compared by the score as a multiple of its threshold.
     """
     if not len(scores_CK):
         return np.full(scores_CK.shape[1], NO_OTHER, np.uint8)
@@ -80,7 +80,7 @@ def carriers_table(
     scale: str,
     titles: Mapping[str, str] | None = None,
 ) -> pd.DataFrame:
-    """Who carries the concept at `now`, strongest first: recruits and survivors, and what else they carry.
+    """Neurons that carry the concept at `now`, strongest first: recruits and survivors, and what else they carry.
 
     Columns: neuron, layer, role, score_base, score_edited, score_now, also_carries (titles of the other tracked concepts
     it carries at `now`, strongest first), words_before and words_now (of followed neurons), and for every tracked concept

@@ -2,9 +2,9 @@
 
 The layers are points on a line, one apart; a concept's mass in them, made to sum to 1, is a distribution on that line.
 Between two of them the Wasserstein distance is the least mean number of layers that mass has to move. On a line an
-optimal plan is known in closed form (match the cumulative distributions), so nothing is searched for here. Where
-moving costs distance there are several optimal plans: the one below leaves in place whatever both distributions share,
-because mass that need not move should not be drawn as moving.
+optimal plan is known in closed form (match the cumulative distributions), so no search is needed. Several plans can be
+optimal: the one below leaves in place whatever both distributions share, because mass that need not move should not be
+drawn as moving.
 
 Axes: `T` snapshot, `L` layer.
 """
@@ -42,7 +42,9 @@ def distribution(mass_L: np.ndarray) -> np.ndarray:
     """
     mass_L = np.asarray(mass_L, dtype=np.float64)
     if not np.isfinite(mass_L).all() or (mass_L < 0).any() or not mass_L.sum() > 0:
-        raise ConfigError("The mass of the layers is no distribution: it must be finite, not negative, and not all 0.")
+        raise ConfigError(
+            "The mass of the layers is not a distribution: it must be finite, not negative, and not all 0."
+        )
     return mass_L / mass_L.sum()
 
 
@@ -70,8 +72,8 @@ def net_transport(
 ) -> Transport:
     """The plan for what moved beyond what moved in the control run: training moves mass without any edit, too.
 
-    The control's change of distribution is taken away from the run's. So the flux over every boundary between layers is
-    the run's less the control's, and a run that moves exactly like its control has an empty plan.
+    The control's change of distribution is subtracted from the run's. So the flux over every boundary between layers is
+    the run's minus the control's, and a run that moves exactly like its control has an empty plan.
 
     Raises:
         ConfigError: one of the four is no distribution.
@@ -81,7 +83,7 @@ def net_transport(
 
 
 def interpolated(steps_T: np.ndarray, mass_TL: np.ndarray, step: float) -> np.ndarray | None:
-    """Layer mass of a run at any step, linear between its snapshots, [L]; None beyond its last snapshot.
+    """Layer mass of a run at any step, linear between its snapshots, [L]; None before its first or after its last.
 
     Args:
         steps_T: Ascending training steps.
@@ -94,13 +96,13 @@ def interpolated(steps_T: np.ndarray, mass_TL: np.ndarray, step: float) -> np.nd
 
 
 def _plan(change_L: np.ndarray) -> Transport:
-    """Surplus layers give to layers in want, in their order: the monotone coupling."""
+    """Move mass from layers that lose to layers that gain, in order of layers: the monotone coupling."""
     given_L, taken_L = np.maximum(-change_L, 0), np.maximum(change_L, 0)
     given_ends_L, taken_ends_L = np.cumsum(given_L), np.cumsum(taken_L)
     ends_LL = np.minimum(given_ends_L[:, None], taken_ends_L[None, :])
     starts_LL = np.maximum((given_ends_L - given_L)[:, None], (taken_ends_L - taken_L)[None, :])
     moved_LL = np.maximum(ends_LL - starts_LL, 0)
-    # a layer only gives or only takes, so rounding alone could leave something here
+    # a layer either loses or gains, so a nonzero diagonal can only be rounding
     np.fill_diagonal(moved_LL, 0)
     places = np.arange(len(change_L))
     return Transport(moved_LL=moved_LL, distance=float((moved_LL * np.abs(places[:, None] - places[None, :])).sum()))
