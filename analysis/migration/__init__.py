@@ -1,4 +1,4 @@
-"""Where a concept goes: layer mass, flow between layers, recruits and survivors, half-life, priming, a run in numbers.
+"""Where a concept goes: layer mass, flow between layers, recruits and survivors, half-life, priming.
 
 A neuron *carries* a concept when its score reaches that of the top 1% of the unedited model (`saliency.carriers`). The
 reference is the snapshot right after the edit (in a control run, the base). *Recruits* did not carry the concept in the
