@@ -12,9 +12,9 @@ with shell.shown_errors():
     concept = shell.chosen_concept()
     if not concept.facts:
         st.info(
-            f"“{concept.title}” has sentences but no facts, and a circuit is found by asking for facts whose answer the "
-            "model knows. Choose another concept in the sidebar, or upload facts on the Model page (a CSV file with "
-            "subject, answer and a template will do).",
+            f"“{concept.title}” has sentences but no facts, and a circuit is found by prompting for facts that the model "
+            "knows. Choose another concept in the sidebar, or upload facts on the Model page (for example a CSV file with "
+            "subjects and answers, and a template).",
             icon=":material/info:",
         )
         shell.end_page()
@@ -32,8 +32,7 @@ with shown:
         with before:
             search.session_pills(concept, settings)
         st.info(
-            "The map of all attention heads and MLPs, coloured by what each does for the answer, appears here after the "
-            "search.",
+            "The map of all attention heads and MLPs, coloured by their effect on the answer, appears here after the search.",
             icon=":material/account_tree:",
         )
         shell.end_page()
@@ -79,8 +78,8 @@ with shown:
     probed = view.probe(concept)
     if probed is None:
         st.caption(
-            "Not measured yet. The method `fact_lookup_probe` measures it, and brackets the layers that look the facts "
-            "up on every map of this concept."
+            "Not measured yet. The method `fact_lookup_probe` measures it; the layers that look the facts up are then "
+            "bracketed on every map of this concept."
         )
     else:
         st.plotly_chart(probe_accuracy(probed[0], lookup), key="probe_accuracy")
@@ -93,9 +92,9 @@ with what:
         "Shared", ["components", "mlp_layers"], default="components", required=True, key="shared", bind="query-params"
     )
     st.caption(
-        "Jaccard index of every two circuits found in this session: shared / in either; 1 = the same, 0 = nothing in "
+        "Jaccard index (shared / in either) of every two circuits found in this session: 1 = the same, 0 = nothing in "
         "common. `components` counts heads and MLPs, `mlp_layers` whole MLPs only. The random circuits have as many "
-        "parameters as the one shown above: what agrees no better than they do says nothing."
+        "parameters as the one shown above: overlap no larger than theirs is chance."
     )
     pairs = view.overlaps(concept, settings, circuit)
     st.download_button("Overlaps as CSV", pairs.to_csv(index=False), file_name=f"{stem}-overlaps.csv", mime="text/csv")

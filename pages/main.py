@@ -1,7 +1,7 @@
 """The script that Streamlit runs for every page: navigation, sidebar, and the chosen page.
 
-It is not app.py, which configures the server. It lies in the folder of the pages, because Streamlit would otherwise find
-that folder by itself and open a page at a first visit without this frame.
+app.py only configures the server. This file is in the folder of the pages, because Streamlit would otherwise find that
+folder by itself and open a page at a first visit without this frame.
 """
 
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Surgery: choose an edit, try or execute it, measure what it did, and undo it exactly."""
+"""Surgery: choose an edit, preview or execute it, measure its effect, and undo it exactly."""
 
 import streamlit as st
 
@@ -7,9 +7,7 @@ from analysis.edits import ComponentEdit
 from ui.app import links, shell, viewer_model
 from ui.surgery import before_after, edit_form, ledger_view, quick_edit, removal_form, removal_view
 
-shell.page_header(
-    "Surgery", "Remove the concept by one of several methods, measure what that really did, and undo it exactly."
-)
+shell.page_header("Surgery", "Remove the concept by one of several methods, measure the effect, and undo it exactly.")
 with shell.shown_errors():
     concept = shell.chosen_concept()
     model = viewer_model.model()

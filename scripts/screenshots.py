@@ -125,7 +125,7 @@ def _prepare(page: Page, name: str) -> None:
         _settle(page)
     if name == "surgery-result":
         page.get_by_role("heading", name="Removals").scroll_into_view_if_needed()
-        page.get_by_text("What it says").first.wait_for()
+        page.get_by_text("Greedy continuations").first.wait_for()
         page.mouse.move(900, 600)  # over the page, not over the sidebar
         page.mouse.wheel(0, 1050)
         page.wait_for_timeout(1500)

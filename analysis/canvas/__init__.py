@@ -1,1 +1,1 @@
-"""The migration canvas: computes what is drawn of a run, packs it into bytes, and holds the scripts that draw it in a browser."""
+"""The migration canvas: computes what to draw of a run, packs it into bytes, and contains the scripts that draw it."""

@@ -1,10 +1,9 @@
-"""Joins the canvas's ES modules into the one module text that an inline Streamlit component may have, and reads its styles.
+"""Joins the canvas's ES modules into one module, as an inline Streamlit component requires, and reads the canvas's styles.
 
-In the joined text every file is a function that is called once and returns its exports, so every file keeps a scope of its
-own; what a file imports is taken out of what the other file returned. Only the kinds of import and export that this
-project uses are understood, and all else is refused. What a file exports never changes afterwards (``export let`` is
-refused), so values can be handed over instead of live bindings. Comments are left out: Streamlit sends the text again
-with every update of a component.
+In the joined text every file becomes a function that is called once and returns its exports. So every file keeps its own
+scope, and an import reads from the value that the other file's function returned. Only the kinds of import and export that
+this project uses are supported; all others are refused. Exports are constant (``export let`` is refused), so values can
+replace live bindings. Comments are removed, because Streamlit sends the text again with every update of a component.
 """
 
 import re
@@ -17,13 +16,13 @@ _IMPORT = re.compile(r'^import \{(\s*(?:\w+\s*,\s*)*\w*\s*)\} from "\./(\w+\.js)
 _DEFAULT = re.compile(r"^export default (?=(?:async )?function (\w+)\()", re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async function|function|const|class) (\w+)\b)", re.MULTILINE)
 _COMMENT = re.compile(r"^[ \t]*(?://[^\n]*|/\*.*?\*/)", re.MULTILINE | re.DOTALL)
-"""Comments that begin a line; one behind code stays."""
+"""Comments that begin a line; comments behind code are kept."""
 _LEFT_OVER = re.compile(r"^[ \t]*(?:import|export)\b|\bimport\s*[(.]", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class _Script:
-    """One file: its text with every import and export written as plain JavaScript, and what those were."""
+    """One file: its text with imports and exports replaced by plain JavaScript, and lists of both."""
 
     path: Path
     body: str
@@ -38,13 +37,13 @@ class _Script:
 
 
 def join_modules(entry: Path) -> str:
-    """One module text of `entry` and all it imports; the default export of `entry` is that of the text.
+    """Join `entry` and all that it imports into one module text with the default export of `entry`.
 
-    Imported files lie beside `entry` and come before what imports them.
+    Imported files are in the folder of `entry` and come before the files that import them.
 
     Raises:
-        ValueError: with file and line, where a file imports or exports in a way that is not understood (dynamic import,
-            default import, renaming, ``export *``, ``export let``), imports what is not there, or imports in a circle.
+        ValueError: a file has an unsupported import or export (dynamic import, default import, renaming, ``export *``,
+            ``export let``), imports something that does not exist, or imports in a circle; the message has file and line.
     """
     scripts: dict[Path, _Script] = {}
     _collect(entry, (), scripts)
@@ -54,7 +53,7 @@ def join_modules(entry: Path) -> str:
 
 
 def _collect(path: Path, importers: tuple[Path, ...], scripts: dict[Path, _Script]) -> None:
-    """Put `path` into `scripts`, behind all it imports."""
+    """Add `path` to `scripts`, after everything that it imports."""
     script = _read(path)
     if importers and script.default is not None:
         raise ValueError(f"{path.name}: only the entry may have a default export.")
@@ -76,9 +75,11 @@ def _collect(path: Path, importers: tuple[Path, ...], scripts: dict[Path, _Scrip
 
 def _read(path: Path) -> _Script:
     text = path.read_text(encoding="utf-8")
-    code = _COMMENT.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)  # of the same length, so places agree
+    code = _COMMENT.sub(
+        lambda match: re.sub(r"[^\n]", " ", match[0]), text
+    )  # of the same length, so line numbers agree
     for number, line in enumerate(code.splitlines(), 1):
-        if line.count("`") % 2:  # what looks like a comment or an import inside of it could not be told from one
+        if line.count("`") % 2:  # text inside that looks like a comment or an import would be taken for one
             raise ValueError(f"{path.name}:{number}: a text in backticks must end on the line on which it begins.")
         if re.search(r"\$\w", line):
             raise ValueError(f"{path.name}:{number}: names that begin with $ are those of the joined files.")
@@ -92,10 +93,10 @@ def _read(path: Path) -> _Script:
     if left_over:
         at = left_over.end()
         raise ValueError(
-            f"{path.name}:{_line(text, at)}: not understood: {text.splitlines()[_line(text, at) - 1].strip()}"
+            f"{path.name}:{_line(text, at)}: not supported: {text.splitlines()[_line(text, at) - 1].strip()}"
         )
     if imports and rest[: imports[-1].start()].strip():
-        raise ValueError(f"{path.name}:{_line(text, imports[-1].start())}: imports must come before all else.")
+        raise ValueError(f"{path.name}:{_line(text, imports[-1].start())}: imports must come first.")
     body = code
     for match in sorted((*imports, *default, *exports), key=re.Match.start, reverse=True):
         names = " ".join(match[1].split()).rstrip(",")
@@ -121,5 +122,5 @@ def _line(text: str, at: int) -> int:
 
 _HERE = Path(__file__).parent
 MODULE = join_modules(_HERE / "js" / "canvas.js")
-"""The canvas as one ES module; its default export draws, as Streamlit calls it."""
+"""The canvas as one ES module; its default export is the function that Streamlit calls to draw."""
 STYLES = (_HERE / "canvas.css").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Computes what the canvas's card shows of one neuron at one snapshot, as values that can be written as JSON."""
+"""Computes the contents of a neuron's card on the canvas at one snapshot, as JSON values."""
 
 from typing import Any
 
@@ -14,7 +14,15 @@ __all__ = ["neuron_card"]
 
 
 def neuron_card(run: RunDirectory, view: View, facts: RunFacts, neuron: Neuron, index: int) -> dict[str, Any]:
-    """Role, words before the edit and at `index`, and the score for every tracked concept before the edit, after it and at `index`."""
+    """The neuron's role, its words before the edit and at `index`, and its scores before the edit, after it and at `index`.
+
+    Args:
+        run: The run.
+        view: What is shown; its scale is that of the scores.
+        facts: The run's facts.
+        neuron: The neuron.
+        index: The snapshot; the last one if there are fewer.
+    """
     n_snapshots = run.n_snapshots()
     index = min(index, n_snapshots - 1)
     after_edit = run_data.beginning_index(run, n_snapshots)
@@ -55,7 +63,7 @@ def neuron_card(run: RunDirectory, view: View, facts: RunFacts, neuron: Neuron, 
 
 
 def _role(run: RunDirectory, view: View, facts: RunFacts, neuron: Neuron, index: int, after_edit: int) -> str:
-    """The neuron's role for the first concept that is shown."""
+    """The neuron's role for the first of the shown concepts."""
     name = view.concepts[0]
     if run_cache.snapshot(run.path, index).phase != "training":
         flat = neuron.layer * facts.shape[1] + neuron.index

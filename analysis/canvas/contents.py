@@ -1,4 +1,4 @@
-"""Data classes of what the canvas draws: the scene (what stays the same), a frame for each snapshot, the control's curves.
+"""Data classes of what the canvas draws: the scene (fixed for a view), a frame for each snapshot, the control's curves.
 
 Axis legend: C concept, L layer, N neuron, F followed neuron.
 """
@@ -31,7 +31,7 @@ Ribbons = Sequence[tuple[int, int, float]]
 
 @dataclass(frozen=True, kw_only=True)
 class CanvasTask:
-    """How the task that measures recovery is called on screen."""
+    """The on-screen names of the task that measures recovery."""
 
     question: str = "Does it know the answers?"
     measure: str = "P(answer)"
@@ -41,14 +41,14 @@ class CanvasTask:
 
 @dataclass(frozen=True, kw_only=True)
 class CanvasConcept:
-    """A concept and how it is called on screen."""
+    """A concept and its on-screen name."""
 
     name: str
     """Identifier of the concept."""
     title: str
     """Its name in the legend and the tooltips."""
     place: int = 0
-    """Its place among all tracked concepts, which decides its hue."""
+    """Its index among all tracked concepts, which decides its hue."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -62,7 +62,7 @@ drawCanvas({
 
 
 class CanvasPage:
-    """A page that can be shown in a notebook or saved."""
+    """An HTML page that can be shown in a notebook or saved."""
 
     def __init__(self, title: str, page: str):
         self.title = title
@@ -71,10 +71,10 @@ class CanvasPage:
 
     @checked
     def save(self, path: str | Path) -> Path:
-        """Write the page as one file, which any browser opens.
+        """Write the page to one file, which any browser opens.
 
         Raises:
-            RunError: it cannot be written.
+            RunError: the file cannot be written.
         """
         path = paths.expanded(path)
         try:
@@ -92,14 +92,14 @@ class CanvasPage:
 
 
 def canvas_page(run: RunRecord, view: View | None = None) -> CanvasPage:
-    """The canvas of a run as a page that plays it.
+    """Make the page that plays a run on the canvas.
 
     Args:
-        run: With a snapshot after the edit at least; its control is drawn behind it, as far as there is one.
-        view: What is shown; by default the run's concept, its change since the edit, in standard deviations.
+        run: The run, with at least two snapshots; its control, if any, is drawn behind it.
+        view: What is shown; default: the change of the run's concept since the edit, in standard deviations.
 
     Raises:
-        RunError: there is nothing to draw yet.
+        RunError: the run has too few snapshots, or its scores are not finite.
     """
     if isinstance(run, MemoryRun):
         with tempfile.TemporaryDirectory() as folder:
@@ -127,7 +127,7 @@ def canvas_page(run: RunRecord, view: View | None = None) -> CanvasPage:
     title = f"{run.config.describe()} · {run.config.model} · seed {run.config.seed}"
     module = MODULE.replace("export default ", "const drawCanvas = ", 1) if MODULE.count("export default ") == 1 else ""
     if not module or "</script" in module:
-        raise RunError("The canvas's scripts do not fit into a page. Report this, please.")
+        raise RunError("The canvas's scripts do not fit into a page. Please report this.")
     parts = {
         "@TITLE@": html.escape(title),
         "@STYLES@": STYLES,

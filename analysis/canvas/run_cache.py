@@ -1,4 +1,4 @@
-"""Caches what is read and computed from runs for the canvas, once for all sessions of the dashboard.
+"""Caches what the canvas reads and computes from runs, once for all sessions of the dashboard.
 
 Committed snapshots never change, so neither does anything computed from them.
 
@@ -49,7 +49,7 @@ def cached(run_path: Path, key: tuple, make: Callable[[], T], size: Callable[[T]
 
 
 def facts(run: RunDirectory) -> RunFacts | None:
-    """What the run measured at its start, read once; None before that."""
+    """The facts and components that the run chose at its start, read once; None before that."""
     try:
         written = (run.path / layout.FACTS).stat().st_mtime_ns
     except FileNotFoundError:

@@ -1,8 +1,8 @@
 """Packs messages to the canvas into bytes.
 
 A snapshot has two parts. Its frame (curves, marks, flow, words; some kilobytes) is sent once and kept by the browser. Its
-values (a byte for every neuron and concept) are large: a message carries as many as it has room for, the browser keeps
-them within a budget, and asks for those near the playhead that it lacks.
+values (a byte for every neuron and concept) are large: a message carries as many as fit, the browser keeps them within a
+budget, and requests those near the playhead that it lacks.
 
 Wire format, little endian, every section padded to 4 bytes: uint32 length of the header | header (JSON) | if
 ``start == 0``: order_LN uint16, pruned uint32 | for every snapshot from ``start`` on, for every concept: recruits uint32,

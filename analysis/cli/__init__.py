@@ -3,9 +3,9 @@
 The commands are app, models, fetch, concepts, import-concept, saliency, methods, localize, edit, edits, relearn, resume,
 branch, queue, runs and show.
 
-Progress goes to stderr, results to stdout; `--json` makes the last line of stdout one JSON object for machines. A wrong
-input ends with one line that says what to do, and exit code 2. What is slow to import (torch, pandas) is imported inside
-the commands, so that `--help` and typing errors answer at once.
+Progress goes to stderr, results to stdout; with `--json` the last line of stdout is one JSON object for machines. Wrong
+input gives one line that says what to do, and exit code 2. Slow imports (torch, pandas) are inside the commands, so that
+`--help` and typing errors answer at once.
 """
 
 import sys
@@ -22,7 +22,7 @@ from analysis.errors import PalimpsestError
 __all__ = ["app", "main"]
 
 _INTERRUPTED = 130
-"""What the framework makes of Ctrl-C."""
+"""The exit code that typer gives for Ctrl-C."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -66,7 +66,7 @@ app.command()(runs.show)
 
 
 def main() -> None:
-    """Run the command line; errors meant for users become one line and exit code 2."""
+    """Run the command line; errors meant for users print one line and exit with code 2."""
     try:
         code = app(args=sys.argv[1:] or ["--help"], standalone_mode=False)
     except PalimpsestError as error:
@@ -85,7 +85,7 @@ def _fail(message: str) -> NoReturn:
 
 
 def _with_hint(error: TyperException) -> str:
-    """What is wrong with the words of a command line, in one line, and where to look what it takes."""
+    """One line that says what is wrong with the command line, and which `--help` to read."""
     message = " ".join(error.format_message().split())
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "palimpsest"

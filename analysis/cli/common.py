@@ -1,4 +1,4 @@
-"""Shared by all commands: consoles, common options, the progress bar, JSON output."""
+"""Defines what all commands share: consoles, common options, the progress bar, JSON output."""
 
 import json
 import os
@@ -48,7 +48,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
 
 @contextmanager
 def progress_bar() -> Iterator[Report]:
-    """A bar on stderr with the current stage."""
+    """Show a bar with the current stage on stderr; yields the function that updates it."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -63,7 +63,7 @@ def progress_bar() -> Iterator[Report]:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Only our own progress bar: the libraries' bars would break it."""
+    """Turn off the progress bars of transformers, which would break ours."""
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     from transformers.utils import logging
 
@@ -77,13 +77,14 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def names(header: str, shown: Iterable[str]) -> Column:
-    """A table's column of names, which are copied into the next command: none is cut.
+    """A table column of names that is never truncated, because names are copied into the next command.
 
-    The other columns give way, unless the names would take more than half of the screen: then they go on in the next line.
+    The other columns shrink instead; names longer than half of the screen are wrapped.
     """
     longest = max(map(len, shown), default=0)
     return Column(header, no_wrap=longest <= stdout.width // 2, overflow="fold")
 
 
 def print_json(value: dict[str, Any]) -> None:
+    """Print `value` as one line of JSON on stdout."""
     sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")

@@ -15,8 +15,8 @@ __all__ = ["app", "folder"]
 _PACKAGE = Path(__file__).parents[1]
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _STREAMLIT = "import sys; sys.path = list(filter(None, sys.path)); from streamlit.web.cli import main; main(prog_name='streamlit')"
-"""Unlike `-m streamlit` without the working directory among the places to import from: `analysis` is a likely name for a
-script there. Streamlit adds the folder of app.py by itself."""
+"""Like `-m streamlit`, but without the working directory in `sys.path`, where a script may be called `analysis`. Streamlit
+adds the folder of app.py itself."""
 
 
 def app(
@@ -48,10 +48,10 @@ def app(
 
 
 def folder() -> Path:
-    """The folder with the dashboard's app.py, and with the `.streamlit/config.toml` that belongs to it.
+    """The folder of the dashboard's app.py and its `.streamlit/config.toml`.
 
-    Streamlit reads that configuration from beside app.py, whatever the working directory, and prefers it to the
-    configurations of the user and of the working directory.
+    Streamlit reads the configuration beside app.py, whatever the working directory, and prefers it to those of the user
+    and of the working directory.
 
     Raises:
         ConfigError: `analysis` was copied somewhere without its dashboard.

@@ -1,4 +1,4 @@
-"""The commands that remove a concept and measure what that did, and that list the ways to do it."""
+"""Commands that edit: remove a concept and measure the effect, list the methods."""
 
 import dataclasses
 import json
@@ -28,23 +28,29 @@ __all__ = ["edit", "edits"]
 
 
 def edit(
-    settings: Annotated[list[str] | None, typer.Argument(metavar="[--SETTING VALUE]…", help="Of the method.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Argument(metavar="[--SETTING VALUE]…", help="Settings of the method.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Catalog name, hub id, folder or .gguf file.")] = None,
     concept: ConceptName = "capitals",
     label: Label = None,
     method: Annotated[str | None, typer.Option(help="A method of `palimpsest edits` (default: prune).")] = None,
-    recipe: Annotated[Path | None, typer.Option(help="Carry out this recipe instead of one method.")] = None,
-    maintain: Annotated[list[str] | None, typer.Option(help="Concepts whose facts are kept (repeatable).")] = None,
-    known_threshold: Annotated[float, typer.Option(help="Facts below this mean P(answer) are left alone.")] = 0.3,
-    evaluate: Annotated[str, typer.Option(help="quick, all, or parts of the evaluation, with commas.")] = "quick",
+    recipe: Annotated[Path | None, typer.Option(help="Apply this recipe instead of one method.")] = None,
+    maintain: Annotated[
+        list[str] | None, typer.Option(help="Concepts whose facts the edit must keep (repeatable).")
+    ] = None,
+    known_threshold: Annotated[float, typer.Option(help="Facts below this mean P(answer) are ignored.")] = 0.3,
+    evaluate: Annotated[
+        str, typer.Option(help="quick, all, or parts of the evaluation, separated by commas.")
+    ] = "quick",
     export: Annotated[bool, typer.Option(help="Also save the edited model in OUT/model.")] = False,
     out: Annotated[Path | None, typer.Option(help="New folder for recipe, edits and evaluation.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the edit, where it draws at random, and of the evaluation.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the edit, if it is random, and of the evaluation.")] = 0,
     device: Device = "auto",
     now: Now = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove a concept from a model's weights and measure what that did.
+    """Remove a concept from a model's weights and measure the effect.
 
     The method's own settings are options, too: `--method prune --top-fraction 0.02`. `palimpsest edits` lists them.
     """
@@ -56,7 +62,7 @@ def edit(
 
     chosen_settings = _settings(settings or [])
     if recipe is not None and (chosen_settings or method is not None):
-        raise ConfigError("A recipe says which edits are made. Leave --method and its settings out.")
+        raise ConfigError("A recipe already contains its edits. Leave out --method and its settings.")
     stored = Recipe.load(recipe) if recipe is not None else None
     made = None
     if stored is None:
@@ -85,7 +91,7 @@ def edit(
             report("Exporting", 1.0)
             weights.export(loaded, removal.path / "model")
     outcome = removal.outcome()
-    assert outcome is not None  # it has finished
+    assert outcome is not None  # the removal has finished
     if as_json:
         return print_json(outcome.summary() | {"out": str(removal.path)})
     table = Table("", "before", "after", title=escape(stored.describe()))
@@ -101,7 +107,7 @@ def edit(
 
 
 def edits(as_json: AsJson = False) -> None:
-    """List the ways to remove a concept, with their settings."""
+    """List the methods that remove a concept, with their settings."""
     from analysis.edits import METHODS
 
     if as_json:
@@ -133,7 +139,7 @@ def edits(as_json: AsJson = False) -> None:
         words = "" if method.needs_facts else "; also for concepts without facts"
         stdout.print(f"[bold]{name}[/]: {escape(method.summary)} [dim]({escape(method.source)}{words})[/]")
         for one in method.settings:
-            default = "needed" if one.required else f"default {_plain(one.default)}"
+            default = "required" if one.required else f"default {_plain(one.default)}"
             stdout.print(
                 f"  --{one.name.replace('_', '-')}  [dim]{escape(one.type_name)}, {escape(default)}[/]  {escape(one.help)}",
                 soft_wrap=True,
@@ -145,13 +151,13 @@ def edits(as_json: AsJson = False) -> None:
 
 
 def _settings(arguments: list[str]) -> dict[str, str]:
-    """`--name value` and `--name=value` pairs, and `--name` or `--no-name` for switches."""
+    """Parse `--name value` and `--name=value` pairs, and `--name` or `--no-name` for switches."""
     found: dict[str, str] = {}
     words = list(arguments)
     while words:
         word = words.pop(0)
         if not word.startswith("--") or len(word) < 3:
-            raise ConfigError(f"“{word}” is no option. Settings of a method are given as --name value.")
+            raise ConfigError(f"“{word}” is not an option. Settings of a method are given as --name value.")
         name, _, value = word[2:].partition("=")
         if not value and words and not words[0].startswith("--"):
             value = words.pop(0)

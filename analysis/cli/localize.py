@@ -1,4 +1,4 @@
-"""The command that finds the components of a model that a concept's facts depend on."""
+"""Command that finds the components of a model that a concept's facts depend on."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,16 +25,16 @@ __all__ = ["localize"]
 def localize(
     model: ModelName = catalog.DEFAULT_MODEL,
     concept: ConceptName = "capitals",
-    method: Annotated[str, typer.Option(help="Name of a localization; a wrong one lists them.")] = "fact_lookup_probe",
+    method: Annotated[str, typer.Option(help="Name of a method; a wrong name lists them all.")] = "fact_lookup_probe",
     metric: Annotated[str | None, typer.Option(help="log_p or logit_difference; default: the method's own.")] = None,
     corruption: Annotated[str | None, typer.Option(help="swap, noise or random; default: the method's own.")] = None,
     kinds: Annotated[str | None, typer.Option(help="head, mlp, neuron, separated by commas.")] = None,
-    top: Annotated[int | None, typer.Option(help="How many components; of fact_lookup_paths: heads.")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Smallest |effect| that is chosen.")] = None,
+    top: Annotated[int | None, typer.Option(help="Number of components; for fact_lookup_paths, of heads.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Smallest |effect| of a chosen component.")] = None,
     match: Annotated[Path | None, typer.Option(help="Circuit file: choose as many parameters as it has.")] = None,
-    max_prompts: Annotated[int | None, typer.Option(help="Prompts used; default: 48, of probes 512.")] = None,
-    known: Annotated[float | None, typer.Option(help="P(answer) from which a fact counts as known.")] = None,
-    seed: Annotated[int, typer.Option(help="Draws prompts, corruptions, folds, random components.")] = 0,
+    max_prompts: Annotated[int | None, typer.Option(help="Number of prompts (default: 48, for probes 512).")] = None,
+    known: Annotated[float | None, typer.Option(help="Facts of at least this P(answer) count as known.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of prompts, corruptions, folds, random components.")] = 0,
     out: Annotated[Path | None, typer.Option(help="JSON file for the circuit.")] = None,
     device: Device = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
@@ -48,7 +48,7 @@ def localize(
     from analysis.scoring import factual_recall
 
     if method not in finding.METHODS:
-        raise ConfigError(f"“{method}” is no localization. Use {', '.join(finding.METHODS)}.")
+        raise ConfigError(f"“{method}” is not a localization method. Use {', '.join(finding.METHODS)}.")
     chosen = library.load(concept)
     if out is not None and not out.absolute().parent.is_dir():
         raise ConfigError(f"The folder {out.absolute().parent} does not exist. Make it, or name another --out.")
@@ -60,7 +60,7 @@ def localize(
         loaded = models.load(model, device=device, dtype=dtype, progress=report)
         facts = None
         if method not in finding.CONTROLS and chosen.facts:
-            report("Asking the facts", 0.0)
+            report("Finding the facts the model knows", 0.0)
             facts, _ = factual_recall.known_facts(loaded, chosen, threshold=threshold_known)
             if not facts:
                 raise ConfigError(
@@ -122,7 +122,7 @@ def localize(
 
 
 def _circuit(path: Path | None) -> Any:
-    """The circuit in a file that `--out` wrote."""
+    """Read a circuit from a file that `--out` wrote; None if there is no path."""
     from analysis.components.circuit import Circuit
 
     if path is None:

@@ -1,4 +1,4 @@
-"""The command about the queue: what is at work and what waits, on each device."""
+"""Command about the queue: lists, cancels and rebuilds it."""
 
 import time
 from pathlib import Path
@@ -16,14 +16,14 @@ __all__ = ["queue"]
 
 def queue(
     cancel: Annotated[
-        str | None, typer.Option(help="Take this job out of the queue, or ask it to stop where it is at work.")
+        str | None, typer.Option(help="Take this job out of the queue, or stop it if it is running.")
     ] = None,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Make a damaged queue anew from the jobs' folders.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List what is at work and what waits, on each device; also starts what is waiting for nobody."""
+    """List the running and waiting jobs of each device; also restart workers that have died."""
     from analysis.jobs import queue as line
 
     if cancel is not None and rebuild:

@@ -1,4 +1,4 @@
-"""The command that removes a concept, retrains, and records how it comes back."""
+"""Command that removes a concept, retrains, and records how it comes back."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +31,7 @@ __all__ = ["relearn"]
 
 _STEPS = 24
 _FINE_TUNE_EPOCHS, _EPOCHS = 5, 8
-"""Of the paper (Lo, Cohen & Barez 2024)."""
+"""The numbers of Lo, Cohen & Barez 2024 (arXiv 2401.01814)."""
 
 
 def relearn(
@@ -43,7 +43,7 @@ def relearn(
     prune_top: PruneTop = None,
     prune: Prune = None,
     reverse_top: ReverseTop = None,
-    train_only: Annotated[str, typer.Option(help="Train these components alone: “L5.MLP, L7.H3”.")] = "",
+    train_only: Annotated[str, typer.Option(help="Train only these components: “L5.MLP, L7.H3”.")] = "",
     fill: Fill = "zero",
     hold: Hold = True,
     method: Method = "probeless",
@@ -115,7 +115,7 @@ def relearn(
 def _in_epochs(
     config: "RelearnConfig", concept: "Concept", fine_tune_epochs: int, epochs: int | None
 ) -> "RelearnConfig":
-    """Fine-tuning, and with `epochs` the training too, as so many epochs; then a snapshot after each unless one is set."""
+    """Set fine-tuning, and training if `epochs` is given, to this many epochs; snapshots then default to one an epoch."""
     from analysis.relearning import epoch_steps
 
     epoch = epoch_steps(config, concept)

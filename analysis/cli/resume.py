@@ -1,4 +1,4 @@
-"""Commands that take up a run: go on where it was, give it more steps, branch from one of its checkpoints."""
+"""Commands that continue a run: resume it, give it more steps, branch from one of its checkpoints."""
 
 from pathlib import Path
 from typing import Annotated
@@ -27,11 +27,11 @@ RunName = Annotated[str, typer.Argument(help="Name of a run, or its path.")]
 
 def resume(
     run: RunName,
-    steps: Annotated[int | None, typer.Option(help="Steps in all; a finished run needs more than it has.")] = None,
+    steps: Annotated[int | None, typer.Option(help="New total number of steps; needed for a finished run.")] = None,
     now: Now = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take up a run that was stopped, failed or crashed where it was, or give a finished one more steps."""
+    """Resume a run that was stopped, failed or crashed, or give a finished run more steps."""
     from analysis import runs
     from analysis.runs import execution
 
@@ -42,7 +42,7 @@ def resume(
 
 def branch(
     run: RunName,
-    step: Annotated[int | None, typer.Option(help="The checkpoint after so many steps (default: the last).")] = None,
+    step: Annotated[int | None, typer.Option(help="Step of the checkpoint (default: the last).")] = None,
     prune_top: PruneTop = None,
     prune: Prune = None,
     reverse_top: ReverseTop = None,
@@ -56,7 +56,7 @@ def branch(
     now: Now = False,
     as_json: AsJson = False,
 ) -> None:
-    """Begin a new run with the weights of a checkpoint and another edit on top; without an edit it only trains on."""
+    """Start a new run from the weights of a checkpoint, with a further edit; without one, training just continues."""
     from analysis import runs
     from analysis.runs import branching
 

@@ -1,4 +1,4 @@
-"""Shared by the commands that carry out a run: options of the edit and of settings, the queue, the printed result."""
+"""Defines what the commands that execute a run share: options of the edit and settings, the queue, the printed result."""
 
 import dataclasses
 import json
@@ -34,7 +34,7 @@ Prune = Annotated[str | None, typer.Option(help="Prune these components: “L5.N
 ReverseTop = Annotated[float | None, typer.Option(help="Reverse this share of all neurons.")]
 Fill = Annotated[str, typer.Option(help="What pruned activations become: zero or mean.")]
 Hold = Annotated[bool, typer.Option(help="Hold pruned weights at zero through training.")]
-Method = Annotated[str, typer.Option(help="Saliency that ranks (see `methods`).")]
+Method = Annotated[str, typer.Option(help="Saliency method that ranks the neurons (see `methods`).")]
 Pick = Annotated[str, typer.Option(help="none, random or layer_matched (random controls).")]
 Settings = Annotated[
     list[str] | None,
@@ -47,7 +47,7 @@ _WRITTEN = {
     "switch": "{name}=true or {name}=false",
     "list": """'{name}=["a", "b"]'""",
 }
-"""How a setting of each kind is given on the command line; what is text is taken as it stands."""
+"""How to write a setting of each kind on the command line; texts are taken literally."""
 
 
 def component_edit(
@@ -61,10 +61,10 @@ def component_edit(
     pick: str,
     seed: int,
 ) -> "ComponentEdit":
-    """The edit that the options describe; the top 1% is pruned where they name nothing.
+    """The edit that the options describe; default: prune the top 1%.
 
     Raises:
-        ConfigError: several of them name components, or a value is out of range.
+        ConfigError: more than one option chooses components, or a value is out of range.
     """
     from analysis.edits import ComponentEdit, Selection
     from analysis.saliency.carriers import CARRIER_SHARE
@@ -88,10 +88,10 @@ def component_edit(
 
 
 def read_settings(given: Sequence[str] | None) -> dict[str, Any]:
-    """`NAME=VALUE` options as settings of a run: numbers, true, false, null and lists as in JSON, texts with or without quotes.
+    """Parse `NAME=VALUE` options to settings of a run: JSON numbers, true, false, null and lists; quotes around texts are optional.
 
     Raises:
-        ConfigError: there is no such setting, or its value is missing or of another type; says how it is written.
+        ConfigError: a setting is unknown, or its value is missing or of another type; the message says how to write it.
     """
     from analysis.relearning import RelearnConfig
     from analysis.relearning.config import check_kind, kind_of
@@ -101,7 +101,7 @@ def read_settings(given: Sequence[str] | None) -> dict[str, Any]:
     for one in given or ():
         name, equals, text = one.partition("=")
         if not equals or name not in known:
-            raise ConfigError(f"“{one}” is no setting. Write NAME=VALUE, with one of: {', '.join(sorted(known))}.")
+            raise ConfigError(f"“{one}” is not a setting. Write NAME=VALUE, with one of: {', '.join(sorted(known))}.")
         kind, value = kind_of(name), _from_json(text)
         if kind == "text":
             found[name] = value if isinstance(value, str) else text
@@ -115,7 +115,7 @@ def read_settings(given: Sequence[str] | None) -> dict[str, Any]:
 
 
 def _from_json(text: str) -> Any:
-    """The value that `text` is in JSON, or else the text itself."""
+    """`text` parsed as JSON, or the text itself if it is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -123,7 +123,7 @@ def _from_json(text: str) -> Any:
 
 
 def execute(run: "RunDirectory", *, now: bool, as_json: bool) -> None:
-    """Wait for the run's turn on its device, carry it out in this process, and print what it found."""
+    """Wait for the run's turn on its device, execute it in this process, and print its summary."""
     from analysis.jobs import queue
     from analysis.runs import execution
     from analysis.runs.summary import summarise

@@ -1,4 +1,4 @@
-"""Commands about stored runs: list them, show what one found."""
+"""Commands about stored runs: list them, show the results of one."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +20,7 @@ def list_runs(
     from analysis import runs
 
     if root is not None and not root.is_dir():
-        raise ConfigError(f"{root} is no folder.")
+        raise ConfigError(f"{root} is not a folder. Name the folder that holds the runs.")
     rows = []
     for run in runs.list_runs(root):
         try:
@@ -56,7 +56,7 @@ def show(
     run: Annotated[str, typer.Argument(help="Name of a run, or its path.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show what a run found."""
+    """Show the results of a run."""
     from analysis import runs
     from analysis.runs.summary import summarise
 
@@ -67,6 +67,7 @@ def show(
 
 
 def print_summary(summary: dict[str, Any]) -> None:
+    """Print the numbers of a run (`runs.summary.summarise`)."""
     known, tagging = summary["known_facts"], summary["tagging"]
     stdout.print(
         f"[bold]{summary['concept']}[/] in {escape(summary['model'])}: {summary['edit'] or 'no edit'}", soft_wrap=True
@@ -106,7 +107,7 @@ def print_summary(summary: dict[str, Any]) -> None:
 
 
 def _print_stages(tagging: dict[str, Any], control: list[dict[str, Any]]) -> None:
-    """How well the concept's words are found, from stage to stage."""
+    """Print the tagging scores of every stage."""
     sizes = tagging["sizes"]
     stdout.print(
         f"finding the words after {tagging['fine_tune_steps']} steps of fine-tuning; scored on "

@@ -1,4 +1,4 @@
-"""The command that ranks the neurons of a model for a concept."""
+"""Commands about saliency: rank the neurons of a model for a concept, list the methods."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ from analysis.models import catalog
 __all__ = ["methods", "saliency"]
 
 _FIGURES = ("score", "signed", "standard_error", "q", "ablation_effect")
-"""Columns of the table that are shown, where the method has them."""
+"""Columns of the table that are printed, if the method has them."""
 
 
 def saliency(
@@ -34,11 +34,13 @@ def saliency(
     label: Label = None,
     method: Annotated[str, typer.Option(help="A method of `palimpsest methods`.")] = "probeless",
     site: Annotated[str, typer.Option(help="mlp.hook_post, hook_resid_post or attn.hook_z.")] = MLP.name,
-    ablate: Annotated[int, typer.Option(help="Measure the top N exactly: what setting each to zero costs.")] = 0,
+    ablate: Annotated[
+        int, typer.Option(help="Also measure the exact effect of setting each of the top N to zero.")
+    ] = 0,
     out: Annotated[Path | None, typer.Option(help="Parquet file: layer, neuron, score, rank.")] = None,
     device: Device = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    top: Annotated[int, typer.Option(help="How many neurons to print.")] = 10,
+    top: Annotated[int, typer.Option(help="Number of neurons to print.")] = 10,
     as_json: AsJson = False,
 ) -> None:
     """Rank the neurons of a model (or residual dimensions, or heads) by how strongly they carry a concept."""
@@ -64,7 +66,7 @@ def saliency(
     if effects is not None:
         table["ablation_effect"] = effects
     if out is not None:
-        table.attrs = {}  # parquet metadata is written below, as text every reader can see
+        table.attrs = {}  # written below instead, as plain text in the parquet metadata
         paths.write_atomically(
             out, _parquet(table, {"unit": result.unit, "concept": result.concept} | result.provenance)
         )
@@ -98,7 +100,7 @@ def saliency(
     stdout.print(shown)
     if result.standard_error_LN is not None:
         passed = int((result.q_values() < 0.05).sum())
-        stdout.print(f"{passed:,} {place.plural} pass at a false-discovery rate of 5%.")
+        stdout.print(f"{passed:,} {place.plural} are significant at a false-discovery rate of 5%.")
     if out is not None:
         stdout.print(f"{len(table):,} {place.plural} written to {out}", soft_wrap=True)
 

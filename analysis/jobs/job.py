@@ -67,7 +67,7 @@ class Job:
     """A job's folder. Only the process that executes the job writes to it, except for `request_stop`."""
 
     kept = "What was written up to here is kept"
-    """What messages about a crash say is left."""
+    """What messages about a crash say about the files so far."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -122,7 +122,7 @@ class Job:
         return status
 
     def _queued(self, status: JobStatus) -> JobStatus:
-        """The status of a job whose stored status is “queued”, completed by what the queue knows."""
+        """The status of a job whose stored status is “queued”, with its place in the queue."""
         if self.stop_requested():  # the next change of the queue removes it
             return replace(status, state="stopped", message=CANCELLED)
         try:
@@ -173,10 +173,10 @@ class StatusKeeper:
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def execute(self, work: Callable[[], str]) -> JobStatus:
-        """Call `work`, which returns the last message or raises, and write how it ended.
+        """Call `work`, which returns the last message or raises, and write the final status.
 
         Raises:
-            PalimpsestError: the work failed; the status says so too.
+            PalimpsestError: the work failed; the status says so, too.
         """
         self.update()
         self._thread.start()

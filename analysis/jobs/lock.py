@@ -43,8 +43,8 @@ def held(folder: Path, *, wait: float = 0.0) -> Iterator[None]:
         while not _taken(file):
             if time.monotonic() >= until:
                 raise BusyError(
-                    f"“{folder.name}” is being carried out or changed by another process. Stop it first, or wait until "
-                    "that has ended."
+                    f"“{folder.name}” is being executed or changed by another process. Stop it first, or wait until that "
+                    "process has ended."
                 )
             time.sleep(_CHECK_SECONDS)
         yield  # closing the file releases the lock

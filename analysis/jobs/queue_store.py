@@ -84,6 +84,7 @@ class Entry:
 
 
 def database() -> Path:
+    """Path of the database."""
     return paths.home() / "queue.sqlite3"
 
 
@@ -101,7 +102,7 @@ def reading() -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def writing(wait: float = BUSY) -> Iterator[sqlite3.Connection]:
-    """Open the one write transaction of this moment; it is rolled back if the block raises.
+    """Open a write transaction, of which there is only one at a time; it is rolled back if the block raises.
 
     Args:
         wait: Seconds to wait for other processes to finish writing.

@@ -1,5 +1,5 @@
-"""The front door: what a notebook or a script works with, as functions that return objects to be asked.
+"""Functions for notebooks and scripts, which return result objects with tables and figures.
 
-`import analysis` offers these names lazily. Everything here is a thin layer over the other rooms: it resolves names, shows
-progress, works on copies of the model, and wraps results so that they give tables and figures. It computes nothing itself.
+`import analysis` offers these names lazily. They are a thin layer over the other packages: they resolve names, show
+progress, work on copies of the model, and wrap results. Nothing is computed here.
 """

@@ -1,4 +1,4 @@
-"""The components that a concept's facts depend on, found by one method, with their table and their map."""
+"""Finds the components that a concept's facts depend on, by one method; gives them as a table and a map."""
 
 import inspect
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ __all__ = ["FoundCircuit", "find_circuit"]
 
 @dataclass(frozen=True, repr=False)
 class FoundCircuit:
-    """A circuit, and the effects it was chosen by."""
+    """A circuit, and the effects by which its components were chosen."""
 
     result: Localization
-    """What the method measured, as the other rooms use it."""
+    """The full result of `localization.localize`."""
 
     @property
     def circuit(self) -> Circuit:
-        """The chosen components: what `prune(components=...)` and `relearn(train_only=...)` take."""
+        """The chosen components, as `prune(components=...)` and `relearn(train_only=...)` take them."""
         return self.result.circuit
 
     def table(self) -> pd.DataFrame:
@@ -36,7 +36,7 @@ class FoundCircuit:
         return self.circuit.table()
 
     def figure(self) -> go.Figure:
-        """Layers as rows, heads and MLP as columns; what was chosen is outlined."""
+        """Map with layers as rows, heads and MLP as columns; chosen components are outlined."""
         return circuit_map(self.circuit, self.result.effects)
 
     def __repr__(self) -> str:
@@ -60,17 +60,17 @@ def find_circuit(
     """Find the components that a concept's facts depend on.
 
     Args:
-        model: Is only read.
-        concept: A concept with facts, or what `load_concept` takes.
+        model: The model; not changed.
+        concept: A concept with facts, or its name or path (`load_concept`).
         method: A key of `localization.METHODS`, such as activation_patching, causal_tracing or direct_effects.
-        top: How many components are chosen.
-        seed: Draws prompts and corruptions.
+        top: Number of components to choose.
+        seed: Seed of the prompts and corruptions.
         progress: Whether to draw a bar.
         settings: Further arguments of `localization.localize`.
 
     Raises:
         ConfigError: the method or a setting is unknown.
-        ConceptError: the facts that the model knows do not suffice.
+        ConceptError: the model knows too few of the facts.
     """
     concept = as_concept(concept)
     if unknown := settings.keys() - inspect.signature(localize).parameters.keys():

@@ -1,4 +1,4 @@
-"""Describe an edit in one line: prune or reverse components, or any method by name with its settings."""
+"""Describes edits in one line: prune or reverse components, or any method by name with its settings."""
 
 from typing import Annotated, Any, Literal
 
@@ -31,7 +31,7 @@ def prune(
     control: Literal["none", "random", "layer_matched"] = "none",
     seed: Seed = 0,
 ) -> ComponentEdit:
-    """The edit that stops components from acting; nothing is changed until it is given to `relearn` or `remove`.
+    """Describe the edit that prunes components; pass it to `relearn` or `remove` to apply it to a copy of a model.
 
     Give exactly one of `top`, `share` and `components`.
 
@@ -40,13 +40,13 @@ def prune(
         share: The most salient share of all neurons (0.01 = 1%).
         by: Saliency method that ranks the neurons.
         components: Names such as "L5.N123, L7.H3, L9.MLP", a set of neurons (`SaliencyScores.top`), or a circuit.
-        fill: What an activation is replaced by: zero, or its mean over text (mean ablation).
+        fill: The value that replaces an activation: zero, or its mean over text (mean ablation).
         hold: Keep pruned weights at zero through later training.
-        control: Prune as many random components instead, from the whole model or from the same layers.
-        seed: Of the random components.
+        control: Prune the same number of random components instead, from the whole model or from the same layers.
+        seed: Seed of the random components.
 
     Raises:
-        ConfigError: none or several of the three are given, or a value is out of range.
+        ConfigError: not exactly one of the three is given, or a value is out of range.
     """
     return ComponentEdit(
         kind="prune", fill=fill, hold=hold, selection=_selection(top, share, by, components, control, seed)
@@ -63,16 +63,16 @@ def reverse(
     control: Literal["none", "random", "layer_matched"] = "none",
     seed: Seed = 0,
 ) -> ComponentEdit:
-    """The edit that negates what components write to the residual stream; arguments as for `prune`."""
+    """Describe the edit that negates what components write to the residual stream; arguments as for `prune`."""
     return ComponentEdit(kind="reverse", selection=_selection(top, share, by, components, control, seed))
 
 
 @checked
 def edit(method: str, **settings: Any) -> Edit:
-    """Any edit by its method's name: `edit("npo", learning_rate=1e-5)`; `palimpsest edits` lists methods and settings.
+    """Describe an edit by method: `edit("npo", learning_rate=1e-5)`; `palimpsest edits` lists methods and settings.
 
     Raises:
-        ConfigError: the method or a setting is unknown, or a value does not fit.
+        ConfigError: the method or a setting is unknown, or a value is invalid.
     """
     return from_settings(method, settings)
 

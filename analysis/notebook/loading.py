@@ -1,4 +1,4 @@
-"""Load a model or a concept by name, with a progress bar."""
+"""Loads a model or a concept by name, with a progress bar."""
 
 from pathlib import Path
 from typing import Annotated
@@ -20,7 +20,7 @@ GivenConcept = Annotated[Concept | str | Path, Expected("a concept from load_con
 def load_model(
     reference: str | Path = DEFAULT_MODEL, *, device: str = "auto", dtype: str = "float32", progress: bool = True
 ) -> LanguageModel:
-    """Load a language model; it is fetched first if it is a catalog model that is not here yet.
+    """Load a language model; a catalog model is downloaded first if necessary.
 
     Args:
         reference: Catalog name, hub id (`org/name`), folder written by `save_pretrained`, or `.gguf` file.
@@ -29,7 +29,7 @@ def load_model(
         progress: Whether to draw a bar.
 
     Raises:
-        PalimpsestError: one subclass for each way this can fail; the message says what to do.
+        PalimpsestError: the model cannot be found, downloaded or loaded; each cause has its own subclass.
     """
     with shown_progress(f"Loading {reference}", shown=progress) as tell:
         return models.load(str(reference), device=device, dtype=dtype, progress=tell)
@@ -37,14 +37,14 @@ def load_model(
 
 @checked
 def load_concept(reference: str | Path, *, label: str | None = None) -> Concept:
-    """A concept by name (built in, or kept from an upload), or from the path of a file.
+    """Load a concept by name (built in or uploaded), or from a file.
 
     Args:
-        reference: `capitals`, or a path that ends in .jsonl, .csv, .conll, .txt or .json.
+        reference: A name such as `capitals`, or a path that ends in .jsonl, .csv, .conll, .txt or .json.
         label: The entity type of a CoNLL file (`PER`), or the relation of a CounterFact file (`P103`).
 
     Raises:
-        ConceptError: there is no such concept (names the closest), or its file is wrong.
+        ConceptError: there is no such concept (the message names the closest), or its file is malformed.
     """
     return concepts.load(str(reference), label=label)
 

@@ -1,4 +1,4 @@
-"""Progress bars for notebooks and terminals: tqdm's, which suits itself to either."""
+"""Shows progress bars in notebooks and terminals, with tqdm."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,14 +10,14 @@ __all__ = ["shown_progress"]
 
 @contextmanager
 def shown_progress(what: str, *, total: float = 1.0, shown: bool = True) -> Iterator[Progress]:
-    """A bar that is told `(stage, done)`, with `done` from 0 to `total`; it is gone once everything has ended well.
+    """Show a progress bar while the block runs; yields the callback that updates it with (stage, done).
 
-    The bars of transformers are off meanwhile. With `shown` off nothing is drawn.
+    The progress bars of transformers are off meanwhile, and the bar is removed at the end.
 
     Args:
-        what: Stands before the stage.
-        total: What `done` ends with: 1 for a share, or a number of steps.
-        shown: Whether to draw it.
+        what: Text before the stage.
+        total: The final value of `done`: 1 for a share, or a number of steps.
+        shown: Whether to draw the bar.
     """
     if not shown:
         yield none

@@ -1,4 +1,4 @@
-"""Carry out an edit on a copy of the model, and measure what it forgot, what it kept and what it broke."""
+"""Applies an edit to a copy of the model, and measures what the copy forgot, what it kept and what broke."""
 
 import tempfile
 from collections.abc import Sequence
@@ -26,21 +26,21 @@ __all__ = ["RemovedConcept", "remove"]
 
 @dataclass(frozen=True, repr=False)
 class RemovedConcept:
-    """An edit that was carried out: the edited model, and the evaluation before and after."""
+    """The edited model, and its evaluation before and after the edit."""
 
     recipe: Recipe
-    """What was done: makes the same weights again from the same model."""
+    """The edit, with all that is needed to make the same weights again from the same model."""
     outcome: Outcome
     """Every measure before and after, with intervals."""
     model: LanguageModel
-    """The edited copy; the model that was given is as it was."""
+    """The edited copy of the model."""
 
     def summary(self) -> dict[str, Any]:
         """The headline numbers before and after, as plain JSON."""
         return self.outcome.summary()
 
     def table(self) -> pd.DataFrame:
-        """Every measure before and after, with 95% intervals and numbers of cases; one row a measure."""
+        """One row for each measure: its values before and after, 95% intervals and numbers of cases."""
         return compare([self.outcome.before, self.outcome.after])
 
     def __repr__(self) -> str:
@@ -62,22 +62,22 @@ def remove(
     seed: Seed = 0,
     progress: bool = True,
 ) -> RemovedConcept:
-    """Carry out `edit` on a copy of `model`, and evaluate the copy beside the model itself, which is not changed.
+    """Apply `edit` to a copy of `model`, and evaluate the copy against `model`, which is not changed.
 
     Args:
-        model: In float32.
-        concept: What is removed: a concept, or what `load_concept` takes.
-        edit: From `prune`, `reverse` or `edit`.
+        model: The unedited model, in float32.
+        concept: The concept to remove, or its name or path (`load_concept`).
+        edit: An edit from `prune`, `reverse` or `edit`.
         evaluate: Parts of the evaluation: "quick", "all", or names of parts (docs/evaluation.md).
-        maintain: Built-in concepts whose facts a gradient edit keeps.
+        maintain: Names of concepts whose facts a gradient edit must keep.
         known_threshold: Facts below this mean P(answer) in the unedited model are neither removed nor kept.
-        seed: Of the evaluation.
+        seed: Seed of the evaluation.
         progress: Whether to draw a bar.
 
     Raises:
         ConfigError: the model is not in float32.
         EditError: the edit does not fit the model.
-        MemoryShortError: there is no room for the copy.
+        MemoryShortError: there is too little memory for the copy.
         ConceptError: the concept lacks what the edit needs.
     """
     concept = as_concept(concept)

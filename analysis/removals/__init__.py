@@ -1,4 +1,4 @@
-"""Removals: an edit carried out and evaluated, in a folder of its own; the Board that compares them."""
+"""Removals: edits carried out and evaluated, each in its own folder; the Board that compares them."""
 
 import lazy_loader
 

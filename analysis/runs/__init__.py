@@ -1,4 +1,4 @@
-"""Relearning runs on disk: their folder and files, listing, carrying out, branching, a run in numbers."""
+"""Relearning runs on disk: a run's folder and files, listing, execution, branching, summaries."""
 
 import lazy_loader
 

@@ -210,7 +210,7 @@ class _opened:
             file = self.file.__enter__()
             state = json.loads((file.metadata() or {})["state"])
             if state["format"] != _FORMAT:
-                raise EditError(f"{self.path} is no training state of this version. {self.advice}")
+                raise EditError(f"{self.path} is not a training state of this version. {self.advice}")
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise self._damaged(error) from error
         return file, state

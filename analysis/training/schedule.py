@@ -51,7 +51,7 @@ class Deck(Generic[T]):
 
 
 def check_loss(loss: float, learning_rate: float) -> None:
-    """Raise an error if the loss is not finite.
+    """Check that the loss is finite.
 
     Raises:
         ConfigError: the loss is infinite or NaN.

@@ -85,7 +85,7 @@ def test_settings_are_read_as_json_or_text():
         "tracking_share": None,
     }
     for wrong in ("cadence", "no_such=1", "model=other"):
-        with pytest.raises(ConfigError, match="is no setting"):
+        with pytest.raises(ConfigError, match="is not a setting"):
             read_settings([wrong])
 
 

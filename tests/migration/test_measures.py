@@ -66,7 +66,7 @@ def test_scales():
     assert migration.scaled(snapshot, "thing", "raw").tolist() == [[0, 3], [1, 2]]
     assert migration.scaled(snapshot, "thing", "standardised").tolist() == [[0, 6], [2, 4]]
     assert migration.scaled(snapshot, "thing", "rank").ravel() == pytest.approx([0, 1, 1 / 3, 2 / 3])
-    with pytest.raises(ConfigError, match="no scale"):
+    with pytest.raises(ConfigError, match="not a scale"):
         migration.scaled(snapshot, "thing", "logarithmic")
     with pytest.raises(ConfigError, match="was not tracked"):
         migration.scaled(snapshot, "other", "raw")

@@ -86,5 +86,5 @@ def test_the_control_is_read_between_its_snapshots():
 
 @pytest.mark.parametrize("mass", [np.zeros(3), np.array([1.0, -1, 2]), np.array([1.0, np.nan, 2])])
 def test_what_is_no_distribution_is_refused(mass: np.ndarray):
-    with pytest.raises(ConfigError, match="no distribution"):
+    with pytest.raises(ConfigError, match="not a distribution"):
         migration.transport(mass, np.ones(3))

@@ -197,7 +197,7 @@ def test_a_second_process_is_refused_and_writes_nothing(config, make):
         assert other.stdout.readline() == "held\n"
         before = sorted(run.path.rglob("*"))
         for go_on in (execution.execute, execution.prepare, execution.resume, execution.restart):
-            with pytest.raises(RunError, match="carried out or changed by another process"):
+            with pytest.raises(RunError, match="executed or changed by another process"):
                 go_on(run)
         assert sorted(run.path.rglob("*")) == before
         other.kill()

@@ -4,8 +4,8 @@
     GET /updates?all          the runs under way, and the queue
 
 The answer is JSON, {"version", "text", "progress"}: see `Update`. A line on the page sends the requests
-(`ui.app.live_line`). With `seen=VERSION` and `hold=SECONDS` the answer is held back until the version is another one, at
-most for so long. The page so learns of a snapshot at once and sends few requests.
+(`ui.app.live_line`). With `seen=VERSION` and `hold=SECONDS` the answer is delayed until the version changes, for at most
+that long. So the page learns of a snapshot at once and sends few requests.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _PATH = "updates"
 OVERVIEW_ADDRESS = f"{_PATH}?all"
 """Address of the update about all runs under way and the queue."""
 _CACHE_RUN, _CACHE_OVERVIEW = 0.15, 1.0
-"""Seconds for which one answer is given to everybody who asks."""
+"""Seconds for which an answer is cached and given to all requests."""
 _CHECK_SECONDS = 0.2
 """Seconds between two checks while an answer is held back."""
 _MAX_HOLD = 10.0
@@ -140,7 +140,7 @@ async def _answer(request: Request) -> Response:
 
 def _named_run_update(name: str) -> Update:
     if name in ("", ".", "..") or name != Path(name).name:
-        raise RunError(f"“{name}” is no run's name.")
+        raise RunError(f"“{name}” is not the name of a run.")
     return run_update(RunDirectory(paths.runs_root() / name))
 
 
@@ -167,7 +167,7 @@ async def _current(name: str, max_age: float, find: Callable[[], Update]) -> Upd
 
 
 def _find(name: str, max_age: float, find: Callable[[], Update]) -> Update:
-    with _lock:  # of the requests that come at once, only one reads files
+    with _lock:  # of simultaneous requests, only one reads files
         at, found = _answers.get(name, (0.0, None))
         if found is None or time.monotonic() - at >= max_age:
             found = find()

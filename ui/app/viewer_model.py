@@ -298,7 +298,7 @@ def known_facts(concept: Concept) -> list[Fact]:
     return [fact for fact, is_known in zip(concept.facts, fact_scores(concept)["known"]) if is_known]
 
 
-@st.cache_data(show_spinner="Asking the model the concept's facts …", max_entries=24)
+@st.cache_data(show_spinner="Scoring the concept's facts …", max_entries=24)
 def _fact_scores(choice: Choice, content: str, name: str, _model: LanguageModel) -> pd.DataFrame:
     from analysis.scoring.factual_recall import known_facts
 

@@ -1,10 +1,10 @@
-"""Mounts the migration canvas as a Streamlit component and sends it what the browser does not hold yet.
+"""Mounts the migration canvas as a Streamlit component and sends it what the browser does not have yet.
 
     shown = migration_canvas(scene, source, ..., key="migration")
 
-Only what the browser lacks is sent, as `browser_copy` keeps account of it: everything light and, as far as a message has
-room, the values to one that holds nothing (first visit, reload, return from another page, another view); afterwards what is
-new. How values are measured, stored (`runs`), packed (`wire`) and drawn (the scripts of `analysis.canvas`) is not known here.
+`browser_copy` records what the browser has. A browser that has nothing (first visit, reload, return from another page,
+another view) gets all frames and as many values as fit into a message; afterwards it gets what is new. Measuring, storing
+(`runs`), packing (`wire`) and drawing (the scripts of `analysis.canvas`) are done elsewhere.
 
 Axis legend: C concept, L layer, N neuron.
 """
@@ -48,34 +48,34 @@ __all__ = [
 ]
 
 MESSAGE_BYTES = 2 * 2**20
-"""Bytes of values in one message; more would occupy the connection for so long that the canvas has to wait."""
+"""Most bytes of values in one message; a larger one would occupy the connection for so long that the canvas has to wait."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """Functions that give the canvas what the browser lacks; they are called for nothing else."""
+    """Functions that compute what the browser lacks; each is called only for missing parts."""
 
     frames: Callable[[int], Sequence[CanvasFrame]]
     """The frames of the snapshots from this index on."""
     values: Callable[[int], np.ndarray]
     """The values of one snapshot, uint8 [C, L, N]."""
     net: Callable[[int, int], Mapping[int, Sequence[Ribbons]]]
-    """``net(start, control_start)``: flow minus that of the control, of the snapshots from ``start`` on and of those that the
-    control reached only with its snapshots from ``control_start`` on."""
+    """``net(start, control_start)``: flow minus the control's, for the snapshots from ``start`` on, and for earlier ones that
+    the control reached only with its snapshots from ``control_start`` on."""
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """What the user chose in a canvas."""
+    """The user's choice in a canvas."""
 
     index: int | None = None
-    """Snapshot at which the playhead rests; None is the newest."""
+    """Index of the snapshot at the playhead; None is the newest."""
     neuron: tuple[int, int] | None = None
     """(layer, neuron) whose card is open."""
 
 
 def chosen(key: str, scene: CanvasScene) -> Chosen:
-    """What was chosen in the canvas with this key, if it shows this scene."""
+    """The user's choice in the canvas with this key; empty if the canvas shows another scene."""
     state = st.session_state.get(key) or {}
     epoch, _, index = str(state.get("step") or "").rpartition("#")
     layer, _, neuron = str(state.get("neuron") or "").partition(".")
@@ -99,17 +99,17 @@ def migration_canvas(
     card: Mapping[str, Any] | None = None,
     key: str,
 ) -> Any:
-    """Mount the canvas, inside a fragment, so that what the browser says reruns only that.
+    """Mount the canvas; call it inside a fragment, so that the browser's requests rerun only the fragment.
 
     Args:
-        scene: What is drawn.
-        source: Where missing parts come from.
+        scene: The scene to draw.
+        source: Computes missing parts.
         n_frames: Number of snapshots now.
         control: All snapshots of the control run so far; empty if there is none.
         live: Whether more snapshots are expected.
         status: A few words beside the live mark; it is sent with every rerun.
         half_steps: "retrained" and "held_out" -> step of half recovery, None if not reached.
-        card: What the card shows of the chosen neuron (`chosen`).
+        card: Contents of the card of the chosen neuron (`chosen`).
         key: Streamlit key of this canvas.
 
     Returns:
@@ -119,7 +119,7 @@ def migration_canvas(
     browser: BrowserCopy = st.session_state.setdefault(f"{key} browser copy", BrowserCopy())
     if state is None:  # Streamlit forgets a component that is not on the page, so this one was just mounted
         browser.restart(scene.epoch)
-    wanted = browser.hear(str((state or {}).get("missing") or ""), scene.epoch)
+    wanted = browser.read_request(str((state or {}).get("missing") or ""), scene.epoch)
     if browser.n_frames > n_frames or browser.n_control > len(control):
         browser.restart(scene.epoch)
     start, control_start = browser.n_frames, browser.n_control
@@ -151,7 +151,7 @@ def migration_canvas(
 
 
 def _values_to_send(scene: CanvasScene, new: range, wanted: Sequence[int], live: bool) -> list[int]:
-    """The snapshots whose values go into this message: those asked for, then new ones, the newest first in a live run."""
+    """The snapshots whose values go into this message: requested ones first, then new ones (the newest, in a live run)."""
     room = max(1, MESSAGE_BYTES // scene.frame_bytes)
     asked = [index for index in wanted if index < new.start][:room]
     left = room - len(asked)
@@ -161,7 +161,7 @@ def _values_to_send(scene: CanvasScene, new: range, wanted: Sequence[int], live:
 
 
 def _no_callback() -> None:
-    """Streamlit only keeps states and triggers that have a callback."""
+    """Does nothing; Streamlit only keeps states and triggers that have a callback."""
 
 
 _component = component(

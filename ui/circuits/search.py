@@ -1,7 +1,7 @@
 """Searches for a circuit in the background: settings as widgets, the progress, and a cache of results.
 
-Results are cached while the server runs, by model, concept and settings, and shown whenever these are chosen. A session
-also keeps the circuits that it has shown, as they were cut last.
+Results are cached by model, concept and settings while the server runs, and shown whenever these are chosen. A session
+also keeps the circuits that it has shown, with their last cut.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _SESSION_KEY = "circuits_seen"
 
 @dataclass(frozen=True)
 class Settings:
-    """What a search depends on; None stands for the method's default."""
+    """The settings of a search; None stands for the method's default."""
 
     method: str
     metric: str | None = None
@@ -132,13 +132,13 @@ def settings_form(concept: Concept) -> Settings:
         names = [name for name in KINDS if name != "neurons"]
         kinds = st.selectbox(
             "Measure", names, key="measure", bind="query-params",
-            help="One pass a component and batch: MLPs alone take about a tenth of the time.",
+            help="One pass for each component and batch: MLPs alone take about a tenth of the time.",
         )  # fmt: skip
     left, right = st.columns(2)
     key, most = ("probe_prompts", MAX_PROMPTS) if method == PROBE else ("prompts", localization.MAX_PAIRS)
     prompts = left.number_input(
         "Prompts", 1, 4096, most, key=key, bind="query-params",
-        help="At most; drawn as evenly over the known facts as possible. Fewer are faster and noisier.",
+        help="Most prompts to use, drawn as evenly as possible from the known facts. Fewer are faster and noisier.",
     )  # fmt: skip
     return Settings(
         method=method,
@@ -277,7 +277,7 @@ def _choice(label: str, options: dict[str, str], usual: str, key: str) -> str | 
     links.check(key, [_USUAL, *options])
     chosen = st.selectbox(label, [_USUAL, *options], key=key, bind="query-params")
     if chosen in (_USUAL, usual):
-        st.caption(f"`{usual}`, usual for this method: {options[usual]}.")
+        st.caption(f"`{usual}`, the method's default: {options[usual]}.")
         return None
     st.caption(_sentence(options[str(chosen)]))
     return str(chosen)

@@ -56,14 +56,14 @@ def map_caption(result: Localization, lookup: Sequence[int] = ()) -> str:
         return f"Blue: the accuracy that each chosen MLP layer adds. Outlined: in the circuit.{bracket}"
     effects = result.effects
     if effects is None:
-        return f"Outlined: in the circuit. A control is drawn, not measured: it has no effects.{bracket}"
+        return f"Outlined: in the circuit. A control is drawn at random, so it has no effects.{bracket}"
     known = effects.provenance
     said = (
         f"{effects.unit[0].upper()}{effects.unit[1:]}. Mean over n = {effects.n_prompts} prompts of {known['n_facts']} "
         f"known facts; corruption “{known['corruption']}”, seed {known['seed']}."
     )
     if known["n_refused"]:
-        said += f" {known['n_refused']} more prompts have no twin of the same length and are left out."
+        said += f" {known['n_refused']} more prompts have no counterpart of the same length and are left out."
     if "clean" in known:
         said += f" The metric is {known['clean']:.2f} on clean prompts, {known['corrupted']:.2f} on corrupted ones."
     said += (
@@ -147,7 +147,7 @@ def _effects_cut(effects: EffectMap) -> Circuit:
 
 
 def _paths_cut(effects: EffectMap) -> Circuit:
-    """Cut MLP layers by a threshold, as the method does; its heads have another kind of effect and are added all or none."""
+    """Cut MLP layers by a threshold, as the method does; heads have another kind of effect, and all or none are added."""
     mlps = effects.circuit(threshold=_threshold(effects, ("mlp",), MIN_EFFECT), kinds=("mlp",))
     if not st.toggle(f"With the {N_HEADS} heads that write the answer", key="with_heads", bind="query-params"):
         return mlps

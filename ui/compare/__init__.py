@@ -1,1 +1,1 @@
-"""The parts of the Compare page: the table of two runs, and where each concept went."""
+"""The parts of the Compare page: the table of two runs, and the saliency from the edit to the end."""

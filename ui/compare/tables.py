@@ -1,4 +1,4 @@
-"""Puts two runs side by side: a table of their summaries, and the saliency of each from the edit to the end.
+"""Compares two runs: a table of their summaries, and the saliency of each from the edit to the end.
 
 Axes: `L` layer, `N` neuron.
 """

@@ -133,7 +133,7 @@ def prompt_form(concept: Concept, facts: pd.DataFrame | None) -> tuple[str, str]
     # a text area, because prompts may have several lines
     prompt = text.text_area(
         "Prompt", key="prompt", bind="query-params", height="content", max_chars=_LONGEST,
-        placeholder="The beginning of a sentence; the lens shows what each layer would say next",
+        placeholder="The beginning of a sentence; the lens shows what each layer would predict next",
     )  # fmt: skip
     answer = word.text_input("Answer", key="answer", bind="query-params", placeholder="none")
     same = [name for name, pair in offered.items() if pair == (prompt, answer)]
@@ -227,7 +227,7 @@ def lens_table(result: LogitLens, colour: str, *, vocabulary_size: int, key: str
 
 
 def cells(result: LogitLens, colour: str, vocabulary_size: int) -> dict[str, Any]:
-    """What the browser draws, as JSON: texts, numbers as texts, and the strength of each cell's colour, 0 to 100."""
+    """The data that the browser draws, as JSON: texts, numbers as texts, and the strength of each cell's colour, 0 to 100."""
     shade_RP, low, high = _shade(result, colour, vocabulary_size)
     has_answer = result.rank_answer_RP is not None
     return {

@@ -31,7 +31,7 @@ __all__ = ["run_view"]
 
 _ICONS = {"finished": ":material/check_circle:", "stopped": ":material/stop_circle:", "failed": ":material/error:"}
 _PAUSE_SECONDS, _HOLD_SECONDS = 0.2, 2.0
-"""How the line asks for updates: a snapshot is on the screen within a second, the text of a step within two."""
+"""How often the line requests updates: snapshots are shown within a second, the text of a step within two."""
 _POLL_SECONDS = 0.5
 """How often the fragment reruns if the server does not answer requests for updates."""
 
@@ -169,7 +169,7 @@ def _results(run: RunDirectory) -> None:
     if run.facts() is None or not run.n_snapshots():
         return
     summary = summarise(run)
-    st.subheader("In numbers")
+    st.subheader("Numbers")
     _summary(summary)
     left, right = st.columns(2)
     left.download_button("Numbers as JSON", json.dumps(summary, indent=2), file_name=f"{run.name}.json")
@@ -187,10 +187,14 @@ def _summary(summary: dict) -> None:
             f"the unedited model does not know them (P below {known['threshold']:g})."
         )
     else:
-        on = f"Fine-tuned for {tagging['fine_tune_steps']} steps before the edit; P is that of a word's right tags."
+        on = (
+            f"Fine-tuned for {tagging['fine_tune_steps']} steps before the edit; P is the probability of a word's tags."
+        )
     regained = ""
     if summary["edited"]:
-        regained = f"Half of what was lost was regained {f'after {half:g} steps' if half is not None else 'never'}. "
+        regained = (
+            f"Half of the loss was {f'regained after {half:g} steps' if half is not None else 'never regained'}. "
+        )
     st.caption(f"{on} {regained}Seed {summary['seed']}.")
     rows = []
     for name, outcome in (("this run", summary), ("control", summary["control"])):
@@ -199,7 +203,7 @@ def _summary(summary: dict) -> None:
                 rows.append(
                     {
                         "run": name,
-                        "moment": moment,
+                        "snapshot": moment,
                         "P retrained": outcome[moment]["retrained"],
                         "P held out": outcome[moment]["held_out"],
                         "neutral loss (nats per token)": outcome[moment]["neutral_loss"],

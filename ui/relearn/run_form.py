@@ -24,7 +24,7 @@ _TASKS = {"Recall facts": "facts", "Find the words (NER)": "tagging"}
 _CADENCES = {
     "adaptive": "As many as a tenth of the training time allows (a twentieth on a GPU), and at least eight.",
     "steps": "At a fixed number of steps.",
-    "log": "Two for each doubling of the step: most of them early, when most changes.",
+    "log": "Two for each doubling of the step: most of them early, when changes are largest.",
 }
 
 
@@ -104,7 +104,7 @@ def needs(config: RelearnConfig) -> None:
     size = ModelSize.stored(fetch.locate(source))
     estimate = memory_estimate(config, size, queue.device_of(config.device))
     parts = ", ".join(f"{name} {as_gib(count)}" for name, count in estimate.parts.items())
-    disk = f"On the disk at most {as_gib(disk_bytes(config, size))}."
+    disk = f"At most {as_gib(disk_bytes(config, size))} on the disk."
     if estimate.fits:
         st.caption(
             f"Needs about **{as_gib(estimate.needed)}** of memory ({parts}); {as_gib(estimate.free)} are free on "
@@ -122,8 +122,8 @@ def _sentence(concept: Concept, edit: Edit, train_only: str) -> str:
 
 def _data(concept: Concept, task: str) -> dict[str, object]:
     rest = {
-        "facts": "statements of the facts to retrain on. Held-out facts are never used.",
-        "tagging": "labelled sentences of the concept. About a third of them is held out and never used.",
+        "facts": "statements of the facts to retrain on. Held-out facts are never trained on.",
+        "tagging": "labelled sentences of the concept. About a third of them are held out and never trained on.",
     }
     st.caption(f"Shares of each batch; the rest is {rest[task]}")
     neutral = st.slider(
@@ -202,7 +202,7 @@ def _tracking(concept: Concept) -> dict[str, object]:
     )  # fmt: skip
     pinned = st.text_input(
         "Pinned neurons", key="pinned", bind="query-params", placeholder="L5.N123, L7.N9",
-        help="Each gets a lane in the view, in which its words change.",
+        help="Each gets a lane in the view that shows how its words change.",
     ).strip()  # fmt: skip
     top = st.number_input(
         "Also follow the strongest", 0, 256, 16, key="follow_top", bind="query-params",

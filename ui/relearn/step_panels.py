@@ -16,9 +16,9 @@ from ui.app.tokens import escaped
 __all__ = ["draw"]
 
 _PANELS = {
-    "Carriers": "Every neuron that carries the concept at this step and did not, or less, right after the edit.",
-    "Priming": "How strongly every unedited neuron carried the concept before the edit, against now.",
-    "Layers": "In which layers the most salient half of all neurons lies (Lo, Cohen & Barez 2024).",
+    "Carriers": "The unedited neurons that carry the concept at this step, and did not or less strongly right after the edit.",
+    "Priming": "Rank of every unedited neuron for the concept before the edit, against its rank now.",
+    "Layers": "The layers of the most salient half of all neurons (Lo, Cohen & Barez 2024).",
 }
 
 
@@ -55,7 +55,7 @@ def _carriers(run: RunDirectory, view: View, facts: RunFacts, index: int) -> Non
         lambda one: int(one.memory_usage(deep=True).sum()),
     )
     if table.empty:
-        st.info("No neuron newly carries the concept at this step.", icon=":material/info:")
+        st.info("There are no recruits at this step, and no survivors that gained.", icon=":material/info:")
         return
     recruits = table[table["role"] == "recruit"]
     rank = f"rank of {concept} before"
@@ -104,7 +104,7 @@ def _priming(run: RunDirectory, view: View, facts: RunFacts, index: int) -> None
     found = {"this run": _primed(run, view, facts, index)}
     control, at = run.control, None
     if control is not None and control.n_snapshots():
-        # the control's snapshot nearest in steps
+        # the control's snapshot with the nearest step
         at = min(range(control.n_snapshots()), key=lambda i: abs(run_cache.snapshot(control.path, i).step - now.step))
         own = control.facts()
         if own is not None:

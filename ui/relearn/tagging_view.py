@@ -1,4 +1,4 @@
-"""Draws how well a run's model finds the concept's words (F1 over steps), and says what that is measured on."""
+"""Draws how well a run's model finds the concept's words (F1 over steps), and names the sentences it is measured on."""
 
 import streamlit as st
 
@@ -23,7 +23,7 @@ def f1_over_steps(run: RunDirectory, facts: RunFacts, count: int) -> None:
 
 
 def sizes(facts: RunFacts) -> str:
-    """`50 words in 50 held-out sentences and 117 words in 111 retrained ones`."""
+    """The numbers of scored words, such as `50 words in 50 held-out sentences and 117 words in 111 retrained ones`."""
     found = facts.sizes
     return (
         f"{found['labelled words held out, scored']} words in {found['sentences held out, scored']} held-out sentences "

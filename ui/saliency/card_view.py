@@ -40,7 +40,7 @@ def draw(unit: Unit) -> None:
     concept, method = shell.chosen_concept(), _method()
     st.markdown(_place(unit, concept, method))
     if unit.site == HEADS:
-        st.info("The output of a head is a vector, so it has no single activation by which words could be ranked.")
+        st.info("A head's output is a vector, so there is no single activation to rank words by.")
         _concepts(unit, method)
         return
     card = _card(concept, unit)
@@ -90,7 +90,7 @@ def _card(concept: Concept, unit: Unit) -> NeuronCard:
     )
 
 
-@st.cache_data(show_spinner="Looking at every token …", max_entries=64)
+@st.cache_data(show_spinner="Reading every token …", max_entries=64)
 def _built(
     choice: viewer_model.Choice, content: str, name: str, site: str, layer: int, index: int, _model: LanguageModel
 ) -> NeuronCard:
@@ -104,7 +104,7 @@ def _built(
 
 def _context(card: NeuronCard) -> None:
     if card.words.empty:
-        st.info("This neuron never moves on these sentences.")
+        st.info("This neuron's activation is constant on these sentences.")
         return
     st.dataframe(
         card.words[["word", "score", "n_occurrences", "signed_mean"]],
@@ -138,7 +138,7 @@ def _activation(card: NeuronCard, concept: Concept) -> None:
     st.plotly_chart(figures.activation_histogram(card.own, card.other, concept.title), key="card histogram")
     bars = card.error_bars
     if bars is None:
-        st.caption("Too few sentences hold the concept for error bars.")
+        st.caption("Too few sentences contain the concept for error bars.")
         return
     st.dataframe(
         bars.table[["method", "score", "low", "high", "share_above"]],
@@ -173,8 +173,8 @@ def _writes(card: NeuronCard) -> None:
             column_config={"logits": st.column_config.NumberColumn(format="%+.3f")},
         )
     st.caption(
-        f"Tokens whose logits its output vector moves directly, in {card.vocabulary.unit}. A negative activation does "
-        "the reverse."
+        f"Direct effect of the neuron's output vector on tokens' logits, in {card.vocabulary.unit}. A negative activation "
+        "has the opposite effect."
     )
 
 
@@ -192,7 +192,7 @@ def _concepts(unit: Unit, method: str) -> None:
             for one in missing:
                 try:
                     found[one.name] = saliency_results.saliency(one, method, unit.site)
-                except PalimpsestError as error:  # the other concepts can be measured all the same
+                except PalimpsestError as error:  # the other concepts can still be measured
                     st.caption(f"Without {escaped(one.title)}: {escaped(str(error))}")
     results: list[Saliency] = [result for result in found.values() if result is not None]
     table = concept_places(results, unit)

@@ -30,7 +30,7 @@ def scores_by_concept(
         other = concepts.load(name)
         try:
             found = saliency_results.saliency(other, settings.method, settings.site)
-        except PalimpsestError as error:  # the other concepts are shown all the same
+        except PalimpsestError as error:  # the other concepts are still shown
             st.caption(f"Without {escaped(other.title)}: {escaped(str(error))}")
             continue
         if found is None:
@@ -72,7 +72,7 @@ def layers_tab(concept: Concept, result: Saliency, settings: Settings) -> None:
 
 
 def _layer_figures(result: Saliency) -> None:
-    """Draw what a method measures of whole layers."""
+    """Draw a method's measures of whole layers."""
     if "held_out_accuracy" in result.layers:
         st.markdown("**What the probe reads**")
         majority = result.provenance.get("majority_accuracy")
@@ -85,16 +85,16 @@ def _layer_figures(result: Saliency) -> None:
     if "completeness_error" in result.layers:
         error = pd.Series(result.layers["completeness_error"])
         st.caption(
-            f"Integrated gradients should add up to what the layer does to log P(answer). They miss it by {error.median():.1%} "
-            f"in the median layer, by {error.max():.1%} in the worst."
+            "Integrated gradients should sum to the layer's effect on log P(answer). The sum is off by "
+            f"{error.median():.1%} in the median layer, and by {error.max():.1%} in the worst."
         )
 
 
 def agreement_tab(concept: Concept, settings: Settings) -> None:
     """Draw whether methods rank the same units highest, and whether a method gives the same ranks on half of the sentences."""
     number, more = st.columns([1, 3], vertical_alignment="bottom")
-    k = number.number_input("How many count as top", 1, 100_000, 100, key="agree_k", bind="query-params")
-    for method in MOMENT_METHODS:  # they cost nothing once the scan is cached
+    k = number.number_input("Units in the top", 1, 100_000, 100, key="agree_k", bind="query-params")
+    for method in MOMENT_METHODS:  # free once the scan is cached
         if _is_defined(method, settings.site):
             saliency_results.saliency(concept, method, settings.site)
     found = saliency_results.measured(concept, settings.site)

@@ -61,7 +61,7 @@ def settings_form() -> Settings:
     )  # fmt: skip
     scale = c.segmented_control(
         "Scale", _SCALES, default="score", required=True, key="scale", bind="query-params",
-        help="Score: the method's unit. Rank: 1 = most salient of the model, 0 = least; hides how far apart they are.",
+        help="Score: in the method's unit. Rank: 1 = most salient in the model, 0 = least; hides how far apart scores are.",
     )  # fmt: skip
     return Settings(str(method), site_named(str(site)), str(scale))
 
@@ -177,8 +177,8 @@ def strongest_tab(concept: Concept, result: Saliency, settings: Settings) -> Non
     )
     st.session_state["strongest names"] = shown["name"].tolist()
     st.caption(
-        f"The {len(shown)} strongest. Click a name for its card; tick rows to take them to Surgery. "
-        + ("" if "low" in shown else "A card has bootstrap intervals.")
+        f"The {len(shown)} strongest. Click a name for its card; tick rows to use them in Surgery. "
+        + ("" if "low" in shown else "The cards have bootstrap intervals.")
     )
     rows = _ticked(len(shown))
     use, ablate, *save = st.columns([2, 2, 1, 1, 1])
@@ -202,7 +202,7 @@ def strongest_tab(concept: Concept, result: Saliency, settings: Settings) -> Non
     running = computation is not None and computation.error is None
     pressed = ablate.button(
         f"Ablate the top {N_ABLATED} exactly", disabled=running or effects is not None, width="stretch",
-        help="Sets each to zero, one after the other, and measures the log P(answer) that is lost.",
+        help="Sets each to zero, one at a time, and measures the drop of log P(answer).",
     )  # fmt: skip
     if computation is not None and computation.error is not None:
         st.error(escaped(str(computation.error)), icon=":material/error:")

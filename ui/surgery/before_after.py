@@ -30,7 +30,7 @@ _SENTENCES = 82
 
 @dataclass(frozen=True)
 class Examination:
-    """What was measured of one state of the model."""
+    """Measurements of one state of the model."""
 
     label: str
     retrained: float | None
@@ -39,7 +39,7 @@ class Examination:
     n_retrained: int
     n_held_out: int
     words: float | None
-    """Mean P(labelled word) of a concept without facts; None for others, and if no word can be asked for."""
+    """Mean P(labelled word) of a concept without facts; None for others, and if no word can be predicted."""
     neutral_loss: float
     """Nats per token."""
     generations: tuple[tuple[str, tuple[tuple[str, float], ...]], ...]
@@ -47,7 +47,7 @@ class Examination:
 
 
 def examine(model: LanguageModel, concept: Concept, known: Sequence[Fact], label: str) -> Examination:
-    """Measure `model` in its present state; `known` are the facts that the unedited model knows."""
+    """Measure `model` in its current state; `known` are the facts that the unedited model knows."""
     from analysis import evaluation
     from analysis.scoring import factual_recall
 
@@ -136,7 +136,7 @@ def show(states: Sequence[Examination]) -> None:
     if rise >= COLLAPSE:
         st.warning(
             f"{last.label}: the loss on neutral text rose by {rise:.1f} nats per token. The edit damaged ordinary "
-            "language, so part of what looks like forgetting is collapse. Compare it with a random control.",
+            "language, so some of the apparent forgetting is collapse. Compare it with a random control.",
             icon=":material/warning:",
         )
     for i, (prompt, _) in enumerate(base.generations):

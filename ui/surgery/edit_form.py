@@ -1,7 +1,8 @@
 """Draws the widgets that describe an edit, its method and what it is applied to, on every page that needs one.
 
-Every widget is bound to the URL, so a link reproduces the edit. Old links still work: the list of components is called
-`neurons` there, as when it could only name neurons, and `kind` and `fill` are read, from when all edits were of components.
+Every widget is bound to the URL, so a link reproduces the edit. Old links still work: the list of components keeps its
+parameter `neurons`, from when only neurons could be named, and `kind` and `fill`, from when all edits were of components,
+are still read.
 """
 
 from typing import Any

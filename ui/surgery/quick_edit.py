@@ -1,4 +1,4 @@
-"""Tries an edit of components on the page: its size, a preview through hooks, and weights of the session's own copy."""
+"""Tries an edit of components on the page: shows its size, previews it with hooks, or applies it to the session's copy."""
 
 from __future__ import annotations
 

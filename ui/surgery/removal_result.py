@@ -34,7 +34,7 @@ def show(name: str, outcome: Outcome) -> None:
     _headline(outcome)
     if after.generations:
         st.markdown(
-            "**What it says**, taking the most probable token each time; the stronger the colour, the more probable"
+            "**Greedy continuations** (the most probable token each time); a stronger colour means a higher probability"
         )
         _generations(before.generations, after.generations)
     _measures(before, after)
@@ -62,7 +62,7 @@ def _headline(outcome: Outcome) -> None:
         column.metric(title, f"{new:.{places}f}", f"{new - old:+.{places}f}", delta_color=good)  # type: ignore[arg-type]
     kl = after.value("kl_median")
     columns[-1].metric(
-        "KL, median, nats", "–" if kl is None else f"{kl:.2g}", help="Per token of general text; 0: unmoved."
+        "KL, median, nats", "–" if kl is None else f"{kl:.2g}", help="Per token of general text; 0: unchanged."
     )
 
 
@@ -113,7 +113,7 @@ def _figures(name: str, before: Evaluation, after: Evaluation) -> None:
         column = next(columns)
         marks = {mark: after.value(f"kl_{mark}") for mark in ("median", "mean", "p95")}
         shown = {mark: value for mark, value in marks.items() if value is not None}
-        column.markdown("**How far predictions moved on general text**")
+        column.markdown("**How far predictions on general text changed**")
         column.plotly_chart(kl_histogram(histogram, shown), key=f"kl {name}")
         column.caption(f"{escaped(str(after.provenance.get('text', '')))}.")
     if curves:
@@ -141,5 +141,5 @@ def _details(before: Evaluation, after: Evaluation) -> None:
 
 
 def _counted(n: int, counts: str) -> str:
-    """Such as `1 fact` or `48 facts`."""
+    """A number with its noun, such as `1 fact` or `48 facts`."""
     return f"{n:,} {counts.removesuffix('s') if n == 1 else counts}"

@@ -21,7 +21,7 @@ def held(copy: BrowserCopy) -> tuple[int, int]:
 
 
 def test_what_was_sent_counts_as_received(browser: BrowserCopy):
-    assert browser.hear("", EPOCH) == []
+    assert browser.read_request("", EPOCH) == []
     assert held(browser) == (3, 2)
 
 
@@ -33,39 +33,39 @@ def test_messages_with_content_are_numbered_and_others_repeat_the_last_number(br
 
 
 def test_another_view_is_sent_from_the_beginning(browser: BrowserCopy):
-    assert browser.hear("", "another run") == []
+    assert browser.read_request("", "another run") == []
     assert held(browser) == (0, 0)
 
 
 def test_what_the_browser_says_it_holds_after_a_loss_is_where_the_next_message_starts(browser: BrowserCopy):
     browser.sent(5, 2, [3, 4])
-    assert browser.hear(f"{EPOCH}#2|3,2|", EPOCH) == []
+    assert browser.read_request(f"{EPOCH}#2|3,2|", EPOCH) == []
     assert held(browser) == (3, 2)
     browser.sent(5, 2, [3, 4])
-    assert browser.hear(f"{EPOCH}#2|3,2|", EPOCH) == []  # it still stands there in the next rerun
+    assert browser.read_request(f"{EPOCH}#2|3,2|", EPOCH) == []  # it still stands there in the next rerun
     assert held(browser) == (5, 2)
-    browser.hear(f"{EPOCH}#3|3,2|", EPOCH)  # that was lost, too
+    browser.read_request(f"{EPOCH}#3|3,2|", EPOCH)  # that was lost, too
     assert held(browser) == (3, 2)
 
 
 def test_a_message_on_its_way_is_not_sent_again_for_what_was_said_before_it(browser: BrowserCopy):
     browser.sent(4, 2, [3])
-    browser.hear(f"{EPOCH}#2|3,2|", EPOCH)
+    browser.read_request(f"{EPOCH}#2|3,2|", EPOCH)
     browser.sent(4, 2, [3])  # number 3
-    browser.hear(f"{EPOCH}#2|0,0|", EPOCH)  # said of number 2, before number 3 came
+    browser.read_request(f"{EPOCH}#2|0,0|", EPOCH)  # said of number 2, before number 3 came
     assert held(browser) == (4, 2)
 
 
 def test_values_that_are_wanted_are_sent_once_unless_they_were_lost_or_dropped(browser: BrowserCopy):
     browser.sent(9, 2, [7, 8])
-    assert browser.hear(f"{EPOCH}#2||4-7", EPOCH) == [4, 5, 6]
+    assert browser.read_request(f"{EPOCH}#2||4-7", EPOCH) == [4, 5, 6]
     browser.sent(9, 2, [4, 5])
-    assert browser.hear(f"{EPOCH}#2||4-7", EPOCH) == [6]  # no room yet
+    assert browser.read_request(f"{EPOCH}#2||4-7", EPOCH) == [6]  # no room yet
     browser.sent(9, 2, [6])
-    assert browser.hear(f"{EPOCH}#2||4-7", EPOCH) == []
-    assert browser.hear(f"{EPOCH}#3||6-7", EPOCH) == []  # on its way
-    assert browser.hear(f"{EPOCH}#4||6-7", EPOCH) == [6]  # lost
-    assert browser.hear(f"{EPOCH}#4||0-2", EPOCH) == [0, 1]  # dropped by the browser, to make place
+    assert browser.read_request(f"{EPOCH}#2||4-7", EPOCH) == []
+    assert browser.read_request(f"{EPOCH}#3||6-7", EPOCH) == []  # on its way
+    assert browser.read_request(f"{EPOCH}#4||6-7", EPOCH) == [6]  # lost
+    assert browser.read_request(f"{EPOCH}#4||0-2", EPOCH) == [0, 1]  # dropped by the browser, to make place
 
 
 @pytest.mark.parametrize(
@@ -82,13 +82,13 @@ def test_values_that_are_wanted_are_sent_once_unless_they_were_lost_or_dropped(b
     ],
 )
 def test_what_says_nothing_of_this_account_changes_nothing(browser: BrowserCopy, missing: str):
-    assert browser.hear(missing, EPOCH) == []
+    assert browser.read_request(missing, EPOCH) == []
     assert held(browser) == (3, 2)
 
 
 def test_a_canvas_that_was_mounted_anew_is_sent_values_again(browser: BrowserCopy):
     browser.restart(EPOCH)
-    assert browser.hear(f"{EPOCH}#1|0,0|", EPOCH) == []
+    assert browser.read_request(f"{EPOCH}#1|0,0|", EPOCH) == []
     assert held(browser) == (0, 0)
     browser.sent(3, 2, [0])
-    assert browser.hear(f"{EPOCH}#2||1-3", EPOCH) == [1, 2]
+    assert browser.read_request(f"{EPOCH}#2||1-3", EPOCH) == [1, 2]

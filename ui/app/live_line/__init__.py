@@ -1,7 +1,7 @@
-"""A line of the page that asks the server for updates, shows them, and has its fragment rerun when more has to be drawn.
+"""A line on the page that requests updates from the server, shows them, and reruns its fragment when more has changed.
 
-Drawing a fragment costs the browser 50 ms (docs/benchmarks.md), whatever changed. A line that asks the server by itself
-and changes its own text costs next to nothing, however many people watch.
+Drawing a fragment costs the browser 50 ms (docs/benchmarks.md), whatever changed. A line that requests updates itself and
+changes only its own text costs next to nothing, however many people watch.
 """
 
 from dataclasses import asdict
@@ -23,10 +23,10 @@ def live_line(
 
     Args:
         shown: The update that the page shows now.
-        address: Where to ask for newer ones (`ui.app.updates`).
+        address: The address to request newer ones from (`ui.app.updates`).
         every: Seconds from an answer to the next request.
-        hold: Seconds for which the server holds the answer back while the version stays the same; the answer then brings
-            the text up to date.
+        hold: Seconds for which the server may delay its answer while the version stays the same; the answer then updates
+            the text.
         small: Draw it like a caption.
         quiet: Show nothing, and only rerun the fragment.
         key: Streamlit key.

@@ -1,6 +1,6 @@
-// A line that keeps itself up to date: what a job is doing, and how far it is. It asks the server for updates, and reruns
-// the fragment around it only when there is more to show than its own text. No globals: the state of an instance lives in
-// a WeakMap keyed by its parent element, because the default export runs again at every update.
+// A line that keeps itself up to date: a job's current stage and progress. It requests updates from the server, and reruns
+// the fragment around it only when more than its own text has changed. No globals: the state of an instance is in a WeakMap
+// keyed by its parent element, because the default export runs again at every update.
 
 const ASK_AGAIN = 3000;           // milliseconds, after no answer, or after a rerun was asked for that did not come
 const RERUN_ANYWAY = 3;           // requests in a row without an answer, after which the fragment reruns at every request
@@ -8,8 +8,8 @@ const TIMEOUT = 10_000;           // milliseconds on top of the time for which t
 const UNMOUNT_DELAY = 1000;       // Streamlit cleans up an overtaken update before the next one is here
 
 /**
- * What the server says: a text, how much of the work is done (null: unknown), and a version, which changes whenever there
- * is more to draw than these two.
+ * The server's answer: a text, the share of the work that is done (null: unknown), and a version, which changes whenever
+ * more than these two has changed.
  * @typedef {{ text: string, progress: number | null, version: string }} Update
  * @typedef {Update & { quiet: boolean, small: boolean, address: string, hold: number, every: number }} Data
  * @typedef {(name: "version", value: string) => void} SetTrigger
@@ -87,7 +87,7 @@ async function askRepeatedly(line) {
 }
 
 /**
- * Sends one request; tells whether there was an answer.
+ * Sends one request; resolves to whether there was an answer.
  * @type {(line: Line) => Promise<boolean>}
  */
 async function ask(line) {
@@ -103,7 +103,7 @@ async function ask(line) {
   if (typeof answer?.version !== "string") return false;   // servers and proxies answer unknown addresses with a page
   if (line.data.address !== address) return true;       // the line shows another run by now
   show(line, answer);
-  // The page may have come up to date while the answer was on its way.
+  // The page may have been updated while the answer was on its way.
   if (answer.version !== line.data.version && fresh?.version !== answer.version) {
     line.reported = { version: answer.version, at: performance.now() };
     line.setTriggerValue("version", answer.version);
