@@ -21,14 +21,14 @@ if isinstance(edit, ComponentEdit):
     quick_edit.quick_edit(concept, edit, known)
 elif edit is not None:
     st.markdown(f"**{edit.describe()}**")
-if edit is not None:
-    removal_form.start_form(concept, edit)
+before_after.show_last(concept)
 recipe, relearn = st.columns(2)
 with recipe.popover("Load a recipe", icon=":material/upload_file:", width="stretch"):
     removal_form.recipe_form()
 if relearn.button("Relearn with this edit", width="stretch", icon=":material/replay:"):
     links.go_to("relearn.py")
-before_after.show_last(concept)
+if edit is not None:
+    removal_form.start_form(concept, edit)
 
 found = removals.list_removals()
 if found:

@@ -94,9 +94,9 @@ def saliency(
             }
         )
     columns = [key for key in _FIGURES if key in best]
-    shown = Table("rank", place.unit, *columns, title=f"{result.concept} by {method}: {result.unit}")
+    shown = Table("place", place.unit, *columns, title=f"{result.concept} by {method}: {result.unit}")
     for name, row in zip(names, best.to_dict("records")):
-        shown.add_row(str(row["rank"]), name, *(f"{row[key]:.4g}" for key in columns))
+        shown.add_row(str(row["rank"] + 1), name, *(f"{row[key]:.4g}" for key in columns))
     stdout.print(shown)
     if result.standard_error_LN is not None:
         passed = int((result.q_values() < 0.05).sum())

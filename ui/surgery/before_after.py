@@ -123,7 +123,7 @@ def _states(concept: Concept) -> tuple[dict, tuple, tuple]:
 def show(states: Sequence[Examination]) -> None:
     """Draw a table with a row for each state, then the continuations of the same prompts side by side."""
     base, last = states[0], states[-1]
-    columns: dict[str, list] = {"": [state.label for state in states]}
+    columns: dict[str, list] = {"": ["before", *(["after"] if len(states) == 2 else [one.label for one in states[1:]])]}
     if base.words is None:
         columns[f"P(answer), retrained (n = {base.n_retrained})"] = [state.retrained for state in states]
         columns[f"P(answer), held out (n = {base.n_held_out})"] = [state.held_out for state in states]
@@ -131,6 +131,7 @@ def show(states: Sequence[Examination]) -> None:
         columns["P(labelled word) in the concept's sentences"] = [state.words for state in states]
     columns["neutral loss, nats per token"] = [state.neutral_loss for state in states]
     table = pd.DataFrame(columns)
+    st.markdown(f"**{last.label}**")
     st.dataframe(table.style.format(precision=3), hide_index=True)
     rise = last.neutral_loss - base.neutral_loss
     if rise >= COLLAPSE:
