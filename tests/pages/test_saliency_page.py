@@ -249,7 +249,7 @@ def test_activations_line_up(value: float, shown: str):
 def test_cards_of_other_sites(open_page, name: str):
     app = open_page(card=name)
     assert _errors(app) == ""
-    assert ("The output of a head is a vector" in _text(app)) == name.endswith("H2")
+    assert ("A head's output is a vector" in _text(app)) == name.endswith("H2")
 
 
 def test_pins_are_kept_in_the_address(open_page):
