@@ -64,7 +64,7 @@ bench: setup-dev model ## measure what docs/benchmarks.md reports (about 15 minu
 notebook: setup-dev model ## execute docs/notebook.md on the default model and write its output (some minutes)
 	$(BIN)/python scripts/notebook_page.py
 
-report: setup-dev model ## measure what docs/removal.md reports; goes on where it was stopped (an hour or more)
+report: setup-dev model ## measure what docs/removal.md reports; goes on where it was stopped (many hours)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/removal_report.py
 
 screenshots: setup-dev model ## photograph every page, light and dark, into docs/screenshots
