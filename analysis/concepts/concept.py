@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from analysis.concepts.spelling import clean, clean_template, joined
+from analysis.concepts.spelling import clean, clean_template, composed, joined
 from analysis.errors import ConceptError
 
 __all__ = ["HELD_OUT_SHARE", "Concept", "Fact", "Sentence", "Split", "Translation"]
@@ -40,6 +40,9 @@ class Sentence:
             if start < end_before:
                 raise ConceptError(f"span [{start}, {end}] overlaps the one before it, or is out of order")
             end_before = end
+        text, spans = composed(self.text, self.spans)
+        object.__setattr__(self, "text", text)
+        object.__setattr__(self, "spans", spans)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,9 @@ def parse_facts_csv(
     for number, values in rows:
         with place(filename, f"line {number}"):
             if len(values) != len(columns):
-                raise ConceptError(f"expected {len(columns)} columns, found {len(values)}")
+                raise ConceptError(
+                    f"expected {len(columns)} columns, found {len(values)} (columns are separated by {_named(separator)})"
+                )
             row = {column: value.strip() for column, value in zip(columns, values)}
             own = row.get("template", "")
             if not own and not templates:

@@ -139,7 +139,9 @@ def _parsed(
         return understood(sets, name=own_name, label=label, templates=templates, filename=filename)
     text = decoded(filename, content)
     is_labels = filename.endswith(_LABELS)  # a labels file alone would look like CoNLL rows
-    if ending in _CONLL or (ending == "txt" and not is_labels and looks_like_conll(text)):
+    if ending in _CONLL or (
+        ending in ("txt", "tsv", "tab") and not is_labels and not looks_like_facts(text) and looks_like_conll(text)
+    ):
         return Preview(kind="CoNLL", concept=parse_conll(text, name=own_name, label=label, filename=filename))
     if ending == "txt" and looks_like_facts(text):  # Excel's “Text (tab delimited)”
         ending = "csv"

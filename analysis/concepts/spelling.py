@@ -6,7 +6,12 @@ are spelled alike.
 
 import unicodedata
 
-__all__ = ["clean", "clean_template", "gap", "joined"]
+from analysis.errors import ConceptError
+
+__all__ = ["clean", "clean_template", "composed", "gap", "joined"]
+
+_INVISIBLE = "\ufeff\u200b"
+"""Byte order mark and zero-width space, which spreadsheets and web pages leave at the ends of texts."""
 
 _UNSPACED = (
     (0x0E00, 0x0EFF),  # Thai, Lao
@@ -33,12 +38,36 @@ def clean(text: str) -> str:
     White space at an end would double the space that stands between a prompt and its answer, so that a tokenizer reads
     another word: “ Paris” after “the city of ” is not “Paris”.
     """
-    return unicodedata.normalize("NFC", text).strip()
+    before, text = "", unicodedata.normalize("NFC", text)
+    while before != text:
+        before, text = text, text.strip().strip(_INVISIBLE)
+    return text
 
 
 def clean_template(text: str) -> str:
     """A template as `clean` gives it, but with its line breaks: a template that ends in one is followed by no space."""
-    return unicodedata.normalize("NFC", text).strip(" \t\u00a0\u3000")
+    return unicodedata.normalize("NFC", text).strip(f" \t\u00a0\u3000{_INVISIBLE}")
+
+
+def composed(text: str, spans: tuple[tuple[int, int], ...]) -> tuple[str, tuple[tuple[int, int], ...]]:
+    """A sentence in NFC, and its spans moved to the same words.
+
+    Raises:
+        ConceptError: a span begins or ends inside a character that is written in several parts.
+    """
+    whole = unicodedata.normalize("NFC", text)
+    if whole == text:
+        return text, spans
+
+    def moved(offset: int) -> int:
+        head = unicodedata.normalize("NFC", text[:offset])
+        if head + unicodedata.normalize("NFC", text[offset:]) != whole:
+            raise ConceptError(
+                f"a span begins or ends at {offset}, inside a character. Give the offsets of whole characters"
+            )
+        return len(head)
+
+    return whole, tuple((moved(start), moved(end)) for start, end in spans)
 
 
 def gap(left: str, right: str) -> str:

@@ -6,7 +6,7 @@ letter after a type, or a type of its own. IOB: Ramshaw & Marcus (1995); BIOES a
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from analysis.errors import ConceptError
@@ -17,6 +17,7 @@ _NO_LABEL = {"O", "o", "N/A", "n/a", "-", "_"}
 _OPENING, _CLOSING = set("BUSW"), set("LUESW")
 _LETTERS = "BILUESMW"
 _SEPARATOR = r"[-_:./|]"
+_SHORT_END = re.compile(rf"(\S+){_SEPARATOR}\w{{1,2}}")
 _BARE = re.compile(rf"[{_LETTERS}{_LETTERS.lower()}]")
 _BEFORE = re.compile(rf"([{_LETTERS}{_LETTERS.lower()}])({_SEPARATOR})(\S.*)")
 _AFTER = re.compile(rf"(\S.*)({_SEPARATOR})([{_LETTERS}{_LETTERS.lower()}])")
@@ -88,6 +89,7 @@ def tags_of(tags: Iterable[str]) -> Tags:
     candidates = {form for found in forms.values() for form, _, _ in found}
     accepted = [form for form in candidates if _makes_scheme(form, forms)]
     if not accepted:
+        _refuse_joined_letters(labelled)
         return Tags("plain labels", read | {tag: ("", tag) for tag in labelled})
 
     def weight(form: _Form) -> tuple[int, bool, bool, str]:
@@ -104,6 +106,7 @@ def tags_of(tags: Iterable[str]) -> Tags:
                 f"the tags have two forms: most are like “{usual}”, but there is “{tag}” too. Write all of them like “B-LOC”"
             )
         own[tag] = match or ("", tag)
+    _refuse_foreign_letters(own)
     return Tags(_scheme({letter for letter, _ in own.values() if letter}), read | own)
 
 
@@ -140,6 +143,38 @@ def _makes_scheme(form: _Form, forms: dict[str, list[tuple[_Form, str, str]]]) -
     if form.place == "alone":
         return bool(letters & {"B", "I"}) and all(one[0].place == "alone" for found in forms.values() for one in found)
     return ("B" in letters and len(letters) > 1) or letters == {"I"}
+
+
+def _refuse_foreign_letters(own: Mapping[str, tuple[str, str]]) -> None:
+    """Refuse a tag without a letter of the scheme that holds one of its types, such as “X-LOC” or “LOC” beside “B-LOC”.
+
+    As a type by itself it would break a name in two.
+    """
+    lettered = {kind.casefold(): tag for tag, (letter, kind) in own.items() if letter}
+    for tag in (tag for tag, (letter, _) in own.items() if not letter):
+        first, *behind = re.split(_SEPARATOR, tag.casefold(), maxsplit=1)
+        kinds = {tag.casefold()}
+        if behind and len(first) <= 2:
+            kinds.add(behind[0])
+        if match := _SHORT_END.fullmatch(tag.casefold()):
+            kinds.add(match[1])
+        if kind := next((one for one in kinds if one in lettered), None):
+            raise ConceptError(
+                f"“{tag}” is of the type of “{lettered[kind]}”, but has no letter of its scheme. Write all tags in one scheme, "
+                "such as B-LOC, I-LOC and O"
+            )
+
+
+def _refuse_joined_letters(labelled: Iterable[str]) -> None:
+    """Refuse “BLOC” and “ILOC”: letters joined to a type, which as types by themselves would break every name in two."""
+    tags = set(labelled)
+    for tag in sorted(tags):
+        if len(tag) > 2 and tag[0] == "B" and tag[1].isalpha():
+            other = next((letter + tag[1:] for letter in "IME" if letter + tag[1:] in tags), None)
+            if other is not None:
+                raise ConceptError(
+                    f"“{tag}” and “{other}” look like letters of a scheme joined to a type. Write B-LOC, I-LOC and O"
+                )
 
 
 def _scheme(letters: set[str]) -> str:

@@ -82,3 +82,8 @@ def test_two_columns_of_other_names_between_other_separators():
 
 def test_rows_of_empty_cells_are_no_facts():
     assert parse_facts_csv("subject;answer\nFrance;Paris\n;\n", templates=TEMPLATES).facts == (Fact("France", "Paris"),)
+
+
+def test_rows_with_another_separator_than_the_header_say_which_one_is_expected():
+    with pytest.raises(ConceptError, match=r"line 2: expected 2 columns, found 1 \(columns are separated by commas\)"):
+        parse("t.csv", b"subject,answer\nFrance;Paris\n", templates=TEMPLATES)

@@ -125,3 +125,9 @@ def test_a_file_that_is_too_large(tmp_path: Path):
     for name in ("c.jsonl", "c.conll", "c.json", "x_tokens.txt"):
         with pytest.raises(ConceptError, match=r"larger than 50 MiB"):
             read(tmp_path / name)
+
+
+def test_a_table_of_tokens_with_tags_is_told_from_one_of_facts():
+    assert [one.text for one in parse("t.tsv", b"Peru\tB-LOC\n1-2\tO\n").sentences] == ["Peru 1-2"]
+    facts = parse("t.tsv", b"subject\tanswer\nA vitamin\tB-12\n", templates=("{subject}:",)).facts
+    assert facts == (Fact("A vitamin", "B-12"),)

@@ -1,11 +1,13 @@
 """Texts of facts are spelled alike in every format, and no prompt gets a double space before its answer."""
 
 import json
+import unicodedata
 
 import pytest
 
-from analysis.concepts import Concept, Fact, Translation, dump_jsonl, parse
+from analysis.concepts import Concept, Fact, Sentence, Translation, dump_jsonl, parse
 from analysis.concepts.spelling import clean, clean_template, gap, joined
+from analysis.errors import ConceptError
 
 TEMPLATE = "The capital of {subject} is"
 DECOMPOSED, COMPOSED = "Se\u0301oul", "S\u00e9oul"
@@ -91,3 +93,22 @@ def test_paraphrases_and_translations():
 def test_a_space_stands_where_the_script_has_one(left: str, right: str, between: str):
     assert gap(left, right) == between
     assert joined(f"{left}  " if between else left, right) == left + between + right
+
+
+def test_invisible_marks_at_the_ends_are_blanks():
+    assert Fact("\u200bFrance ", " \ufeff Paris\u200b") == Fact("France", "Paris")
+    with pytest.raises(ConceptError, match="subject and an answer"):
+        Fact("France", "\u200b")
+
+
+def test_spans_of_a_sentence_follow_composed_characters():
+    malaga = unicodedata.normalize("NFD", "Málaga")
+    assert Sentence(f"We saw {malaga} and Paris.", ((7, 14), (19, 24))) == Sentence(
+        "We saw Málaga and Paris.", ((7, 13), (18, 23))
+    )
+    with pytest.raises(ConceptError, match="at 9, inside a character"):
+        Sentence(f"We saw {malaga}.", ((7, 9),))
+    with pytest.raises(ConceptError, match="outside"):
+        Sentence(f"We saw {malaga}.", ((7, 99),))
+    (sentence,) = parse("c.conll", f"In O\n{malaga} B-LOC\n! O".encode()).sentences
+    assert sentence == Sentence("In Málaga !", ((3, 9),))
