@@ -118,7 +118,7 @@ BAD_INPUT = [
     (["relearn", "--concept", "/no/such/file.jsonl"], "cannot be read"),
     (["relearn", "--learning-rate", "nan"], "learning_rate"),
     (["show", "nothing"], "no run"),
-    (["runs", "--root", "/no/such/folder"], "no folder"),
+    (["runs", "--root", "/no/such/folder"], "not a folder"),
     (["fetch", "nonsense"], "not a model of the catalog"),
     (["--no-such-option"], "No such option"),
     (["relearn", "--steps", "many"], "Invalid value"),
@@ -126,7 +126,7 @@ BAD_INPUT = [
 IN_A_PROCESS_OF_ITS_OWN = [
     (["saliency", "--concept", "capitls"], "Did you mean"),
     (["relearn", "--steps", "0"], "steps is 0"),
-    (["runs", "--root", "/no/such/folder"], "no folder"),
+    (["runs", "--root", "/no/such/folder"], "not a folder"),
     (["--no-such-option"], "No such option"),
 ]
 """Every way an error takes, with the imports of a fresh interpreter, which take seconds."""

@@ -171,7 +171,8 @@ def test_preview_apply_and_undo(open_page):
     app = open_page("surgery")
     app.button[0].click().run()
     assert _errors(app) == ""
-    assert any("preview" in str(frame.value.to_numpy()) for frame in app.dataframe)
+    assert any(block.value.startswith("**preview") for block in app.markdown)
+    assert any(list(frame.value.iloc[:, 0]) == ["before", "after"] for frame in app.dataframe)
     next(button for button in app.button if button.label == "Apply to weights").click().run()
     assert _errors(app) == ""
     assert any("SHA-256 before" in frame.value.columns for frame in app.dataframe)
