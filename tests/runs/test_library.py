@@ -206,7 +206,7 @@ def test_a_run_in_the_way_that_took_no_snapshot_can_go_on(run: RunDirectory, con
         runs.create(**again)
     run.write_status(JobStatus(state="failed", message="Too little memory."))
     before = sorted(run.path.rglob("*"))
-    with pytest.raises(RunError, match=rf"without a snapshot \(failed\); `palimpsest resume {run.path}` executes"):
+    with pytest.raises(RunError, match=rf"without a snapshot \(failed\), and `palimpsest resume {run.path}`"):
         runs.create(**again)
     assert sorted(run.path.rglob("*")) == before
     assert execution.resume(run).state == "finished"
