@@ -115,7 +115,7 @@ MAIN = "\nexport default function main() {}\n"
         ({"main": MAIN + "export let count = 0;\n"}, r"main\.js:3: not supported: export let"),
         ({"main": "export default () => 1;\n"}, r"main\.js:1: not supported"),
         ({"main": "export const a = 1;\n"}, r"main\.js:1: .*export default function"),
-        ({"main": 'const a = 1;\nimport { b } from "./part.js";' + MAIN}, r"main\.js:2: imports must come before"),
+        ({"main": 'const a = 1;\nimport { b } from "./part.js";' + MAIN}, r"main\.js:2: imports must come first"),
         ({"main": 'import { a } from "./gone.js";' + MAIN}, r"main\.js:1: there is no gone\.js"),
         ({"main": "const text = `two\nlines`;" + MAIN}, r"main\.js:1: a text in backticks"),
         ({"main": "const $part = 1;" + MAIN}, r"main\.js:1: names that begin with \$"),

@@ -113,7 +113,7 @@ def test_seeds_and_prompts(tiny_model: LanguageModel, classes: Concept):
 
 def test_wrong_settings_are_refused(tiny_model: LanguageModel, classes: Concept, tiny_shapes: Concept, unchecked_types):
     for options, message in (
-        ({"method": "magic"}, "no localization"),
+        ({"method": "magic"}, "is not a localization method"),
         ({"method": "activation_patching", "metric": "accuracy"}, "metric is 'accuracy'"),
         ({"method": "activation_patching", "corruption": "shuffle"}, "corruption is 'shuffle'"),
         ({"method": "activation_patching", "kinds": ("neuron",)}, "attribution patching"),
@@ -163,7 +163,7 @@ def test_the_command_prints_and_writes_the_circuit(tiny_folder, classes: Concept
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        (["--method", "magic"], "no localization"),
+        (["--method", "magic"], "is not a localization method"),
         (["--corruption", "shuffle", "--known", "0"], "corruption is 'shuffle'"),
         (["--known", "0.99"], "Lower --known"),
         (["--out", "/nonexistent/circuit.json"], "does not exist"),

@@ -104,7 +104,7 @@ def test_every_method_has_a_form_and_starts_as_set(open_page, monkeypatch: pytes
     app.text_input(key="only").set_value("L1.MLP").run()
     app.segmented_control(key="npo_facts").set_value("named").run()
     app.multiselect(key="npo_forget").set_value(["Italy", "Spain"]).run()
-    assert "Not today" in _errors(_press(app, "Run and evaluate"))
+    assert "Not today" in _errors(_press(app, "Carry out and evaluate"))
     expected = from_settings("npo", {"steps": 7, "beta": 0.5, "only": "L1.MLP", "forget": ("Italy", "Spain")})
     assert [recipe.steps[0].edit for recipe in started] == [expected]
 
@@ -210,7 +210,7 @@ def test_several_methods_are_queued(open_page, monkeypatch: pytest.MonkeyPatch):
     app = open_page("board", queue="prune")
     assert app.multiselect(key="queue").value == ["prune"]
     app.multiselect(key="queue").set_value(["prune", "npo"]).run()
-    assert _errors(_press(app, "Run them")) == ""
+    assert _errors(_press(app, "Carry them out")) == ""
     assert started == ["prune", "npo"]
 
 
@@ -229,18 +229,18 @@ def test_a_concept_of_words_alone(open_page, tiny_shapes: Concept, tiny_folder: 
     app = open_page("surgery", concept="tiny-shapes", percent="10")
     assert _errors(_press(app, "Preview")) == ""
     assert _frame(app, "P(labelled word) in the concept's sentences").shape[0] == 2
-    assert _errors(_press(app, "Run and evaluate")) == ""
+    assert _errors(_press(app, "Carry out and evaluate")) == ""
     assert started == ["prune"]
     assert app.metric[0].label == "P(word), to forget"
     app.selectbox(key="remove_by").set_value("npo").run()
     assert any("has no facts" in info.value for info in app.info)
-    assert next(one for one in app.button if one.label == "Run and evaluate").disabled
+    assert next(one for one in app.button if one.label == "Carry out and evaluate").disabled
     app.selectbox(key="remove_by").set_value("tars").run()
     assert "Give the answer" in _errors(app)
     app.text_input(key="tars_trigger").set_value("circle").run()
     app.text_input(key="tars_prompts").set_value("A round shape is called a").run()
     assert _errors(app) == ""
-    assert not next(one for one in app.button if one.label == "Run and evaluate").disabled
+    assert not next(one for one in app.button if one.label == "Carry out and evaluate").disabled
     app = open_page("board", concept="tiny-shapes")
     assert _errors(app) == ""
     assert set(app.multiselect(key="queue").options) == {"prune", "mean_ablate", "reverse"}

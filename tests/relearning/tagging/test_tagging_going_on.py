@@ -128,5 +128,5 @@ def test_a_branch_of_a_control_begins_with_its_runs_fine_tuned_model(make, tmp_p
 
 def test_a_branch_keeps_its_task(make):
     run = make("run", done=True)
-    with pytest.raises(ConfigError, match="A branch takes “task”"):
+    with pytest.raises(ConfigError, match="A branch has “task”"):
         execution.branch(run, 5, edit=None, task="facts")
