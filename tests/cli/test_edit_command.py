@@ -85,10 +85,10 @@ BAD = {
     "an unknown setting": (["--strength", "3"], ConfigError, "no setting “strength”"),
     "a value that does not fit": (["--top-k", "many"], ConfigError, "top_k"),
     "a share above one": (["--top-fraction", "1.5"], ConfigError, "share of neurons"),
-    "a stray word": (["prune"], ConfigError, "no option"),
+    "a stray word": (["prune"], ConfigError, "is not an option"),
     "two rules": (["--top-k", "3", "--top-fraction", "0.1"], ConfigError, "Give one of"),
     "a missing recipe": (["--recipe", "none.json"], ConfigError, "cannot be read"),
-    "a recipe and a method": (["--recipe", "none.json", "--method", "prune"], ConfigError, "Leave --method"),
+    "a recipe and a method": (["--recipe", "none.json", "--method", "prune"], ConfigError, "Leave out --method"),
     "an unknown part": (["--evaluate", "forget,beauty"], ConfigError, "no part of an evaluation"),
     "a component it does not have": (["--components", "L9.N1"], EditError, "outside the model"),
 }

@@ -191,7 +191,7 @@ def test_what_edits_before_touched_is_no_recruit_of_the_control(edited: RunDirec
 
 def test_a_missing_checkpoint_names_the_setting_that_keeps_them(parent: RunDirectory):
     with pytest.raises(
-        RunError, match=r"It has checkpoints after 4 steps; a run with the setting `keep_checkpoints` keeps all"
+        RunError, match=r"There are those after 4 steps; a run with the setting `keep_checkpoints` keeps all"
     ):
         execution.branch(parent, 2, edit=None)
 
