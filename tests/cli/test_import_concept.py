@@ -44,7 +44,7 @@ def test_a_table_needs_its_templates(tmp_path: Path, empty_home: Path):
     assert "no template column" in str(result.exception)
     options = ["--name", "towns", "--template", "{subject}:", "--template", "Of {subject}:"]
     result = runner.invoke(app, ["import-concept", str(path), *options], catch_exceptions=False)
-    assert "Stored “towns”: 2 facts (" in result.stdout
+    assert "Kept “towns”: 2 facts (" in result.stdout
     assert concepts.load("towns").templates == ("{subject}:", "Of {subject}:")
 
 
