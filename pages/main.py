@@ -9,7 +9,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from ui.app import shell, streamlit_patches, viewer_model
+from ui.app import actions, shell, streamlit_patches, viewer_model
 
 ICON = Path(__file__).parent.parent / "ui" / "assets" / "icon.svg"
 
@@ -24,3 +24,5 @@ try:
         page.run()
 finally:  # also if the page failed
     shell.sidebar_status(place)
+    with st.sidebar:
+        actions.ignore_double_clicks()

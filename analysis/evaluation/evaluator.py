@@ -36,7 +36,9 @@ def parts_of(what: str | Sequence[str]) -> tuple[str, ...]:
     )
     for name in chosen:
         if name not in PARTS:
-            raise ConfigError(f"“{name}” is no part of an evaluation. Use quick, all, or some of {', '.join(PARTS)}.")
+            raise ConfigError(
+                f"“{name}” is not a part of an evaluation. Use quick, all, or some of {', '.join(PARTS)}."
+            )
     return tuple(name for name in PARTS if name in chosen or name == "neutral_perplexity")
 
 

@@ -132,7 +132,7 @@ def localize(
         UnsupportedArchitectureError: the method does not support the model's architecture.
     """
     if method not in METHODS:
-        raise ConfigError(f"“{method}” is no localization. Use {', '.join(METHODS)}.")
+        raise ConfigError(f"“{method}” is not a localization method. Use {', '.join(METHODS)}.")
     if method in CONTROLS:
         return _found(method, control(model, method, match=match, seed=seed))
     metric = DEFAULT_METRIC.get(method, "log_p") if metric is None else metric

@@ -81,7 +81,7 @@ def test_a_gradient_edit_with_its_settings(request_: list[str], tmp_path: Path):
 
 
 BAD = {
-    "an unknown method": (["--method", "erase"], ConfigError, "no method"),
+    "an unknown method": (["--method", "erase"], ConfigError, "not a method"),
     "an unknown setting": (["--strength", "3"], ConfigError, "no setting “strength”"),
     "a value that does not fit": (["--top-k", "many"], ConfigError, "top_k"),
     "a share above one": (["--top-fraction", "1.5"], ConfigError, "share of neurons"),

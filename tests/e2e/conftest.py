@@ -1,4 +1,7 @@
-"""One headless Chromium for all tests in a browser; they are skipped where there is none."""
+"""A headless Chromium for each file of tests in a browser; they are skipped where there is none.
+
+Playwright's event loop runs for as long as the fixture lives, and other files of the same process need one of their own.
+"""
 
 import re
 import shutil
@@ -15,7 +18,7 @@ _OWN_PROBES = re.compile(r"/_stcore/(health|host-config)$")
 OpenPage = Callable[..., Page]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if _CHROMIUM is None:
         pytest.skip("no Chromium on this machine (Debian: apt install chromium)")

@@ -58,7 +58,7 @@ def test_parts():
     assert parts_of("all") == ALL == tuple(PARTS)
     assert parts_of("kl") == ("neutral_perplexity", "kl")
     assert parts_of(["relearning", "forget"]) == ("neutral_perplexity", "forget", "relearning")
-    with pytest.raises(ConfigError, match="“forgetting” is no part"):
+    with pytest.raises(ConfigError, match="“forgetting” is not a part"):
         parts_of(["forgetting"])
 
 

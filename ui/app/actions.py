@@ -1,33 +1,37 @@
 """Buttons that start or change something: an action is carried out once for each time its button was drawn.
 
 A double click asks Streamlit for two runs of the page, and each of them sees the button pressed. Two things prevent that the
-action is carried out twice. The button's key counts the actions, so that the second click belongs to a button that is no
-longer there; and a click on the new button within the time of a double click is ignored.
+action is carried out twice. The button's key counts the actions, so that a second click which arrives during the action
+belongs to a button that is no longer there. A second click on the new button, which the page may have drawn in between, is
+not sent to the server: double_clicks.js ignores it in the browser, which alone knows which clicks belong together.
 
 Streamlit ends a run of the page at the next command as soon as it is asked for another one. An action therefore runs in a
 thread of its own, which Streamlit does not end, and the page waits for it.
 """
 
 import threading
-import time
 from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import streamlit as st
+from streamlit.components.v2 import component
 from streamlit.delta_generator import DeltaGenerator
 from streamlit.runtime.scriptrunner import add_script_run_ctx, get_script_run_ctx
 
 from ui.app import shell
 
-__all__ = ["action_button"]
+__all__ = ["action_button", "ignore_double_clicks"]
 
 Outcome = TypeVar("Outcome")
 
 _RECORDS = "actions"
-_DOUBLE_CLICK = 0.6
-"""Seconds; the usual limit for a double click is 0.5."""
+_ignored = component(
+    "palimpsest_double_clicks",
+    js=(Path(__file__).parent / "double_clicks.js").read_text(encoding="utf-8"),
+)
 
 
 @dataclass
@@ -35,7 +39,6 @@ class _Record:
     """What a session did with one button."""
 
     count: int = 0
-    ended: float = float("-inf")
     outcome: Any = None
 
 
@@ -58,13 +61,17 @@ def action_button(
     """
     records: dict[str, _Record] = st.session_state.setdefault(_RECORDS, {})
     record = records.setdefault(key, _Record())
-    pressed = (place or st).button(label, key=f"{key} {record.count}", **style)
-    if pressed and time.monotonic() - record.ended > _DOUBLE_CLICK:
+    if (place or st).button(label, key=f"action {key} {record.count}", **style):
         with shell.shown_errors():
             record.outcome = _uninterrupted(action)
-            record.count, record.ended = record.count + 1, time.monotonic()
+            record.count += 1
             st.rerun()
     return record.outcome
+
+
+def ignore_double_clicks() -> None:
+    """Make the page ignore the second click of a double click on an action's button; called once for every page."""
+    _ignored(key="double_clicks", height="content")
 
 
 def _uninterrupted(action: Callable[[], Outcome]) -> Outcome:

@@ -66,7 +66,7 @@ class ComponentEdit(Edit):
         try:
             return cls(**{**data, "selection": Selection.from_dict(data["selection"])})
         except (KeyError, TypeError) as error:
-            raise ConfigError(f"This is no edit ({error}).") from error
+            raise ConfigError(f"This is not an edit ({error}).") from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,7 +55,7 @@ def method_named(name: str) -> Method:
         ConfigError: there is none.
     """
     if name not in METHODS:
-        raise ConfigError(f"“{name}” is no method. Use {', '.join(METHODS)}.")
+        raise ConfigError(f"“{name}” is not a method. Use {', '.join(METHODS)}.")
     return METHODS[name]
 
 
@@ -75,7 +75,7 @@ def from_dict(data: Mapping[str, Any]) -> Edit:
         ConfigError: the method is unknown, or a field is missing, unknown or out of range.
     """
     if not isinstance(data, Mapping):
-        raise ConfigError("This is no edit (no JSON object).")
+        raise ConfigError("This is not an edit (it is not a JSON object).")
     # old files hold component edits without a method's name; their kind is that name
     name = str(data.get("method", data.get("kind")))
     edit = method_named(name).load({key: value for key, value in data.items() if key != "method"})
