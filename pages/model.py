@@ -35,7 +35,9 @@ with left:
         estimate = memory.load_estimate(entry.parameters, dtype, "cuda" if "cuda" in (device, devices[-1]) else "cpu")
         (st.caption if estimate.fits else st.warning)(f"{estimate}.")
     load, unload = st.columns(2)
-    wanted = load.button("Load", type="primary", width="stretch", disabled=not reference)
+    shown = viewer_model.Choice(reference=reference, device=device, dtype=dtype)
+    other = shown != choice or viewer_model.is_unloaded()
+    wanted = load.button("Load", type="primary" if other else "secondary", width="stretch", disabled=not reference)
     unload.button(
         "Unload",
         width="stretch",
@@ -45,7 +47,7 @@ with left:
     )
     if wanted and reference:
         with shell.shown_errors():
-            viewer_model.replace(viewer_model.Choice(reference=reference, device=device, dtype=dtype))
+            viewer_model.replace(shown)
 if viewer_model.is_unloaded():
     right.info("No model is loaded; its memory is free. Press “Load”.", icon=":material/eject:")
     shell.end_page()
@@ -80,6 +82,7 @@ with facts, shell.shown_errors():
             table.sort_values("p", ascending=False),
             hide_index=True,
             height=330,
+            column_order=["subject", "answer", "p", "known", "split"],
             column_config={"p": st.column_config.ProgressColumn("P(answer)", min_value=0, max_value=1, format="%.2f")},
         )
     else:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
+import torch
 from torch import nn
 
 from analysis.checks import check_fields
@@ -47,6 +48,10 @@ class Edit(ABC):
     @abstractmethod
     def describe(self) -> str:
         """One phrase for captions."""
+
+    def settled(self, device: torch.device) -> "Edit":
+        """The edit with what depends on the device spelled out, so that it comes out the same when it is repeated."""
+        return self
 
     def to_dict(self) -> dict[str, Any]:
         """The edit as plain JSON, which `methods.from_dict` reads."""

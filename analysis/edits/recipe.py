@@ -90,7 +90,7 @@ class Recipe:
             shape=model.component_shape,
             fingerprint=model.fingerprint(),
             concepts={concept.name: concept for concept, _ in steps},
-            steps=tuple(Step(concept.name, edit) for concept, edit in steps),
+            steps=tuple(Step(concept.name, edit.settled(model.device)) for concept, edit in steps),
             maintain=tuple(maintain),
             digests=_digests({concept.name: concept for concept, _ in steps}, maintain),
             threshold=threshold,

@@ -12,6 +12,7 @@ from analysis.errors import ConfigError, EditError
 from analysis.relearning.tracking.cadence import planned_steps
 from analysis.saliency import MOMENT_METHODS, SAMPLE_METHODS
 from analysis.scoring import factual_recall
+from analysis.training.precision import PRECISIONS, Precision
 from analysis.training.schedule import SCHEDULES
 
 __all__ = ["Kind", "Origin", "RelearnConfig", "check_kind", "kind_of"]
@@ -58,7 +59,7 @@ _CHOICES = {
     "task": ("facts", "tagging"),
     "optimiser": ("adamw", "sgd"),
     "schedule": SCHEDULES,
-    "precision": ("bf16", "float32"),
+    "precision": PRECISIONS,
     "cadence": ("adaptive", "steps", "log"),
 }
 _REST = {"fact": "facts", "tagged": "labelled sentences"}
@@ -133,8 +134,9 @@ class RelearnConfig:
     weight_decay: float = 0.01
     clip: float = 1.0
     """Gradient norm above which gradients are scaled down to it."""
-    precision: Literal["bf16", "float32"] = "bf16"
-    """Autocast type of training and snapshots; weights and optimiser state stay in float32, and facts and neurons to edit
+    precision: Precision = "auto"
+    """Autocast type of training and snapshots: bf16, float32, or “auto”, the faster one on the device
+    (`training.precision`), which the run then keeps. Weights and optimiser state stay in float32, and facts and neurons to edit
     are chosen in float32."""
 
     cadence: Literal["adaptive", "steps", "log"] = "adaptive"

@@ -15,6 +15,7 @@ from analysis.models.memory import TrainingEstimate, as_gib
 from analysis.relearning.config import RelearnConfig
 from analysis.relearning.fine_tuning import VALUES
 from analysis.scoring.tagging import TAGS
+from analysis.training.precision import choose_precision
 
 __all__ = ["ModelSize", "check_disk", "disk_bytes", "memory_estimate", "n_trained"]
 
@@ -215,7 +216,7 @@ def _estimate(config: RelearnConfig, size: ModelSize, device: str, loaded: bool)
         n_trained=n_trained(replace(config, train_only="") if tagging else config, size) + head,
         moments=_moments(config),
         values_per_token=kept,
-        half=config.precision == "bf16",
+        half=choose_precision(config.precision, device).name == "bf16",
         tracking=sums + 16 * _TRACKED_TOKENS * size.n_neurons + 12 * _HEAD_TOKENS * size.vocabulary,
     )
 
@@ -223,7 +224,7 @@ def _estimate(config: RelearnConfig, size: ModelSize, device: str, loaded: bool)
 def _advice(config: RelearnConfig, size: ModelSize, device: str, loaded: bool) -> str:
     """Names the settings that would fit, each with the memory that it needs."""
     fitting = []
-    for text, change in _alternatives(config, size):
+    for text, change in _alternatives(config, size, device):
         estimate = _estimate(change, size, device, loaded)
         if estimate.fits:
             fitting.append(f"{text} ({as_gib(estimate.needed)})")
@@ -235,12 +236,12 @@ def _advice(config: RelearnConfig, size: ModelSize, device: str, loaded: bool) -
     )
 
 
-def _alternatives(config: RelearnConfig, size: ModelSize) -> Iterator[tuple[str, RelearnConfig]]:
+def _alternatives(config: RelearnConfig, size: ModelSize, device: str) -> Iterator[tuple[str, RelearnConfig]]:
     """Cheaper settings, ordered by how little they change the training."""
     single = config.batch_size
     if config.accumulate < single:
         yield f"accumulate {single}", replace(config, accumulate=single)
-    if config.precision == "float32":
+    if choose_precision(config.precision, device).name == "float32":
         yield "precision bf16", replace(config, precision="bf16")
     plain_sgd = replace(config, optimiser="sgd", momentum=0.0)
     if _moments(config):

@@ -29,6 +29,7 @@ from analysis.relearning.trainer import Trainer
 from analysis.relearning.training_loop import TrainingLoop
 from analysis.saliency.moments import stream_moments
 from analysis.training.lora import LowRank
+from analysis.training.precision import choose_precision
 from analysis.training.schedule import reproducible
 from analysis.training.slices import Head
 
@@ -96,6 +97,10 @@ def run(
     if model is None:
         say("Loading the model")
         model = models.load(config.model, device=config.device, dtype="float32")
+    precision = choose_precision(config.precision, model.device)
+    if config.precision == "auto":
+        precision = (begun and begun.precision) or precision  # one curve is measured in one format, wherever it goes on
+        config = replace(config, precision=precision.name)
     size = resources.ModelSize.of(model)
     resources.memory_estimate(config, size, str(model.device), loaded=True).check()
     if folder is not None:
@@ -179,6 +184,7 @@ def run(
                             followed=followed,
                             sizes=task.sizes,
                             digests=digests,
+                            precision=precision,
                         )
                     )
                 yield replace(base, words=words)

@@ -11,6 +11,7 @@ import numpy as np
 
 from analysis.components.neurons import NeuronSet
 from analysis.concepts import Fact
+from analysis.training.precision import ChosenPrecision
 from analysis.training.slices import Head
 
 __all__ = ["Beginning", "Earlier", "FactTable", "Phase", "RunFacts", "Snapshot", "StepReport"]
@@ -83,6 +84,8 @@ class Beginning:
     """(layer, head) of the attention heads that earlier edits touched."""
     digests: Mapping[str, str] = field(default_factory=dict)
     """Digests of the inputs (`relearning.inputs`); a run that begins from here must have the same."""
+    precision: ChosenPrecision | None = None
+    """Autocast type of the base snapshot, which an “auto” run keeps; None in runs of older versions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,3 +134,5 @@ class RunFacts:
     """Numbers of sentences and labelled words of a task without facts, by name."""
     digests: Mapping[str, str] = field(default_factory=dict)
     """Digests of the run's inputs (`relearning.inputs`); empty if the run has no folder."""
+    precision: ChosenPrecision | None = None
+    """Autocast type of training and snapshots, and why; None in runs of older versions, whose configuration names it."""

@@ -105,6 +105,7 @@ def beginning_of(run: RunDirectory) -> Beginning | None:
         edited=found.edited,
         edited_heads=found.edited_heads,
         digests=found.digests,
+        precision=found.precision,
     )
 
 

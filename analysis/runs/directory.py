@@ -147,7 +147,11 @@ class RunDirectory(Job):
             return None
         return Earlier(
             beginning=Beginning(
-                table=found.table, base=self.snapshot(0), followed=found.followed, digests=found.digests
+                table=found.table,
+                base=self.snapshot(0),
+                followed=found.followed,
+                digests=found.digests,
+                precision=found.precision,
             ),
             n_snapshots=len(moments),
             steps=tuple(moment.step for moment in moments if moment.phase == "training"),

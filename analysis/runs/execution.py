@@ -78,7 +78,11 @@ def _execute(run: RunDirectory, report: Callable[[RunReport], None]) -> JobStatu
             found = run.facts()
             assert found is not None  # a finished run has written it
             beginning = Beginning(
-                table=found.table, base=run.snapshot(0), followed=found.followed, digests=found.digests
+                table=found.table,
+                base=run.snapshot(0),
+                followed=found.followed,
+                digests=found.digests,
+                precision=found.precision,
             )
             if (before := beginning_of(run)) is not None:  # the control has earlier edits, but not the run's own
                 beginning = replace(beginning, edited=before.edited, edited_heads=before.edited_heads)

@@ -6,7 +6,7 @@ Axes: `L` layer, `N` neuron in a layer, `F` fact or labelled word.
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from analysis.concepts import Fact
 from analysis.errors import EditError, RunError
 from analysis.jobs.job import read_json
 from analysis.relearning import FactTable, Phase, RunFacts, Snapshot
+from analysis.training.precision import ChosenPrecision
 
 __all__ = ["Moment", "read_facts", "read_moment", "read_snapshot", "write_facts", "write_snapshot"]
 
@@ -69,6 +70,7 @@ def read_facts(path: Path, facts: Mapping[str, Fact]) -> RunFacts | None:
             followed=NeuronSet([int(one) for one in data.get("followed", ())], shape),
             sizes={str(name): int(count) for name, count in data.get("sizes", {}).items()},
             digests={str(what): str(one) for what, one in data.get("digests", {}).items()},
+            precision=ChosenPrecision(**found) if (found := data.get("precision")) else None,
         )
     except (KeyError, TypeError, IndexError, ValueError, AttributeError, EditError) as error:
         raise RunError(f"{path} is damaged ({error!r}).") from error
@@ -95,6 +97,7 @@ def write_facts(path: Path, found: RunFacts, facts: Mapping[str, Fact]) -> None:
         "followed": found.followed.flat.tolist(),
         "sizes": dict(found.sizes),
         "digests": dict(found.digests),
+        "precision": asdict(found.precision) if found.precision else None,
     }
     paths.write_atomically(path, json.dumps(data).encode())
 

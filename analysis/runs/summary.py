@@ -1,6 +1,7 @@
 """Sums a run up in numbers: what the command line prints and the dashboard offers as a file."""
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 from analysis.components.neurons import NeuronSet
@@ -33,6 +34,7 @@ def summarise(run: RunRecord) -> dict[str, Any]:
         "edit": config.edit.describe() if config.edit else None,
         "train_only": config.train_only or None,
         "seed": config.seed,
+        "precision": {"name": config.precision, "reason": ""} if config.precision != "auto" else None,
         "known_facts": None,
         "tagging": None,
         **_outcome(snapshots, config.concept, facts.edited if facts else None),
@@ -54,6 +56,8 @@ def summarise(run: RunRecord) -> dict[str, Any]:
             "set_aside": facts.table.n_set_aside,
             "threshold": facts.table.threshold,
         }
+    if facts and facts.precision:
+        summary["precision"] = asdict(facts.precision)
     if facts:
         summary["edited_neurons"] = len(facts.edited)
         summary["edited_heads"] = len(facts.edited_heads)

@@ -238,6 +238,8 @@ def generate(model: LanguageModel, prompt: str, *, max_new_tokens: int = 12) -> 
 
 @contextmanager
 def precision_context(model: LanguageModel, precision: str) -> Iterator[None]:
-    """bfloat16 autocast if `precision` is “bf16”; otherwise no change."""
+    """bfloat16 autocast with “bf16”, no change with “float32”."""
+    if precision not in ("bf16", "float32"):
+        raise ValueError(f"precision is {precision!r}, not bf16 or float32")
     with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16"):
         yield

@@ -89,7 +89,7 @@ BAD = {
     "two rules": (["--top-k", "3", "--top-fraction", "0.1"], ConfigError, "Give one of"),
     "a missing recipe": (["--recipe", "none.json"], ConfigError, "cannot be read"),
     "a recipe and a method": (["--recipe", "none.json", "--method", "prune"], ConfigError, "Leave out --method"),
-    "an unknown part": (["--evaluate", "forget,beauty"], ConfigError, "no part of an evaluation"),
+    "an unknown part": (["--evaluate", "forget,beauty"], ConfigError, "not a part of an evaluation"),
     "a component it does not have": (["--components", "L9.N1"], EditError, "outside the model"),
 }
 

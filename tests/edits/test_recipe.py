@@ -18,6 +18,7 @@ from analysis.edits.recipe import Recipe, gather
 from analysis.errors import ConceptError, ConfigError, EditError
 from analysis.models import LanguageModel, load
 from analysis.models.fingerprint import Fingerprint
+from analysis.training import precision
 from tests.raw_model import raw
 from tests.shared_models import same_bits, state
 
@@ -212,3 +213,15 @@ def test_a_ledger_says_what_the_concept_held(tiny_model: LanguageModel, tiny_con
     assert {entry.concept_digest for entry in entries} == {digest(tiny_concept)}
     other = replace(tiny_concept, templates=("The city of {subject} is",))
     assert digest(other) != digest(tiny_concept) == digest(replace(tiny_concept, name="b", title="c", description="d"))
+
+
+def test_a_recipe_names_the_format_that_was_chosen(
+    tiny_model: LanguageModel, tiny_concept: Concept, monkeypatch: pytest.MonkeyPatch
+):
+    """On another machine “auto” might train in the other one, and other weights would come out."""
+    for name in ("bf16", "float32"):
+        chosen = precision.ChosenPrecision(name, "")
+        monkeypatch.setattr(precision, "_on_processor", lambda processor, file, chosen=chosen: chosen)
+        made = Recipe.of(tiny_model, [(tiny_concept, from_settings("unlearn", {}))])
+        assert made.steps[0].edit.to_dict()["precision"] == name
+        assert from_settings("unlearn", {}).to_dict()["precision"] == "auto"

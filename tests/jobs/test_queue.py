@@ -251,16 +251,16 @@ def test_auto_is_the_device_it_will_run_on():
 
 
 def test_looking_after_the_queue_is_cheap(line: Line, monkeypatch: pytest.MonkeyPatch):
-    """Under 5 ms with one at work and fifty waiting (the best of twenty: the machine may be busy)."""
+    """Under 5 ms of the processor with one at work and fifty waiting (the best of twenty)."""
     first = line.submit("first", 60.0)
     for number in range(50):
         line.submit(f"{number}")
     wait(lambda: first.status().state == "running")
     times = []
     for _ in range(20):
-        begun = time.perf_counter()
+        begun = time.thread_time()
         queue.tend()
-        times.append(time.perf_counter() - begun)
+        times.append(time.thread_time() - begun)
     assert min(times) < 0.005, times
 
 

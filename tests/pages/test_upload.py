@@ -8,7 +8,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from analysis import concepts
-from ui.app import actions, viewer_model
+from ui.app import viewer_model
 
 _ROOT = Path(__file__).parents[2]
 TAGGED = b"In O\nParis B-LOC\n\nAnna B-PER\n"
@@ -21,9 +21,8 @@ FACTS = b"""[
 
 
 @pytest.fixture
-def upload(empty_home: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., AppTest]:
-    """Uploads files on the Model page, with a tiny model, faster than anybody clicks."""
-    monkeypatch.setattr(actions, "_DOUBLE_CLICK", 0.0)
+def upload(empty_home: Path, tiny_folder: Path) -> Callable[..., AppTest]:
+    """Uploads files on the Model page, with a tiny model."""
     app = AppTest.from_file(str(_ROOT / "pages" / "main.py"), default_timeout=60)
     app.query_params["model"] = str(tiny_folder)
     app.run()

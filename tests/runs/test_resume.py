@@ -22,6 +22,8 @@ from analysis.jobs import JobStatus
 from analysis.relearning import RelearnConfig, Snapshot
 from analysis.runs import execution
 from analysis.runs.directory import RunDirectory
+from analysis.runs.summary import summarise
+from analysis.training import precision
 from tests.small_runs import Finished, small_run
 
 ROOT = Path(__file__).parents[2]
@@ -363,3 +365,28 @@ def test_a_run_of_an_older_version_without_checkpoints_can_be_continued(config, 
     assert_same_snapshots(old.snapshots()[: len(before)], before)
     assert np.array_equal(old.snapshots()[-1].p_held_out_F, longer.snapshots()[-1].p_held_out_F)
     assert json.dumps(old.record)
+
+
+def test_a_run_goes_on_in_the_format_it_began_with(config, make, monkeypatch: pytest.MonkeyPatch):
+    """“auto” chooses on each machine; a run that moves to a slower or faster one keeps its format, and so does its control."""
+
+    def machine(faster: str) -> None:
+        chosen = precision.ChosenPrecision(faster, f"{faster} is faster here")
+        monkeypatch.setattr(precision, "_on_processor", lambda processor, file: chosen)
+
+    config = replace(config, precision="auto", control=True)
+    machine("bf16")
+    whole = make(replace(config, precision="bf16", steps=5, checkpoint_every=0), "whole", done=True)
+    run = make(replace(config, steps=3), "moved")
+    execution.execute(run)
+    machine("float32")
+    execution.resume(run, steps=5)
+    assert losses(run) == losses(whole)
+    assert_same_snapshots([replace(run.snapshots()[-1], index=0)], [replace(whole.snapshots()[-1], index=0)])
+    for one in (run, run.control):
+        found = one.facts() if one is not None else None
+        assert found is not None
+        assert found.precision == precision.ChosenPrecision("bf16", "bf16 is faster here")
+    assert run.config.precision == "auto"
+    assert summarise(run)["precision"] == {"name": "bf16", "reason": "bf16 is faster here"}
+    assert summarise(whole)["precision"] == {"name": "bf16", "reason": "as set"}

@@ -14,6 +14,7 @@ from analysis.models.memory import as_gib
 from analysis.relearning import RelearnConfig, epoch_steps
 from analysis.relearning.resources import ModelSize, disk_bytes, memory_estimate
 from analysis.saliency import MOMENT_METHODS, SAMPLE_METHODS
+from analysis.training.precision import PRECISIONS, choose_precision
 from ui.app import viewer_model
 from ui.app.tokens import escaped
 from ui.surgery import edit_form
@@ -21,6 +22,7 @@ from ui.surgery import edit_form
 __all__ = ["needs", "run_form"]
 
 _TASKS = {"Recall facts": "facts", "Find the words (NER)": "tagging"}
+_PRECISION = "Autocast format of training and snapshots. auto: the faster one on the device, which the run then keeps."
 _CADENCES = {
     "adaptive": "As many as a tenth of the training time allows (a twentieth on a GPU), and at least eight.",
     "steps": "At a fixed number of steps.",
@@ -97,18 +99,20 @@ def run_form(concept: Concept) -> RelearnConfig:
 
 
 def needs(config: RelearnConfig) -> None:
-    """Draw the memory and disk space that the run needs; if memory is short, a warning with settings that would fit."""
+    """Draw the memory, disk space and autocast format of the run; if memory is short, a warning with settings that fit."""
     source = catalog.resolve(config.model)
     if not fetch.is_fetched(source):
         return
     size = ModelSize.stored(fetch.locate(source))
-    estimate = memory_estimate(config, size, queue.device_of(config.device))
+    device = queue.device_of(config.device)
+    estimate, precision = memory_estimate(config, size, device), choose_precision(config.precision, device)
     parts = ", ".join(f"{name} {as_gib(count)}" for name, count in estimate.parts.items())
     disk = f"At most {as_gib(disk_bytes(config, size))} on the disk."
+    trains = f"Trains in {precision.name}" + ("." if config.precision != "auto" else f": {precision.reason}.")
     if estimate.fits:
         st.caption(
             f"Needs about **{as_gib(estimate.needed)}** of memory ({parts}); {as_gib(estimate.free)} are free on "
-            f"{estimate.device}. {disk}"
+            f"{estimate.device}. {disk} {trains}"
         )
     else:
         st.warning(f"{escaped(str(estimate))}. {escaped(estimate.advice)}", icon=":material/memory:")
@@ -168,7 +172,7 @@ def _training(batch: int) -> dict[str, object]:
     )  # fmt: skip
     a, b = st.columns(2)
     optimiser = a.selectbox("Optimiser", ["adamw", "sgd"], key="optimiser", bind="query-params")
-    precision = b.selectbox("Precision", ["bf16", "float32"], key="precision", bind="query-params")
+    precision = b.selectbox("Precision", list(PRECISIONS), key="precision", bind="query-params", help=_PRECISION)
     schedule = a.selectbox("Schedule", ["constant", "linear", "cosine"], key="schedule", bind="query-params")
     warmup = b.number_input("Warm-up, steps", 0, 100_000, 0, key="warmup", bind="query-params")
     parts = st.number_input(

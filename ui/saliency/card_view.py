@@ -111,7 +111,7 @@ def _context(card: NeuronCard) -> None:
         hide_index=True,
         height=215,
         column_config={
-            "word": "highest activating words",
+            "word": "strongest words, of either sign",
             "score": st.column_config.ProgressColumn("score", min_value=0, max_value=1, format="%.2f", help=_WORDS),
             "n_occurrences": st.column_config.NumberColumn("times", help="Occurrences in the sentences."),
             "signed_mean": st.column_config.NumberColumn("mean z", format="%+.2f", help="In standard deviations."),

@@ -8,15 +8,17 @@ The package `objectives` holds the objectives; `training` carries them out.
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from analysis.edits.components.selection import named_components, short_list
 from analysis.edits.edit import Edit
 from analysis.edits.gradient import losses
 from analysis.errors import ConfigError
+from analysis.training.precision import Precision, choose_precision
 
 __all__ = ["GradientEdit", "KeepingEdit", "Term", "check_beta", "check_cap", "require"]
 
@@ -61,8 +63,9 @@ class GradientEdit(Edit):
     """The learning rate falls to 0 along a cosine, or stays."""
     clip: float = 1.0
     """Largest norm of the gradient."""
-    precision: Literal["bf16", "float32"] = "bf16"
-    """Autocast precision of the training; weights and optimiser keep theirs."""
+    precision: Precision = "auto"
+    """Autocast precision of the training: bf16, float32, or “auto”, the faster one on the device; weights and optimiser
+    keep theirs."""
     lora_rank: int = 0
     """Train factors of this rank on the linear layers and merge them at the end; 0 trains the weights themselves."""
     lora_alpha: float = 16.0
@@ -94,6 +97,9 @@ class GradientEdit(Edit):
             require(
                 0 <= term.weight < float("inf"), f"The weight of “{term.name}” is {term.weight}; it must be at least 0"
             )
+
+    def settled(self, device: torch.device) -> "GradientEdit":
+        return replace(self, precision=choose_precision(self.precision, device).name)
 
     @abstractmethod
     def terms(self) -> tuple[Term, ...]:

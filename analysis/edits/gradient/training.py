@@ -188,6 +188,7 @@ def plan_gradient(edit: GradientEdit, model: LanguageModel, materials: Materials
         ConfigError: a setting does not fit the model.
         EditError: `only` names components that the model does not have.
     """
+    edit = edit.settled(model.device)
     choice = choose_facts(edit, materials)
     return Training(
         edit=edit,
