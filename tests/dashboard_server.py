@@ -7,8 +7,10 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 __all__ = ["served"]
 
@@ -41,3 +43,15 @@ def served(home: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(timeout=20)
+        _end_workers(home)
+
+
+def _end_workers(home: Path) -> None:
+    """End the workers of this home folder: they outlive the dashboard, and a run that goes on would slow later tests."""
+    workers = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if "analysis.worker" in process.cmdline() and process.environ().get("PALIMPSEST_HOME") == str(home):
+                process.kill()
+                workers.append(process)
+    psutil.wait_procs(workers, timeout=20)

@@ -16,8 +16,8 @@ import torch
 from analysis import concepts, paths
 from analysis.concepts.general_text import MAX_TEXTS, GeneralText
 from analysis.errors import ConceptError, ConfigError
-from analysis.evaluation.scoring import check_finite
 from analysis.models import LanguageModel
+from analysis.models.finite import check_finite
 from analysis.progress import Progress
 from analysis.scoring.batches import pad
 

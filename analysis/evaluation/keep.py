@@ -14,8 +14,9 @@ from analysis.concepts import Concept, Fact, Sentence
 from analysis.errors import ConceptError
 from analysis.evaluation import intervals
 from analysis.evaluation.result import Measure
-from analysis.evaluation.scoring import check_finite, per_fact, score_answers
+from analysis.evaluation.scoring import per_fact, score_answers
 from analysis.models import LanguageModel
+from analysis.models.finite import check_finite
 from analysis.scoring.factual_recall import KNOWN_THRESHOLD, prepare_facts, prepare_neutral, score_facts, token_losses
 
 __all__ = ["MAX_PER_CONCEPT", "Groups", "choose_others", "facts_kept", "neighbours_within", "perplexity"]

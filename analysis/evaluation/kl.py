@@ -26,8 +26,8 @@ from analysis import paths
 from analysis.errors import ConceptError, ConfigError, EditError
 from analysis.evaluation import intervals
 from analysis.evaluation.result import Histogram, Measure
-from analysis.evaluation.scoring import check_finite
 from analysis.models import LanguageModel
+from analysis.models.finite import check_finite
 from analysis.scoring.batches import MAX_LENGTH, bucket, pad
 
 __all__ = ["KL", "Reference", "against", "between", "remember"]

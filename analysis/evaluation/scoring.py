@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
-from analysis.errors import ConceptError, ModelFileError
+from analysis.errors import ConceptError
 from analysis.models import LanguageModel
+from analysis.models.finite import check_finite
 from analysis.scoring.batches import bucket, pad
 from analysis.scoring.factual_recall import FactBatch
 
-__all__ = ["ScoredAnswer", "check_finite", "per_fact", "score_answers", "score_next"]
+__all__ = ["ScoredAnswer", "per_fact", "score_answers", "score_next"]
 
 _TOKENS_PER_BATCH = 1024
 
@@ -94,16 +94,3 @@ def score_next(
             check_finite(model, log_p_BK)
             log_p_XK[chosen] = log_p_BK.numpy()
     return log_p_XK
-
-
-def check_finite(model: LanguageModel, values: Tensor) -> None:
-    """Check that all values are finite.
-
-    Raises:
-        ModelFileError: some value is NaN or infinite.
-    """
-    if not bool(torch.isfinite(values).all()):
-        raise ModelFileError(
-            f"The logits of “{model.name}” are not finite (NaN or infinity), so nothing can be measured. Undo the last "
-            "edit; if there is none, load the model as float32."
-        )

@@ -15,8 +15,9 @@ from analysis.errors import ConfigError
 from analysis.evaluation import intervals
 from analysis.evaluation.attacks import halves
 from analysis.evaluation.result import Measure
-from analysis.evaluation.scoring import check_finite, per_fact
+from analysis.evaluation.scoring import per_fact
 from analysis.models import LanguageModel
+from analysis.models.finite import check_finite
 from analysis.progress import Progress
 from analysis.scoring.factual_recall import FactBatch, prepare_facts
 

@@ -16,8 +16,8 @@ from analysis.concepts import Concept, Sentence
 from analysis.errors import ConceptError
 from analysis.evaluation import intervals
 from analysis.evaluation.result import Measure
-from analysis.evaluation.scoring import check_finite
 from analysis.models import LanguageModel
+from analysis.models.finite import check_finite
 from analysis.scoring.batches import MAX_LENGTH, bucket, pad, span_tokens
 from analysis.scoring.factual_recall import token_losses
 

@@ -21,11 +21,11 @@ from analysis.concepts.spelling import joined
 from analysis.errors import (
     ConceptError,
     ConfigError,
-    ModelFileError,
     UnsupportedArchitectureError,
 )
 from analysis.lens.unembedding import token_text
 from analysis.models import LanguageModel
+from analysis.models.finite import check_finite
 from analysis.scoring.batches import bucket, pad, span_tokens
 
 __all__ = [
@@ -244,11 +244,7 @@ def _residuals(
         del logits_BKV
         residual_RWD = torch.stack([kept[name] for name in names])
         last_WV = model.readout.unembed(residual_RWD[-1])
-    if not bool(torch.isfinite(output_WV).all()):
-        raise ModelFileError(
-            f"The logits of “{model.name}” are not finite (NaN or infinity). Load the model as float32; if it "
-            "persists, its weights are damaged."
-        )
+    check_finite(model, output_WV)
     noise = 1e-3 if model.dtype == "float32" else 5e-2
     if float((last_WV - output_WV).abs().max()) > noise * float(output_WV.std()):
         raise UnsupportedArchitectureError(

@@ -19,6 +19,7 @@ from torch import Tensor
 from analysis.components.circuit import Component
 from analysis.errors import UnsupportedArchitectureError
 from analysis.models import LanguageModel
+from analysis.models.finite import check_finite
 from analysis.scoring.contrast_pairs import Metric, PairBatch, score
 
 __all__ = ["Hooks", "Run", "patch_hooks", "require_heads", "site"]
@@ -100,11 +101,13 @@ class Run:
                 windows = [self._at_answers(residual_BPD) for residual_BPD in residuals[begin : begin + at_once]]
                 logits = self._model.readout.unembed(torch.stack(windows))
                 scores += [score(logits_BWV, self._answers, self._metric) for logits_BWV in logits]
+        check_finite(self._model, torch.stack(scores))
         return torch.stack(scores)
 
     def _score_whole(self) -> Float[Tensor, " B"]:
         """The metric after a pass from the embedding on, under the installed hooks."""
         logits_BKV = self._model.logits(self._tokens_BP, keep=self._n_last)
+        check_finite(self._model, logits_BKV)
         return score(self._at_answers(logits_BKV), self._answers, self._metric)
 
     def _at_answers(self, values: Tensor) -> Tensor:

@@ -75,6 +75,4 @@ def read_folder(folder: Path, dtype: str, name: str) -> tuple[nn.Module, Any]:
             f"“{name}” has no fast tokenizer, whose character offsets are needed to find concepts in text. "
             "Convert it: AutoTokenizer.from_pretrained(folder, use_fast=True).save_pretrained(folder)."
         )
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     return inner.eval(), tokenizer

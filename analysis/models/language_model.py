@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from analysis.components.circuit import Shape
-from analysis.errors import MissingHookError, UnsupportedArchitectureError
+from analysis.errors import ConceptError, MissingHookError, UnsupportedArchitectureError
 from analysis.models.block_inputs import BlockInputs
 from analysis.models.blocks import Block, HeadWeight, NeuronWeight, count_neurons
 from analysis.models.catalog import ModelSource
@@ -27,6 +27,7 @@ from analysis.models.fingerprint import Fingerprint
 from analysis.models.linear_layers import Linear, is_linear, lies_inside
 from analysis.models.parameter_names import Place, named_parameters, plain_name
 from analysis.models.readout import Readout
+from analysis.models.special_tokens import SpecialTokens
 from analysis.models.weights_hash import weights_hash
 
 __all__ = ["EMBEDDING_HOOK", "LanguageModel", "TokenizedText"]
@@ -75,6 +76,8 @@ class LanguageModel:
     """Views of the layers."""
     readout: Readout
     """Final norm and unembedding."""
+    special_tokens: SpecialTokens
+    """Tokens that end a text, and the one to pad with."""
 
     def __init__(
         self, bridge: Any, tokenizer: Any, source: ModelSource, dtype: str, names: Mapping[Place, str] | None = None
@@ -112,6 +115,7 @@ class LanguageModel:
         self._loaded = set(self.parameters())
         self._keeps_logits = "logits_to_keep" in inspect.signature(type(self._inner).forward).parameters
         self.n_parameters = sum(parameter.numel() for parameter in self._named.weights.values())
+        self.special_tokens = SpecialTokens.of(tokenizer, self._inner, len(self.input_embeddings_VD))
         self.vocabulary_size = int(self._inner.config.get_text_config().vocab_size)
         self.context_length = int(bridge.cfg.n_ctx)
 
@@ -144,9 +148,23 @@ class LanguageModel:
     # Text
 
     def encode(self, text: str) -> TokenizedText:
-        """Token ids and character offsets of a text, with the special tokens the tokenizer itself adds."""
+        """Token ids and character offsets of a text, with the special tokens that the tokenizer itself puts before it.
+
+        Tokens that it puts after a text (EOS) are left out: everything here reads on from the text's end.
+
+        Raises:
+            ConceptError: the model has no embedding of a token.
+        """
         encoded = self.tokenizer(text, return_offsets_mapping=True)
-        return TokenizedText(tuple(encoded["input_ids"]), tuple(tuple(pair) for pair in encoded["offset_mapping"]))
+        end = len(encoded["input_ids"]) - self.special_tokens.n_appended
+        ids = tuple(encoded["input_ids"][:end])
+        if max(ids, default=0) >= len(self.input_embeddings_VD):
+            token = self.tokenizer.convert_ids_to_tokens(max(ids))
+            raise ConceptError(
+                f"“{self.name}” has no embedding of the token “{token}” in “{text[:60]}”: its tokenizer has more tokens than "
+                "the model. Take the token out of the text, or give the model its own tokenizer."
+            )
+        return TokenizedText(ids, tuple(tuple(pair) for pair in encoded["offset_mapping"][:end]))
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids, special tokens included."""

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -15,6 +16,7 @@ from analysis.models.catalog import ModelSource, resolve
 from analysis.models.fetch import locate
 from analysis.models.files import read_folder
 from analysis.models.fingerprint import LOGIT_TOLERANCE, Fingerprint
+from analysis.models.finite import check_finite
 from analysis.models.language_model import LanguageModel
 from analysis.models.parameter_names import place
 from analysis.progress import Progress, none
@@ -141,6 +143,7 @@ def _check_logits(model: LanguageModel, unwrapped: Fingerprint | None, architect
 def _check_fingerprint(model: LanguageModel, folder: Path) -> None:
     """Compare with the fingerprint stored at conversion or at the first load of these files; if none is, store it."""
     computed = model.fingerprint()
+    check_finite(model, np.array(computed.logits))
     stored = folder / "fingerprint.json"
     if not stored.is_file():
         states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.glob("*.safe*"))]

@@ -19,8 +19,9 @@ from torch import Tensor
 from analysis.components.neurons import Neuron, NeuronSet
 from analysis.components.sites import MLP, RESIDUAL, Site
 from analysis.concepts import Sentence
-from analysis.errors import ConceptError, ConfigError, ModelFileError
+from analysis.errors import ConceptError, ConfigError
 from analysis.models import LanguageModel, TokenizedText
+from analysis.models.finite import not_finite
 from analysis.models.memory import MemoryEstimate, free_bytes
 from analysis.scoring.batches import MAX_LENGTH, _first_word, _labels, bucket, pad
 
@@ -281,8 +282,5 @@ def _activations(
     broken = np.flatnonzero(~np.isfinite(values_TK).all(axis=0))
     if broken.size:
         layer = int(neurons.flat[broken[0]]) // neurons.shape[1]
-        raise ModelFileError(
-            f"The activations at {site.hook(layer)} of “{model.name}” are not finite (NaN or infinity). "
-            "Load the model as float32; if it persists, its weights are damaged."
-        )
+        raise not_finite(model, f"activations at {site.hook(layer)}")
     return values_TK

@@ -14,8 +14,8 @@ import numpy as np
 from torch import Tensor
 
 from analysis.components.sites import Site
-from analysis.errors import ModelFileError
 from analysis.models import LanguageModel
+from analysis.models.finite import check_finite
 
 __all__ = ["EffectSums", "Effects"]
 
@@ -71,11 +71,7 @@ class EffectSums:
 
     def _add(self, layer: int, units: slice, effect_BN: Tensor) -> None:
         effects = effect_BN.double().cpu().numpy()
-        if not np.isfinite(effects).all():
-            raise ModelFileError(
-                f"Effects at {self.site.hook(layer)} of “{self.model.name}” are not finite (NaN or infinity). Load the "
-                "model as float32; if it persists, its weights are damaged."
-            )
+        check_finite(self.model, effects, f"effects at {self.site.hook(layer)}")
         for fact, effect_N in zip(self.batches[self.done], effects):
             if fact not in self.open:
                 self.open[fact] = np.zeros_like(self.first)

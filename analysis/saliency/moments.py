@@ -18,8 +18,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from analysis.components.sites import MLP, Site
-from analysis.errors import ModelFileError
 from analysis.models import LanguageModel
+from analysis.models.finite import not_finite
 from analysis.scoring.batches import LabelledText, TokenBatch
 
 __all__ = ["ConceptSample", "Moments", "TokenSample", "stream", "stream_moments"]
@@ -203,10 +203,7 @@ class _Pass:
         finite = torch.isfinite(means).flatten(2).all(2).all(0)
         if not bool(finite.all()):
             layer = int((~finite).nonzero()[0])
-            raise ModelFileError(
-                f"The activations at {self.site.hook(layer)} of “{self.model.name}” are not finite (NaN or infinity). "
-                "Load the model as float32; if it persists, its weights are damaged."
-            )
+            raise not_finite(self.model, f"activations at {self.site.hook(layer)}")
         own, other = whole.means_GLN[0::2], whole.means_GLN[1::2]
         vv, av, bv = self.clusters_3CLN.cpu().numpy()
         aa, bb, ab = (share[:, None, None] for share in self.shares.cpu().numpy())

@@ -212,7 +212,7 @@ def bucket(lengths: Sequence[int], tokens_per_batch: int, clusters: Sequence[int
 def pad(rows: Sequence[Sequence[int]], model: LanguageModel) -> Int[Tensor, "B P"]:
     """Right-pad token ids into one tensor on the model's device."""
     longest = max(len(row) for row in rows)
-    filler = model.tokenizer.pad_token_id
+    filler = model.special_tokens.padding
     return to_device(torch.tensor([[*row, *[filler] * (longest - len(row))] for row in rows]), model.device)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from analysis.concepts import Concept, Fact, Sentence
 from analysis.errors import ConceptError
 from analysis.models import LanguageModel, TokenizedText
+from analysis.models.finite import check_finite
 from analysis.scoring.batches import bucket, pad, span_tokens
 
 __all__ = [
@@ -119,9 +120,14 @@ def prepare_facts(
 def score_facts(
     model: LanguageModel, probe: FactBatch, *, first_token_only: bool = False, precision: str = "float32"
 ) -> np.ndarray:
-    """P(answer) of each fact, averaged over its prompts: float64 of shape [number of facts]."""
+    """P(answer) of each fact, averaged over its prompts: float64 of shape [number of facts].
+
+    Raises:
+        ModelFileError: logits are not finite.
+    """
     with torch.inference_mode(), model.lock, precision_context(model, precision):
         log_p_R = fact_log_p(model, probe, first_token_only=first_token_only)
+    check_finite(model, log_p_R)
     return mean_p(probe, log_p_R.cpu().numpy())
 
 
@@ -154,6 +160,7 @@ def known_facts(
 
     Raises:
         ConceptError: as in `prepare_facts`.
+        ModelFileError: logits are not finite.
     """
     p = score_facts(model, prepare_facts(model, concept))
     table = pd.DataFrame(
@@ -189,9 +196,15 @@ def prepare_neutral(model: LanguageModel, sentences: Sequence[Sentence]) -> Neut
 
 
 def neutral_loss(model: LanguageModel, probe: NeutralBatch, *, precision: str = "float32") -> float:
-    """Mean cross-entropy per predicted token, in nats."""
+    """Mean cross-entropy per predicted token, in nats.
+
+    Raises:
+        ModelFileError: logits are not finite.
+    """
     with torch.inference_mode(), model.lock, precision_context(model, precision):
-        return float(neutral_total(model, probe)) / probe.n_predicted
+        total = float(neutral_total(model, probe))
+    check_finite(model, total)
+    return total / probe.n_predicted
 
 
 def neutral_total(model: LanguageModel, probe: NeutralBatch) -> Tensor:
@@ -219,6 +232,7 @@ def generate(model: LanguageModel, prompt: str, *, max_new_tokens: int = 12) -> 
 
     Raises:
         ConceptError: the prompt is empty or fills the model's context.
+        ModelFileError: logits are not finite.
     """
     encoded: TokenizedText = model.encode(prompt)
     if not 0 < len(encoded) < model.context_length:
@@ -227,9 +241,11 @@ def generate(model: LanguageModel, prompt: str, *, max_new_tokens: int = 12) -> 
     produced: list[tuple[str, float]] = []
     with torch.inference_mode(), model.lock:
         for _ in range(min(max_new_tokens, model.context_length - len(encoded))):
-            probabilities = model.logits(tokens, keep=1)[0, -1].float().softmax(-1)
+            logits_V = model.logits(tokens, keep=1)[0, -1].float()
+            check_finite(model, logits_V)
+            probabilities = logits_V.softmax(-1)
             best = int(probabilities.argmax())
-            if best == model.tokenizer.eos_token_id:
+            if best in model.special_tokens.ends:
                 break
             produced.append((model.decode([best]), float(probabilities[best])))
             tokens = torch.cat([tokens, torch.tensor([[best]], device=model.device)], dim=1)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from analysis.concepts import HELD_OUT_SHARE, Concept, Sentence
 from analysis.errors import ConceptError
 from analysis.models import LanguageModel
+from analysis.models.finite import check_finite
 from analysis.scoring import factual_recall
 from analysis.scoring.batches import MAX_LENGTH, bucket, pad, span_tokens, to_device
 
@@ -163,9 +164,14 @@ def prepare(model: LanguageModel, sentences: Sequence[Sentence]) -> TaggingBatch
 
 
 def score(model: LanguageModel, head: TagHead, probe: TaggingBatch, *, precision: str = "float32") -> TaggingScore:
-    """Tag the prepared sentences and compare the tags with the true ones, entity by entity."""
+    """Tag the prepared sentences and compare the tags with the true ones, entity by entity.
+
+    Raises:
+        ModelFileError: a score is not finite.
+    """
     with torch.inference_mode(), model.lock, factual_recall.precision_context(model, precision):
         log_p_T, guess_T = tag_log_p(model, head, probe)
+    check_finite(model, log_p_T)
     return scored(probe, log_p_T.cpu().numpy(), guess_T.cpu().numpy())
 
 

@@ -9,11 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 _CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # On a deep link Streamlit's own client looks for its server below the page's path first, and is answered 404.
 _OWN_PROBES = re.compile(r"/_stcore/(health|host-config)$")
+
+PATIENCE = 300_000
+"""Milliseconds: a snapshot of the default model takes a minute on a slow processor that other tests use, too."""
+expect.set_options(timeout=PATIENCE)
 
 OpenPage = Callable[..., Page]
 
@@ -48,7 +52,7 @@ def _page(browser: Browser, **options: object) -> Iterator[Page]:
     page.on("console", on_console)
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda sent: None if _is_local(sent.url) else complaints.append(f"asked for {sent.url}"))
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(PATIENCE)
     yield page
     page.close()
     assert complaints == []

@@ -13,7 +13,6 @@ from tests.dashboard_server import served
 from tests.e2e.conftest import OpenPage
 
 pytestmark = pytest.mark.browser
-expect.set_options(timeout=60_000)
 
 
 @pytest.fixture(scope="module")

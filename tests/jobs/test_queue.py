@@ -250,18 +250,24 @@ def test_auto_is_the_device_it_will_run_on():
     assert queue.device_of("cpu") == "cpu"
 
 
-def test_looking_after_the_queue_is_cheap(line: Line, monkeypatch: pytest.MonkeyPatch):
-    """Under 5 ms of the processor with one at work and fifty waiting (the best of twenty)."""
+def test_looking_after_a_long_queue_is_cheap(line: Line):
+    """With one at work and fifty waiting it takes less than eight times as long as with one (best of twenty)."""
+
+    def seconds() -> float:
+        times = []
+        for _ in range(20):
+            begun = time.thread_time()
+            queue.tend()
+            times.append(time.thread_time() - begun)
+        return min(times)
+
     first = line.submit("first", 60.0)
-    for number in range(50):
-        line.submit(f"{number}")
+    line.submit("waiting")
     wait(lambda: first.status().state == "running")
-    times = []
-    for _ in range(20):
-        begun = time.thread_time()
-        queue.tend()
-        times.append(time.thread_time() - begun)
-    assert min(times) < 0.005, times
+    short = seconds()
+    for number in range(49):
+        line.submit(f"{number}")
+    assert seconds() < 8 * short
 
 
 def test_torch_is_not_imported_by_a_worker_before_it_has_a_job(empty_home: Path):

@@ -172,14 +172,11 @@ def test_generate_is_greedy(either_model: LanguageModel):
     assert text == "".join(word for word, _ in tokens)
 
 
-def test_generate_stops_at_the_end_token(tiny_model: LanguageModel):
-    (first, *_), tokenizer = (
-        factual_recall.generate(tiny_model, "The capital", max_new_tokens=1)[1],
-        tiny_model.tokenizer,
-    )
+def test_generate_stops_at_the_end_token(tiny_model: LanguageModel, monkeypatch: pytest.MonkeyPatch):
+    first, *_ = factual_recall.generate(tiny_model, "The capital", max_new_tokens=1)[1]
     best = int(next_token_probabilities(tiny_model, list(tiny_model.encode("The capital").ids)).argmax())
     assert first[0] == tiny_model.decode([best])
-    tokenizer.eos_token = tokenizer.convert_ids_to_tokens(best)
+    monkeypatch.setattr(tiny_model, "special_tokens", replace(tiny_model.special_tokens, ends=frozenset({best})))
     assert factual_recall.generate(tiny_model, "The capital", max_new_tokens=3) == ("", [])
 
 

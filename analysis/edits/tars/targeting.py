@@ -24,6 +24,7 @@ from analysis.edits.tars.firing import last_states
 from analysis.errors import ConceptError, ConfigError, EditError
 from analysis.lens.unembedding import token_text
 from analysis.models import LanguageModel
+from analysis.models.finite import check_finite
 from analysis.scoring.batches import span_tokens
 
 __all__ = ["CHOICES", "MATRICES", "Target", "Tars", "targeting"]
@@ -230,4 +231,5 @@ def _trigger_p(model: LanguageModel, hidden_KD: Float[Tensor, "K D"], trigger: i
     """Probability of the trigger when the LM head reads final hidden states; in pieces, since the vocabulary is large."""
     with torch.no_grad():
         pieces = [model.readout.logits(piece_KD).softmax(-1)[:, trigger] for piece_KD in hidden_KD.split(64)]
+    check_finite(model, torch.cat(pieces))
     return torch.cat(pieces)

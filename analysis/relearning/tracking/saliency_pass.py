@@ -15,13 +15,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.components.neurons import hook_name
-from analysis.errors import ModelFileError
 from analysis.models import LanguageModel
+from analysis.models.finite import not_finite
 from analysis.saliency.method import Groups
 from analysis.saliency.methods import MOMENT_METHODS, moment_method
 from analysis.scoring.batches import LabelledText
 
-__all__ = ["SaliencyPass", "check_finite"]
+__all__ = ["SaliencyPass", "check_scores"]
 
 
 class SaliencyPass:
@@ -70,7 +70,7 @@ class SaliencyPass:
         return torch.stack([moment_method(name).signed(groups).abs() for name in MOMENT_METHODS], dim=1).float()
 
 
-def check_finite(scores_CMLN: np.ndarray, model: LanguageModel) -> None:
+def check_scores(scores_CMLN: np.ndarray, model: LanguageModel) -> None:
     """Refuse scores that are not finite.
 
     Raises:
@@ -78,7 +78,4 @@ def check_finite(scores_CMLN: np.ndarray, model: LanguageModel) -> None:
     """
     finite_L = np.isfinite(scores_CMLN).all(axis=(0, 1, 3))
     if not finite_L.all():
-        raise ModelFileError(
-            f"The activations at {hook_name(int(np.flatnonzero(~finite_L)[0]))} of “{model.name}” are not finite (NaN or "
-            "infinity). Load the model as float32; if it persists, its weights are damaged."
-        )
+        raise not_finite(model, f"activations at {hook_name(int(np.flatnonzero(~finite_L)[0]))}")

@@ -19,7 +19,7 @@ from analysis.relearning.snapshot import Phase, Snapshot
 from analysis.relearning.tasks.base import Task
 from analysis.relearning.tracking.device_copies import ArrayCopies
 from analysis.relearning.tracking.followed_neurons import FollowedNeurons, Words, WordVectors
-from analysis.relearning.tracking.saliency_pass import SaliencyPass, check_finite
+from analysis.relearning.tracking.saliency_pass import SaliencyPass, check_scores
 from analysis.saliency import MOMENT_METHODS, SAMPLE_METHODS, from_sample
 from analysis.saliency.moments import stream
 from analysis.scoring import factual_recall
@@ -147,7 +147,7 @@ class Pending:
         """
         of, results = self.tracker, self.landing.get()
         of.cost = self.stopwatch.seconds()
-        check_finite(results["scores"], of.model)
+        check_scores(results["scores"], of.model)
         scores = of.task.scores(results)
         words: Words = {}
         similarity: dict[int, float] = {}
