@@ -19,7 +19,14 @@ __all__ = [
     "StoppedError",
     "UnknownModelError",
     "UnsupportedArchitectureError",
+    "brief",
 ]
+
+
+def brief(error: BaseException, most: int = 160) -> str:
+    """The first sentence of another library's error, for use inside a message; some list all they know on many lines."""
+    first = (str(error) or type(error).__name__).strip().splitlines()[0].split(". ")[0].rstrip(". ")
+    return first if len(first) <= most else f"{first[:most].rstrip()} …"
 
 
 class PalimpsestError(Exception):

@@ -8,7 +8,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from analysis.concepts import Concept, Fact, Sentence
 
-__all__ = ["concept", "save_model"]
+__all__ = ["concept", "save_model", "tokenizer"]
 
 _CAPITALS = {
     "France": "Paris",
@@ -21,15 +21,20 @@ _CAPITALS = {
 _HELD_OUT = ("Spain", "Greece")
 
 
-def save_model(folder: Path, *, layers: int = 3, neurons: int = 48) -> Path:
-    """Save a seeded random Llama whose tokens are single bytes; it knows nothing."""
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Its tokens are single bytes."""
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     raw = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(["<|end|>", *sorted(alphabet)])}, merges=[]))
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|end|>", pad_token="<|end|>")
+    return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|end|>", pad_token="<|end|>")
+
+
+def save_model(folder: Path, *, layers: int = 3, neurons: int = 48) -> Path:
+    """Save a seeded random Llama whose tokens are single bytes; it knows nothing."""
+    bytewise = tokenizer()
     config = LlamaConfig(
-        vocab_size=len(tokenizer),
+        vocab_size=len(bytewise),
         hidden_size=32,
         intermediate_size=neurons,
         num_hidden_layers=layers,
@@ -46,7 +51,7 @@ def save_model(folder: Path, *, layers: int = 3, neurons: int = 48) -> Path:
         torch.manual_seed(0)
         model = LlamaForCausalLM(config)
     model.save_pretrained(folder, safe_serialization=True)
-    tokenizer.save_pretrained(folder)
+    bytewise.save_pretrained(folder)
     return folder
 
 

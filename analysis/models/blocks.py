@@ -122,7 +122,9 @@ class Block:
         Raises:
             UnsupportedArchitectureError: the output projection has no slice per head.
         """
-        attention = self._block.attn
+        attention = getattr(self._block, "attn", None)
+        if attention is None:
+            raise self._no_heads()
         separate = getattr(attention, "qkv", None) is None and _longest_norm(attention) <= self._d_head
         weights = []
         for name in ("q", "k", "v", "o") if separate else ("o",):
@@ -155,8 +157,8 @@ class Block:
 
     def _no_heads(self) -> UnsupportedArchitectureError:
         return UnsupportedArchitectureError(
-            f"The attention of layer {self._layer} of “{self._model_name}” does not store one slice of weights per "
-            "head, so heads cannot be edited. Choose MLP layers or neurons."
+            f"Layer {self._layer} of “{self._model_name}” has no attention that stores one slice of weights per head, so "
+            "its heads cannot be edited. Choose MLP layers or neurons."
         )
 
 

@@ -244,7 +244,12 @@ class LanguageModel:
 
     @contextmanager
     def hooks(self, functions: Sequence[tuple[str, Callable]]) -> Iterator[None]:
-        """Install forward hooks `(name, function(activation, hook))` inside the context, under the model's lock."""
+        """Install forward hooks `(name, function(activation, hook))` inside the context, under the model's lock.
+
+        Raises:
+            MissingHookError: the model has no hook of one of the names.
+        """
+        self.require_hooks([name for name, _ in functions], "this analysis")
         with self.lock, self._bridge.hooks(fwd_hooks=list(functions)):
             yield
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from analysis import paths
-from analysis.errors import ConfigError, UnsupportedArchitectureError
+from analysis.errors import ConfigError, UnsupportedArchitectureError, brief
 from analysis.models import memory
 from analysis.models.catalog import ModelSource, resolve
 from analysis.models.fetch import locate
@@ -95,7 +95,7 @@ def from_parts(inner: nn.Module, tokenizer: Any, source: ModelSource, *, folder:
         bridge = bridges.wrap(inner, tokenizer, folder, dtype)
     except (ValueError, AttributeError, NotImplementedError) as error:
         raise UnsupportedArchitectureError(
-            f"TransformerLens cannot wrap {architecture} ({error}). Choose a model of another architecture."
+            f"TransformerLens cannot wrap {architecture} ({brief(error)}). Choose a model of another architecture."
         ) from error
     if not hasattr(bridge, "blocks"):
         raise UnsupportedArchitectureError(
@@ -129,7 +129,7 @@ def _check_logits(model: LanguageModel, unwrapped: Fingerprint | None, architect
         raise
     except RuntimeError as error:
         raise UnsupportedArchitectureError(
-            f"TransformerLens cannot run {architecture} as it is configured here, in {model.dtype} ({error}). Choose a "
+            f"TransformerLens cannot run {architecture} as it is configured here, in {model.dtype} ({brief(error)}). Choose a "
             "model of another architecture, or float32."
         ) from error
     difference = unwrapped.difference(wrapped)
