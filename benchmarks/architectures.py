@@ -15,7 +15,7 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,8 +82,10 @@ _SIZES: dict[str, Any] = {
 """Names under which configurations hold a size; one is set where the configuration has it."""
 
 _SPECIAL: dict[str, dict[str, Any]] = {
-    "DeepseekV2ForCausalLM": {"head_dim": 4},
-    "DeepseekV3ForCausalLM": {"head_dim": 4},
+    "CohereForCausalLM": {"logit_scale": 1.0},
+    "Cohere2ForCausalLM": {"logit_scale": 1.0},
+    "DeepseekV2ForCausalLM": {"qk_rope_head_dim": 8},
+    "DeepseekV3ForCausalLM": {"qk_rope_head_dim": 8},
     "FalconH1ForCausalLM": {"mamba_d_ssm": 64},
     "GPTNeoForCausalLM": {"attention_types": [[["global"], 3]]},
 }
@@ -269,6 +271,59 @@ def counts(rows: Iterable[Row]) -> dict[str, int]:
     }
 
 
+def page(rows: Sequence[Row]) -> str:
+    """The Markdown page: counts, the table, the reasons for refusals, and what was not tried."""
+    reasons: dict[str, int] = {}
+
+    def shown(one: Row, action: str) -> str:
+        cell = one.cells.get(action, "")
+        if not cell.startswith("refused: "):
+            return {"works": "yes", "": ""}.get(cell, cell)
+        reason = cell.removeprefix("refused: ").replace(f"“{one.architecture}”", "“…”").replace(one.architecture, "…")
+        return f"no ({reasons.setdefault(reason, len(reasons) + 1)})"
+
+    tried = [one for one in rows if not one.untried]
+    table = [f"| {one.architecture} | {' | '.join(shown(one, action) for action in ACTIONS)} |" for one in tried]
+    sums = ", ".join(f"{number} {name}" for name, number in counts(rows).items())
+    return "\n".join(
+        [
+            _INTRODUCTION.format(sums=sums, versions=f"transformers {transformers.__version__}"),
+            f"| architecture | {' | '.join(ACTIONS)} |",
+            f"|---|{'---|' * len(ACTIONS)}",
+            *table,
+            "",
+            "Refused, in the words that users read:",
+            "",
+            *(f"{number}. {reason}" for reason, number in reasons.items()),
+            "",
+            "Not tried, because the small model could not be built: "
+            + (
+                ", ".join(f"{one.architecture} ({one.untried.splitlines()[0][:80]})" for one in rows if one.untried)
+                or "none"
+            )
+            + ".",
+            "",
+        ]
+    )
+
+
+_INTRODUCTION = """# Architectures
+
+What works on every decoder architecture that TransformerLens 4.3 lists and {versions} contains: {sums}
+(`python -m benchmarks.architectures --write docs/models.md`, or `make architectures-table`). Each architecture is built with 3
+layers of width 32 and random weights, trained on six facts, saved as a folder, and loaded as a user's folder would be.
+
+- *Saliency* has finite scores by d' and by gradients (heads: by moments alone).
+- *Prune a neuron* and *prune a head* give the logits that a hook gives which sets the component's output to zero, and undo
+  brings the logits back bit for bit.
+- *TARS*, *unlearn* and *undo* (of a mean ablation) change the logits of a copy, and undo brings them back.
+- *Relearn* prunes, trains three steps with finite losses, and changes the logits.
+- *Export* writes the unlearned weights; plain transformers computes the same logits from them.
+
+An empty cell belongs to an architecture that is refused at load.
+"""
+
+
 def main() -> None:
     """Read the options, try the architectures one after another, and print or write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -287,6 +342,8 @@ def main() -> None:
         for action, cell in rows[-1].cells.items():
             if cell != "works":
                 print(f"    {action}: {cell[:300]}", flush=True)
+    if given.write:
+        given.write.write_text(page(rows), encoding="utf-8")
     if given.json:
         print(
             json.dumps({"counts": counts(rows), "rows": {one.architecture: one.cells or one.untried for one in rows}})

@@ -145,7 +145,7 @@ def edits(as_json: AsJson = False) -> None:
                 soft_wrap=True,
             )
         for preset, values in method.presets.items():
-            options = " ".join(f"--{key.replace('_', '-')} {value}" for key, value in values.items())
+            options = " ".join(f"--{key.replace('_', '-')} {_typed(value)}" for key, value in values.items())
             stdout.print(f"  [italic]{escape(preset)}[/]: {escape(options)}", soft_wrap=True)
     return None
 
@@ -175,3 +175,8 @@ def _plain(value: Any) -> Any:
     if value is dataclasses.MISSING:
         return None
     return json.loads(json.dumps(value, default=str))
+
+
+def _typed(value: object) -> str:
+    """A setting's value as it is typed on a command line."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

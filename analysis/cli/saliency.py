@@ -1,6 +1,7 @@
 """Commands about saliency: rank the neurons of a model for a concept, list the methods."""
 
 import json
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -86,7 +87,8 @@ def saliency(
                 "other_tokens": result.n_other_tokens,
                 "out": str(out) if out else None,
                 "top": [
-                    {"neuron": name} | {key: float(row[key]) for key in _FIGURES if key in row}
+                    {"neuron": name}
+                    | {key: float(row[key]) if isfinite(row[key]) else None for key in _FIGURES if key in row}
                     for name, row in zip(names, best.to_dict("records"))
                 ],
                 "layer_figures": {name: values.tolist() for name, values in result.layers.items()},

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import inspect
 import json
+import re
 import textwrap
 import typing
 from collections.abc import Iterable, Mapping
@@ -61,6 +62,8 @@ class Setting:
             ConfigError: the value does not fit the type.
         """
         kinds = (self.kind, *typing.get_args(self.kind))
+        if isinstance(value, str) and value.strip().lower() == "none" and type(None) in kinds:
+            return None
         if isinstance(value, str) and any(typing.get_origin(kind) is tuple for kind in kinds):
             value = _listed(value)
         elif not isinstance(value, str):  # pydantic converts what was typed, and would make a number of True
@@ -103,13 +106,14 @@ def build(edit: type, values: Mapping[str, Any], *, settings: Iterable[Setting] 
 
 
 def _listed(text: str) -> list[Any]:
-    """Split a text into values at commas, or read it as a JSON list if the values hold commas themselves."""
+    """Split a text into values at commas, in brackets or not, or read it as a JSON list if the values hold commas."""
     if text.lstrip().startswith("["):
         try:
             return list(json.loads(text))
         except ValueError as error:
             raise ConfigError(f"“{text}” is not a JSON list ({error}).") from error
-    return [part.strip() for part in text.split(",") if part.strip()]
+    inner = re.fullmatch(r"\s*\((.*)\)\s*", text)
+    return [part.strip() for part in (inner[1] if inner else text).split(",") if part.strip()]
 
 
 @functools.cache

@@ -25,7 +25,7 @@ _EXACT = 1e-4
 
 
 def export(model: LanguageModel, folder: Path) -> Path:
-    """Save weights, configuration and tokenizer as `AutoModelForCausalLM.from_pretrained(folder)` expects them.
+    """Save weights, configuration, generation settings and tokenizer as `AutoModelForCausalLM.from_pretrained(folder)` expects them.
 
     Files are written to a temporary folder, which is renamed only after plain transformers has loaded it and its logits
     agree. A mean ablation adds biases; if the architecture has no place for them, the export is refused.
@@ -42,7 +42,7 @@ def export(model: LanguageModel, folder: Path) -> Path:
     weights = {name: tensor.cpu().contiguous() for name, tensor in model.stored_weights().items()}
     config = AutoConfig.from_pretrained(locate(model.source), local_files_only=True, trust_remote_code=False)
     config.dtype = getattr(torch, model.dtype)
-    weights = _with_biases(weights, config)
+    weights = _with_biases(weights, config) | _constants(model, config)
     staging = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -51,6 +51,8 @@ def export(model: LanguageModel, folder: Path) -> Path:
         save_file(weights, staging / "model.safetensors", metadata={"format": "pt"})
         config.save_pretrained(staging)
         model.tokenizer.save_pretrained(staging)
+        if (generation := locate(model.source) / "generation_config.json").is_file():
+            shutil.copyfile(generation, staging / generation.name)
         plain: Any = AutoModelForCausalLM.from_pretrained(staging, dtype=config.dtype, local_files_only=True)
         with model.lock:
             difference = model.fingerprint().difference(Fingerprint.of(plain.to(model.device).eval()))
@@ -97,10 +99,20 @@ def _with_biases(weights: dict[str, Tensor], config: Any) -> dict[str, Tensor]:
     )
 
 
+def _constants(model: LanguageModel, config: Any) -> dict[str, Tensor]:
+    """The constants that plain transformers stores with the weights; the bridge has some of its own."""
+    stored = _skeleton(config).state_dict().keys()
+    return {name: one.cpu().contiguous() for name, one in model.stored_constants().items() if name in stored}
+
+
 def _expected(config: Any) -> dict[str, torch.Size]:
     """Names and shapes of the parameters that transformers creates for a configuration."""
+    return {name: parameter.shape for name, parameter in _skeleton(config).named_parameters()}
+
+
+def _skeleton(config: Any) -> torch.nn.Module:
+    """The model of a configuration, without memory for its weights."""
     from transformers import AutoModelForCausalLM
 
     with torch.device("meta"):
-        skeleton = AutoModelForCausalLM.from_config(config)
-    return {name: parameter.shape for name, parameter in skeleton.named_parameters()}
+        return AutoModelForCausalLM.from_config(config)

@@ -324,6 +324,11 @@ class LanguageModel:
         plain = {name: one.detach() for name, one in self.weights.items() if one not in copies}
         return plain | {name: split.composed() for name, split in self._named.splits.items()}
 
+    def stored_constants(self) -> dict[str, Tensor]:
+        """What is stored with the weights but never trained (Apertus' activation function), by plain names, detached."""
+        stored = self._inner.state_dict().keys()
+        return {plain_name(name): one.detach() for name, one in self._inner.named_buffers() if name in stored}
+
     def parameters(self) -> Iterator[nn.Parameter]:
         """Every parameter in the model's modules, in the order in which training states store them.
 

@@ -12,6 +12,7 @@ import typer.testing
 
 from analysis import concepts, models, saliency
 from analysis.cli import app, main
+from analysis.cli import saliency as saliency_command
 from analysis.concepts import dump_jsonl
 from analysis.errors import PalimpsestError
 from analysis.models import catalog
@@ -68,6 +69,22 @@ def test_saliency_writes_the_promised_table(tiny_folder, tiny_concept, concept_f
     best = table.sort_values("rank").iloc[0]
     assert printed["top"][0]["neuron"] == f"L{int(best.layer)}.N{int(best.neuron)}"
     assert best.score == table["score"].max()
+
+
+def test_units_that_were_not_ablated_have_no_effect_in_the_line(tiny_folder: Path, concept_file: Path, monkeypatch):
+    """JSON has no NaN. (The tiny model knows no fact, so the effects are made up.)"""
+
+    def ablated(model, concept, result, count, report):
+        effects = np.full(result.scores_LN.size, np.nan)
+        effects[result.order[:count]] = 0.5
+        return effects
+
+    monkeypatch.setattr(saliency_command, "_ablated", ablated)
+    top = _json(
+        "saliency", "--model", str(tiny_folder), "--concept", str(concept_file), "--ablate", "3", "--top", "5",
+        "--device", "cpu",
+    )["top"]  # fmt: skip
+    assert [one["ablation_effect"] is None for one in top] == [False] * 3 + [True] * 2
 
 
 def test_relearn_ends_with_one_json_line(tiny_folder, concept_file, tmp_path: Path):

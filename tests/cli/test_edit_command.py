@@ -8,7 +8,9 @@ import pytest
 import typer.testing
 
 from analysis.cli import app
+from analysis.cli import edit as edit_command
 from analysis.concepts import Concept, dump_jsonl
+from analysis.edits import METHODS, from_settings
 from analysis.edits.recipe import Recipe
 from analysis.errors import ConfigError, EditError, PalimpsestError
 
@@ -47,6 +49,20 @@ def test_the_methods_are_listed_with_their_settings():
     shown = runner.invoke(app, ["edits"], catch_exceptions=False)
     assert "--top-fraction" in shown.stdout
     assert not re.search(r"[A-Z_]{3,}\[", shown.stdout)  # names of the source code say nothing to a user
+
+
+def test_presets_can_be_typed_as_they_are_printed():
+    shown = runner.invoke(app, ["edits"], catch_exceptions=False, env={"COLUMNS": "1000"}).stdout
+    printed = dict(re.findall(r"^ *([^:\n]+: [^:\n]+): (--.*)$", shown, re.MULTILINE))
+    presets = {name: (method, values) for method in METHODS.values() for name, values in method.presets.items()}
+    assert presets
+    for name, (method, values) in presets.items():
+        needed = {"fact": "a"} if method.name == "tars" else {}
+        typed = edit_command._settings(printed[name].split())
+        assert from_settings(method.name, typed | needed) == from_settings(method.name, {**values, **needed})
+    for text in ("(-1, -1)", "-1,-1", "[-1, -1]"):
+        assert from_settings("tars", {"layers": text, "fact": "a"}).to_dict()["layers"] == (-1, -1)
+    assert from_settings("tars", {"layers": "None", "fact": "a"}).to_dict()["layers"] is None
 
 
 def test_an_edit_ends_with_the_promised_line(request_: list[str], tmp_path: Path):
