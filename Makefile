@@ -12,7 +12,7 @@ HAS_NODE := $(shell command -v npm >/dev/null 2>&1 && command -v node >/dev/null
 PORT ?= 8501
 
 .DEFAULT_GOAL := help
-.PHONY: help app setup setup-dev model test check check-js test-js no-node format bench notebook report screenshots \
+.PHONY: help app setup setup-dev model test check check-js test-js no-node format bench notebook report models-table screenshots \
 	architecture clean
 
 help: ## list the targets
@@ -66,6 +66,9 @@ notebook: setup-dev model ## execute docs/notebook.md on the default model and w
 
 report: setup-dev model ## measure what docs/removal.md reports; goes on where it was stopped (many hours)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/removal_report.py
+
+models-table: setup-dev ## try everything on every architecture and write docs/models.md (about half an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.architectures --write docs/models.md
 
 screenshots: setup-dev model ## photograph every page, light and dark, into docs/screenshots
 	$(BIN)/python scripts/screenshots.py

@@ -16,7 +16,7 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ ACTIONS = (
     "relearn",
     "export",
 )
+_MOST_PARAMETERS = 5_000_000
 _ATOL = 2e-4
 """Largest accepted difference of logits, in standard deviations."""
 
@@ -84,8 +85,8 @@ _SIZES: dict[str, Any] = {
 _SPECIAL: dict[str, dict[str, Any]] = {
     "CohereForCausalLM": {"logit_scale": 1.0},
     "Cohere2ForCausalLM": {"logit_scale": 1.0},
-    "DeepseekV2ForCausalLM": {"qk_rope_head_dim": 8},
-    "DeepseekV3ForCausalLM": {"qk_rope_head_dim": 8},
+    "DeepseekV2ForCausalLM": {"num_key_value_heads": 4},
+    "DeepseekV3ForCausalLM": {"num_key_value_heads": 4},
     "FalconH1ForCausalLM": {"mamba_d_ssm": 64},
     "GPTNeoForCausalLM": {"attention_types": [[["global"], 3]]},
 }
@@ -118,6 +119,10 @@ def build(architecture: str, tokenizer: Any) -> torch.nn.Module:
     sizes = {name: value for name, value in _SIZES.items() if name in known and value is not None}
     tokens = {"bos_token_id": None, "eos_token_id": 0, "pad_token_id": 0}
     config = kind.config_class(**{"vocab_size": len(tokenizer), **tokens, **sizes, **_SPECIAL.get(architecture, {})})
+    with torch.device("meta"):
+        size = sum(parameter.numel() for parameter in kind(config).parameters())
+    if size > _MOST_PARAMETERS:
+        raise ValueError(f"the small configuration still has {size / 1e6:,.0f} M parameters")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return kind(config).float().eval()
@@ -310,7 +315,7 @@ def page(rows: Sequence[Row]) -> str:
 _INTRODUCTION = """# Architectures
 
 What works on every decoder architecture that TransformerLens 4.3 lists and {versions} contains: {sums}
-(`python -m benchmarks.architectures --write docs/models.md`, or `make architectures-table`). Each architecture is built with 3
+(`python -m benchmarks.architectures --write docs/models.md`, or `make models-table`). Each architecture is built with 3
 layers of width 32 and random weights, trained on six facts, saved as a folder, and loaded as a user's folder would be.
 
 - *Saliency* has finite scores by d' and by gradients (heads: by moments alone).
@@ -324,20 +329,30 @@ An empty cell belongs to an architecture that is refused at load.
 """
 
 
+def _lines(kept: Path | None) -> list[str]:
+    return kept.read_text(encoding="utf-8").splitlines() if kept and kept.is_file() else []
+
+
 def main() -> None:
     """Read the options, try the architectures one after another, and print or write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", default=None, help="transformers classes (default: all)")
     parser.add_argument("--write", type=Path, default=None, help="Markdown file for the table")
     parser.add_argument("--json", action="store_true", help="end with one JSON line")
+    parser.add_argument("--kept", type=Path, default=None, help="file of finished rows: go on where it ends")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     transformers.utils.logging.disable_progress_bar()
-    rows = []
+    rows = [Row(**json.loads(line)) for line in _lines(given.kept)]
     for architecture in given.only or decoders():
+        if architecture in {one.architecture for one in rows}:
+            continue
         with tempfile.TemporaryDirectory() as folder:
             rows.append(row(architecture, Path(folder) / architecture))
+        if given.kept:
+            with given.kept.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(rows[-1])) + "\n")
         print(architecture, rows[-1].untried[:150] or "", flush=True)
         for action, cell in rows[-1].cells.items():
             if cell != "works":

@@ -40,6 +40,11 @@ FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "neox": ("GPTNeoXForCausalLM", "GPTNeoXConfig", {"num_key_value_heads": None}),
     "olmo2": ("Olmo2ForCausalLM", "Olmo2Config", {}),
     "olmo3": ("Olmo3ForCausalLM", "Olmo3Config", {}),
+    "opt350m": (
+        "OPTForCausalLM",
+        "OPTConfig",
+        {"word_embed_proj_dim": 16, "ffn_dim": 48, "do_layer_norm_before": False},
+    ),
     "phi3": ("Phi3ForCausalLM", "Phi3Config", {}),
 }
 """Class, configuration, and the settings that make each special; None takes a setting away.
@@ -49,7 +54,7 @@ gain - 1, norms after attention and MLP, a soft cap. Granite: embeddings, residu
 BLOOM, Falcon, MPT, CodeGen: query, key and value in one weight, of which the bridge runs copies; interleaved by head in
 GPT-NeoX, BLOOM and Falcon RW, by partition in CodeGen. GPT-2, GPT-BigCode: the same, of which it runs views. OLMo 2 and
 3: norms after attention and MLP only, and one over all heads' queries. Phi-3: fused projections in attention and MLP;
-GLM: in the MLP.
+GLM: in the MLP. OPT-350M: embeddings half as wide as the residual stream.
 """
 
 FUSED = ("bigcode", "bloom", "codegen", "falcon", "glm", "glm4", "gpt2", "mpt", "neox", "phi3")

@@ -69,9 +69,10 @@ def soft_prompts(
     probes = [prepare_facts(model, concept, part) for part in (held_out, trained)]
     typical = typical_norm(model)
     generator = torch.Generator().manual_seed(seed)
-    start = torch.randn(n_vectors, model.d_model, generator=generator) * 0.1 * typical / model.d_model**0.5
+    width = model.input_embeddings_VD.shape[1]  # OPT-350M: half of the residual stream
+    start = torch.randn(n_vectors, width, generator=generator) * 0.1 * typical / width**0.5
     prompt_QD = start.to(model.device).requires_grad_(True)
-    optimiser = torch.optim.Adam([prompt_QD], lr=_LEARNING_RATE * typical / model.d_model**0.5)
+    optimiser = torch.optim.Adam([prompt_QD], lr=_LEARNING_RATE * typical / width**0.5)
     random, done = np.random.default_rng(seed), 0
     order: list[int] = []
     with model.lock:

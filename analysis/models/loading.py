@@ -93,7 +93,9 @@ def from_parts(inner: nn.Module, tokenizer: Any, source: ModelSource, *, folder:
     architecture: Any = (inner.config.architectures or [type(inner).__name__])[0]  # type: ignore[union-attr,index]
     try:
         bridge = bridges.wrap(inner, tokenizer, folder, dtype)
-    except (ValueError, AttributeError, NotImplementedError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, AttributeError, NotImplementedError) as error:
         raise UnsupportedArchitectureError(
             f"TransformerLens cannot wrap {architecture} ({brief(error)}). Choose a model of another architecture."
         ) from error

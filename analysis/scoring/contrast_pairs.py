@@ -384,7 +384,7 @@ def _batch(
     if noise_std is not None:
         # drawn on the CPU, so that a seed gives the same noise on every device
         generator = torch.Generator().manual_seed(seed)
-        noise = torch.randn(*clean.shape, model.d_model, generator=generator) * noise_std
+        noise = torch.randn(*clean.shape, model.input_embeddings_VD.shape[1], generator=generator) * noise_std
         noise = (noise * subject[..., None]).to(model.device)
     weights = [[contrast[row.fact].get(token, 0.0) for token in candidates] for row, _ in pairs]
     return PairBatch(

@@ -1,6 +1,7 @@
 """Traces by token against restoring one state of one prompt by hand."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from analysis.localization import trace_states, tracing
 from analysis.models import LanguageModel
 from analysis.scoring.contrast_pairs import pair_prompts
 from tests.raw_model import bridge, raw
+from tests.tiny_families import tiny_family
 
 HOOKS = {"state": "hook_resid_post", "MLP": "hook_mlp_out", "attention": "hook_attn_out"}
 
@@ -120,3 +122,16 @@ def test_wrong_settings_are_refused(tiny_model: LanguageModel, tiny_concept: Con
         trace_states(tiny_model, pairs, window=0)
     with pytest.raises(ConfigError, match="no metric"):
         trace_states(tiny_model, pairs, metric="accuracy")
+
+
+def test_noise_is_as_wide_as_the_embeddings(tokenizer, tmp_path: Path, tiny_concept: Concept):
+    """OPT-350M projects its embeddings to the width of the residual stream."""
+    model = tiny_family("opt350m", tokenizer, tmp_path)
+    assert model.input_embeddings_VD.shape[1] < model.d_model
+    pairs = pair_prompts(model, tiny_concept, tiny_concept.facts, corruption="noise")
+    assert pairs.batches[0].noise_BPD.shape[2] == model.input_embeddings_VD.shape[1]
+    (batch, *_) = pairs.batches
+    with torch.inference_mode():
+        clean = model.logits(batch.clean_BP)
+        with model.hooks(batch.corruption_hooks()):
+            assert not torch.equal(model.logits(batch.clean_BP), clean)

@@ -27,6 +27,13 @@ OTHER_KINDS: dict[str, tuple[dict[str, Any], str]] = {
         "encoder-decoder",
     ),
     "PhimoeForCausalLM": (_SMALL | {"num_key_value_heads": 2, "num_local_experts": 2}, "cannot wrap PhimoeForCausalLM"),
+    "FalconForCausalLM": (
+        {
+            "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_kv_heads": 2,
+            "new_decoder_architecture": True, "ffn_hidden_size": 48,
+        },
+        "cannot wrap FalconForCausalLM",
+    ),
     "ViTForImageClassification": (_SMALL | {"image_size": 8, "patch_size": 4}, "not a causal language model"),
 }  # fmt: skip
 
