@@ -1,16 +1,18 @@
 """Kill relearning runs at random moments, take them up again, and count what was lost.
 
-    python benchmarks/kill_runs.py [--kills 200] [--seed 0] [--json]
+    python benchmarks/kill_runs.py [--kills 200] [--seed 0] [--at-control 0.5] [--json]
 
 Each run is the whole thing on a tiny random model: loading, choosing, the edit, training with checkpoints and snapshots,
 then the control. Its process gets SIGKILL at a random moment of the time that an uninterrupted run takes (or ends before
-it), and another process takes the run up, until it has finished. After every kill all that was committed is read again
+it), and another process takes the run up, until it has finished. A share of the kills is aimed at the hand-over: from the
+last snapshot of the run, over the making of the control's folder, to the control's first snapshot. After every kill all that was committed is read again
 and must be there, unchanged. A finished run is compared with an uninterrupted one: the loss of every step and every number
 of every snapshot, bit for bit. Processes are forked from one that has imported everything, because importing takes longer
 than the whole run.
 
 The last line with --json: kills, runs, lost (snapshots committed and gone or changed), diverged (runs that ended otherwise
-than the uninterrupted one), stuck (runs that could not be taken up), seconds.
+than the uninterrupted one), stuck (runs that could not be taken up; what their last process said goes to stderr), aimed
+(kills during the hand-over), seconds.
 """
 
 import argparse
@@ -23,7 +25,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +48,12 @@ from analysis.relearning import RelearnConfig, Snapshot
 from analysis.runs import RunDirectory, execution
 
 _MOST_ATTEMPTS = 200
+_STEPS, _EVERY = 12, 2
+_LAST = _STEPS // _EVERY + 1
+"""Index of the run's last snapshot: the base, the edited model, and one for every second step."""
+_HAND_OVER = 0.5
+"""Seconds after the run's last snapshot within which aimed kills come."""
+_SAID = "said.log"
 
 
 @dataclass
@@ -52,6 +61,7 @@ class Tally:
     """What happened so far."""
 
     kills: int = 0
+    aimed: int = 0
     runs: int = 0
     lost: int = 0
     diverged: int = 0
@@ -64,6 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--at-control", type=float, default=0.5, help="share of the kills aimed at the hand-over")
     parser.add_argument("--json", action="store_true", help="one JSON line instead of text")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -76,10 +87,10 @@ def main() -> None:
             model=str(tiny.save_model(home / "tiny")),
             concept="tiny-capitals",
             known_threshold=0.0,
-            steps=12,
+            steps=_STEPS,
             batch_size=4,
             cadence="steps",
-            snapshot_every=2,
+            snapshot_every=_EVERY,
             checkpoint_every=3,
             precision="float32",
             device="cpu",
@@ -91,11 +102,12 @@ def main() -> None:
         usual = time.monotonic() - begun
         expected = _outcome(whole)
         while tally.kills < options.kills:
-            _one_run(_create(config, home / f"run-{tally.runs:04d}"), expected, usual, options.kills, chance, tally)
+            run = _create(config, home / f"run-{tally.runs:04d}")
+            _one_run(run, expected, usual, options.kills, options.at_control, chance, tally)
             if tally.runs % 10 == 0:
                 print(f"{tally.kills} kills, {tally.runs} runs, {tally.lost} lost", file=sys.stderr, flush=True)
     result = {
-        **{name: getattr(tally, name) for name in ("kills", "runs", "lost", "diverged", "stuck")},
+        **{name: getattr(tally, name) for name in ("kills", "aimed", "runs", "lost", "diverged", "stuck")},
         "uninterrupted_seconds": round(usual, 2),
         "seconds": round(time.monotonic() - started, 1),
     }
@@ -106,7 +118,13 @@ def main() -> None:
 
 
 def _one_run(
-    run: RunDirectory, expected: Mapping[str, Any], usual: float, most_kills: int, chance: random.Random, tally: Tally
+    run: RunDirectory,
+    expected: Mapping[str, Any],
+    usual: float,
+    most_kills: int,
+    at_control: float,
+    chance: random.Random,
+    tally: Tally,
 ) -> None:
     """Kill a run and take it up until it has finished."""
     tally.runs += 1
@@ -114,8 +132,12 @@ def _one_run(
     for _ in range(_MOST_ATTEMPTS):
         child = _forked(run)
         if tally.kills < most_kills:
-            if _dies_within(child, chance.uniform(0, usual)):
+            # more of the kills that are left are aimed, if too few were
+            aimed = tally.aimed < at_control * (tally.kills + 1) and not _control_has_begun(run)
+            seconds = chance.uniform(0, _HAND_OVER) if aimed else chance.uniform(0, usual)
+            if _dies_within(child, seconds, after=(lambda: _hands_over(run)) if aimed else lambda: True):
                 tally.kills += 1
+                tally.aimed += aimed
         elif not _waited(child):
             break
         now = _snapshots(run)
@@ -128,7 +150,8 @@ def _one_run(
             break
     if not _is_over(run):
         tally.stuck += 1
-        tally.why.append(f"{run.name}: {run.status().state}: {run.status().message}")
+        said = (run.path / _SAID).read_text(encoding="utf-8", errors="replace")[-2000:]
+        tally.why.append(f"{run.name}: {run.status().state}: {run.status().message}. Its last process said:\n{said}")
     elif differences := [key for key, value in _outcome(run).items() if expected[key] != value]:
         tally.diverged += 1
         tally.why.append(f"{run.name} differs in {', '.join(differences)}")
@@ -145,24 +168,39 @@ def _forked(run: RunDirectory) -> int:
         return child
     code = 1
     try:
-        devnull = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(devnull, 1)
-        os.dup2(devnull, 2)
+        said = os.open(run.path / _SAID, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(said, 1)
+        os.dup2(said, 2)
         execution.execute(run)
         code = 0
     except (PalimpsestError, OSError):
+        traceback.print_exc()
         code = 2
+    except BaseException:
+        traceback.print_exc()
+        raise
     finally:
         os._exit(code)
 
 
-def _dies_within(child: int, seconds: float) -> bool:
-    """Kill the process after so many seconds; False if it had ended by then."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+def _hands_over(run: RunDirectory) -> bool:
+    """Whether the run has written its last snapshot."""
+    return layout.snapshot_file(run.path, _LAST).is_file()
+
+
+def _control_has_begun(run: RunDirectory) -> bool:
+    return layout.snapshot_file(run.path / layout.CONTROL, 0).is_file()
+
+
+def _dies_within(child: int, seconds: float, after: Callable[[], bool]) -> bool:
+    """Kill the process so many seconds after a condition holds; False if it had ended by then."""
+    end: float | None = None
+    while end is None or time.monotonic() < end:
         if os.waitpid(child, os.WNOHANG)[0]:
             return False
-        time.sleep(0.002)
+        if end is None and after():
+            end = time.monotonic() + seconds
+        time.sleep(0.001)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     return True
