@@ -87,6 +87,8 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     "Cohere2ForCausalLM": {"logit_scale": 1.0},
     "DeepseekV2ForCausalLM": {"num_key_value_heads": 4},
     "DeepseekV3ForCausalLM": {"num_key_value_heads": 4},
+    "Glm4MoeLiteForCausalLM": {"num_key_value_heads": 4},
+    "GlmMoeDsaForCausalLM": {"num_key_value_heads": 4},
     "FalconH1ForCausalLM": {"mamba_d_ssm": 64},
     "GPTNeoForCausalLM": {"attention_types": [[["global"], 3]]},
 }
@@ -112,7 +114,7 @@ def decoders() -> list[str]:
     return sorted(name for name in SUPPORTED_ARCHITECTURES if name in causal and hasattr(transformers, name))
 
 
-def build(architecture: str, tokenizer: Any) -> torch.nn.Module:
+def build(architecture: str, tokenizer: Any) -> Any:
     """A small random model of a transformers class."""
     kind = getattr(transformers, architecture)
     known = set(kind.config_class().to_dict())
@@ -128,7 +130,7 @@ def build(architecture: str, tokenizer: Any) -> torch.nn.Module:
         return kind(config).float().eval()
 
 
-def teach(inner: torch.nn.Module, tokenizer: Any, concept: Concept, *, steps: int = 120, loss: float = 0.05) -> None:
+def teach(inner: Any, tokenizer: Any, concept: Concept, *, steps: int = 120, loss: float = 0.05) -> None:
     """Train a model on the concept's statements until the loss is below `loss`, at most `steps` steps."""
     texts = [text for fact in concept.facts for text, _ in concept.statements(fact)]
     tokens = tokenizer(texts, padding=True, return_tensors="pt")
@@ -335,7 +337,7 @@ def _lines(kept: Path | None) -> list[str]:
 
 def main() -> None:
     """Read the options, try the architectures one after another, and print or write the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Try everything on every architecture.")
     parser.add_argument("--only", nargs="+", default=None, help="transformers classes (default: all)")
     parser.add_argument("--write", type=Path, default=None, help="Markdown file for the table")
     parser.add_argument("--json", action="store_true", help="end with one JSON line")
