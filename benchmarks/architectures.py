@@ -359,6 +359,7 @@ def main() -> None:
         for action, cell in rows[-1].cells.items():
             if cell != "works":
                 print(f"    {action}: {cell[:300]}", flush=True)
+    rows.sort(key=lambda one: one.architecture)
     if given.write:
         given.write.write_text(page(rows), encoding="utf-8")
     if given.json:

@@ -19,6 +19,7 @@ from analysis.models.fingerprint import LOGIT_TOLERANCE, Fingerprint
 from analysis.models.finite import check_finite
 from analysis.models.language_model import LanguageModel
 from analysis.models.parameter_names import place
+from analysis.models.read_check import check_hooks
 from analysis.progress import Progress, none
 
 __all__ = ["from_parts", "load", "pick_device"]
@@ -83,7 +84,7 @@ def from_parts(inner: nn.Module, tokenizer: Any, source: ModelSource, *, folder:
     """Wrap an already loaded transformers model, whose config is in `folder`, in a bridge.
 
     Raises:
-        MissingHookError: a layer's neurons have no hook.
+        MissingHookError: a layer's neurons or residual stream have no hook that the model computes through.
         UnsupportedArchitectureError: TransformerLens cannot wrap it, or it is not a causal language model.
     """
     from analysis.models import bridge as bridges
@@ -110,6 +111,7 @@ def from_parts(inner: nn.Module, tokenizer: Any, source: ModelSource, *, folder:
             f"{architecture} is not a causal language model: its predictions depend on later tokens, so P(answer) "
             "would mean nothing. Choose a model that predicts the next token."
         )
+    check_hooks(model)
     return model
 
 

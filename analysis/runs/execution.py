@@ -74,7 +74,10 @@ def _execute(run: RunDirectory, report: Callable[[RunReport], None]) -> JobStatu
         status = _one_run(run, run, report, prefix="", beginning=beginning_of(run))
     if status.state == "finished" and run.has_control():
         control = _control_of(run)
-        if not control.is_complete():
+        if control.is_complete():
+            if not _has_ended(control):  # its process died between the last snapshot and the last status
+                _write_finished(control)
+        else:
             found = run.facts()
             assert found is not None  # a finished run has written it
             beginning = Beginning(
@@ -137,8 +140,8 @@ def _check(run: RunDirectory, steps: int | None) -> None:
         run.check_steps(steps)
         return
     _check_steps(run)
-    followed = control is not None and control.config.steps == run.config.steps and control.is_complete()
-    if run.is_complete() and (followed or not run.has_control()):
+    followed = control is not None and control.config.steps == run.config.steps and _has_ended(control)
+    if _has_ended(run) and (followed or not run.has_control()):
         raise RunError(f"“{run.name}” has finished. Give it more steps to go on.")
 
 
@@ -164,6 +167,11 @@ def restart(run: RunDirectory, *, steps: int | None = None, owner: str = "") -> 
 def _change_steps(run: RunDirectory, steps: int | None) -> None:
     if steps is not None and steps != run.config.steps:
         run.set_steps(steps)
+
+
+def _has_ended(run: RunDirectory) -> bool:
+    """Whether a run is complete and says so."""
+    return run.is_complete() and run.status().state == "finished"
 
 
 def _check_at_rest(run: RunDirectory, name: str) -> None:
@@ -203,7 +211,7 @@ def _control_of(run: RunDirectory) -> RunDirectory:
 
 
 def _write_finished(run: RunDirectory) -> JobStatus:
-    """Write the status of a finished run whose control is still to be executed."""
+    """Write the status of a complete run: its control is still to be executed, or its process died before it wrote it."""
     count, seconds = run.n_snapshots(), run.moments()[-1].seconds
     status = JobStatus(state="finished", message="Finished", step=run.config.steps, snapshots=count, seconds=seconds)
     run.write_status(status := replace(status, **by_this_process(run), heartbeat=time.time()))

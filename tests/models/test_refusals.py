@@ -11,7 +11,7 @@ import transformers
 from transformers import PreTrainedTokenizerFast
 
 from analysis import models
-from analysis.errors import ModelFileError, PalimpsestError, UnsupportedArchitectureError, brief
+from analysis.errors import MissingHookError, ModelFileError, PalimpsestError, UnsupportedArchitectureError, brief
 
 _SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 OTHER_KINDS: dict[str, tuple[dict[str, Any], str]] = {
@@ -34,6 +34,10 @@ OTHER_KINDS: dict[str, tuple[dict[str, Any], str]] = {
         },
         "cannot wrap FalconForCausalLM",
     ),
+    "OpenAIGPTLMHeadModel": (
+        {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "afn": "gelu"},
+        "computes past the hook blocks.0.hook_resid_post",
+    ),
     "ViTForImageClassification": (_SMALL | {"image_size": 8, "patch_size": 4}, "not a causal language model"),
 }  # fmt: skip
 
@@ -43,7 +47,7 @@ def folder(tiny_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_folder, tmp_path / "model"))
 
 
-def refused(folder: Path, kind: type[PalimpsestError], match: str) -> str:
+def refused(folder: Path, kind: type[PalimpsestError] | tuple[type[PalimpsestError], ...], match: str) -> str:
     """The message, which is short and advises no installation."""
     with pytest.raises(kind, match=match) as caught:
         models.load(str(folder), device="cpu")
@@ -61,7 +65,7 @@ def test_other_kinds_of_models(architecture: str, tokenizer: PreTrainedTokenizer
     sizes = {} if "ViT" in architecture else {"vocab_size": len(tokenizer)}
     kind(kind.config_class(**sizes, **settings)).save_pretrained(tmp_path / "other")
     tokenizer.save_pretrained(tmp_path / "other")
-    refused(tmp_path / "other", UnsupportedArchitectureError, match)
+    refused(tmp_path / "other", (MissingHookError, UnsupportedArchitectureError), match)
 
 
 @pytest.mark.parametrize("method", ["bitsandbytes", "gptq", "awq", "fp8", "compressed-tensors", "mxfp4"])

@@ -390,3 +390,19 @@ def test_a_run_goes_on_in_the_format_it_began_with(config, make, monkeypatch: py
     assert run.config.precision == "auto"
     assert summarise(run)["precision"] == {"name": "bf16", "reason": "bf16 is faster here"}
     assert summarise(whole)["precision"] == {"name": "bf16", "reason": "as set"}
+
+
+@pytest.mark.parametrize("part", ["run", "control"])
+def test_a_process_that_died_after_the_last_snapshot_left_a_finished_run(part: str, config, make):
+    """Only the last status is missing; taking the run up writes it, and nothing else happens."""
+    run = make(replace(config, steps=2, control=part == "control"), "run", done=True)
+    victim = run if part == "run" else run.control
+    assert victim is not None
+    before, events = victim.snapshots(), victim.events()
+    victim.write_status(JobStatus(state="crashed", step=2))
+    execution.resume(run)
+    assert run.status().state == victim.status().state == "finished"
+    assert_same_snapshots(victim.snapshots(), before)
+    assert victim.events() == events
+    with pytest.raises(RunError, match="has finished"):
+        execution.resume(run)
