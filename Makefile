@@ -28,7 +28,7 @@ setup-dev: $(VENV)/.installed-dev ## the same, with what tests need
 model: setup ## fetch and convert the default model, once
 	@$(BIN)/python -m analysis fetch
 
-test: setup-dev model check test-js ## check and run every test (about six minutes on two cores)
+test: setup-dev model check test-js ## check and run every test (7 minutes on two fast cores, 20 on slow ones)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: setup-dev check-js ## ruff and pyright, eslint and tsc

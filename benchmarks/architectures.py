@@ -140,7 +140,7 @@ def teach(inner: Any, tokenizer: Any, concept: Concept, *, steps: int = 120, los
     for _ in range(steps):
         optimiser.zero_grad()
         now = inner(input_ids=tokens["input_ids"], labels=labels, use_cache=False).loss
-        if float(now) < loss:
+        if float(now.detach()) < loss:
             break
         now.backward()
         torch.nn.utils.clip_grad_norm_(inner.parameters(), 1.0)

@@ -88,5 +88,5 @@ def test_a_linear_layer_knows_which_axis_counts_outputs(either_model: LanguageMo
 
 def test_attention_without_an_output_projection_is_refused(tiny_model: LanguageModel):
     del bridge(tiny_model).blocks[0].attn._modules["o"]
-    with pytest.raises(UnsupportedArchitectureError, match="layer 0"):
+    with pytest.raises(UnsupportedArchitectureError, match="Layer 0"):
         _ = tiny_model.blocks[0].attention_output
