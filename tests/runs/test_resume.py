@@ -12,18 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from analysis import runs
 from analysis.concepts import Concept
 from analysis.errors import ConfigError, EditError, RunError
 from analysis.jobs import JobStatus
-from analysis.relearning import RelearnConfig, Snapshot
+from analysis.relearning import RelearnConfig
 from analysis.runs import execution
 from analysis.runs.directory import RunDirectory
 from analysis.runs.summary import summarise
 from analysis.training import precision
+from tests.runs.equal_runs import assert_same_snapshots, assert_same_state, losses
 from tests.small_runs import Finished, small_run
 
 ROOT = Path(__file__).parents[2]
@@ -68,35 +67,6 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, method: str, nth: int, *, after: bo
         return result
 
     monkeypatch.setattr(RunDirectory, method, deadly)
-
-
-def losses(run: RunDirectory) -> list[tuple[int, float]]:
-    return [(event["step"], event["loss"]) for event in run.events() if event["kind"] == "step"]
-
-
-def assert_same_snapshots(one: list[Snapshot], other: list[Snapshot]) -> None:
-    """Bit for bit, but for the time they took."""
-    assert [replace_arrays(a) for a in one] == [replace_arrays(b) for b in other]
-    for a, b in zip(one, other):
-        assert a.p_retrained_F.tobytes() == b.p_retrained_F.tobytes()
-        assert a.p_held_out_F.tobytes() == b.p_held_out_F.tobytes()
-        for name, methods in a.saliency.items():
-            assert methods.keys() == b.saliency[name].keys()
-            for method, scores in methods.items():
-                assert scores.tobytes() == b.saliency[name][method].tobytes()
-
-
-def replace_arrays(one: Snapshot) -> tuple:
-    return one.index, one.phase, one.step, one.loss, one.neutral_loss, one.words, one.similarity
-
-
-def assert_same_state(one: RunDirectory, other: RunDirectory) -> None:
-    """The newest checkpoints hold the same weights and moments, bit for bit."""
-    (a,), (b,) = (list((run.path / "checkpoints").iterdir()) for run in (one, other))
-    assert a.name == b.name
-    first, second = load_file(a), load_file(b)
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 KILLS = {
